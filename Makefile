@@ -1,0 +1,38 @@
+# Every target makes the environment it needs; `make demo` and `make test` are all a newcomer types.
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/.made
+
+.PHONY: venv demo test lint types wheel-check check clean
+
+venv: $(STAMP)
+
+# A plain `pip install -e .` hides the twistd plugin of a flat layout; the compat mode does not.
+$(STAMP): setup.cfg pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("timeproto needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else 0'
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+	    --config-settings editable_mode=compat -e '.[dev]'
+	touch $(STAMP)
+
+demo: venv
+	$(VENV)/bin/timeproto demo
+
+test: venv
+	$(VENV)/bin/python -m twisted.trial tests
+
+lint: venv
+	$(VENV)/bin/ruff check .
+
+types: venv
+	$(VENV)/bin/mypy timeproto
+
+# Installs the built wheel into an environment of its own and asks twistd for our plugin, far from the checkout.
+wheel-check: venv
+	VENV=$(VENV) sh .ci/wheel-check
+
+check: lint types test wheel-check
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info _trial_temp* .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,139 @@
+"""Every bound of the system, in one place, with the relations between them asserted.
+
+Sizes are bytes, times are seconds, unless a name says otherwise. ``GetInfo`` publishes this module
+(:func:`published`), and an ``over_limit`` error names the limit by its name here.
+"""
+
+from __future__ import annotations
+
+# -- frames ------------------------------------------------------------------------------------------
+FRAME_WALLET = 64 * 1024
+"""Largest frame before the handshake, and from a wallet ever."""
+FRAME_PEER = 4 * 1024 * 1024
+"""Largest frame between masternodes, and from a node to a wallet."""
+NESTING = 16
+"""Deepest nesting of a JSON text."""
+
+# -- transactions ------------------------------------------------------------------------------------
+TRANSACTION_SIZE = 100_000
+"""Largest canonical encoding of a transaction."""
+INPUTS = 1_000
+OUTPUTS = 1_000
+
+# -- masternodes and votes ---------------------------------------------------------------------------
+MASTERNODES = 256
+BATCH_VOTES = 4_096
+"""Most votes of one kind in one vote batch."""
+PROOF_PATH = 14
+"""Longest Merkle path of one vote: three kinds of ``BATCH_VOTES`` leaves."""
+
+# -- what a replica keeps in memory ------------------------------------------------------------------
+IN_FLIGHT = 50_000
+"""Transactions this replica has locked that are not final yet; wallets are told ``busy`` beyond it."""
+RIVALS_PER_OUTPOINT = 16
+"""Transactions kept that want one coin: an honest masternode votes for one only."""
+ORPHANS_PEER = 10_000
+"""Transactions of peers that wait for a parent."""
+ORPHANS_WALLET = 100
+"""Transactions of wallets that wait for a parent."""
+ORPHAN_WAIT_WALLET = 5.0
+"""How long a wallet's transaction waits for its parent before the wallet is told ``unknown_input``."""
+ORPHAN_WAIT_PEER = 1_200.0
+EARLY_VOTES = 10_000
+"""Votes kept, of one voter, for transactions this replica has not seen."""
+RECENTLY_FINAL = 20_000
+"""Final transactions whose voters are remembered in memory, to push proofs to those who lag."""
+REFUSED_CACHE = 10_000
+"""Refused transactions remembered, so that the same bytes are not verified again."""
+EVIDENCE = 10_000
+"""Pieces of evidence of double votes kept."""
+
+# -- requests ----------------------------------------------------------------------------------------
+QUERY = 1_000
+"""Outpoints in one query; coins in one page of an address."""
+SUBSCRIPTIONS = 16
+"""Subscriptions of one connection."""
+FILTER = 1_000
+"""Outpoints and addresses, together, in one subscribe request."""
+FILTERS_CONNECTION = 20_000
+"""Outpoints and addresses watched by one connection."""
+FETCH = 500
+"""Transaction ids in one ``GetTransactions`` or ``GetVotes``."""
+CATCH_UP_PAGE = 2_000
+"""Transaction ids in one page of ``Finalized``."""
+PEERS_PAGE = 256
+
+# -- connections -------------------------------------------------------------------------------------
+CONNECTIONS = 1_024
+CONNECTIONS_PER_HOST = 512
+HANDSHAKE = 10.0
+"""From connection to the end of the (TLS and) handshake."""
+FRAME_TIME = 30.0
+"""From the first to the last byte of a frame."""
+IDLE = 60.0
+"""Silence after which we send a ping."""
+PONG = 15.0
+"""Silence after our ping until the connection is aborted."""
+CLOSE = 5.0
+"""From ``loseConnection`` to ``abortConnection``."""
+OUT_QUEUE_WALLET = 4 * 1024 * 1024
+"""Bytes waiting for a wallet that does not read; beyond it the connection is aborted."""
+OUT_QUEUE_PEER = 64 * 1024 * 1024
+FRAMES_PER_SECOND = 2_000
+"""Frames a wallet's connection may send; faster ones are read more slowly, not refused."""
+FRAMES_BURST = 4_000
+REQUESTS = 10_000
+"""Requests of one connection that await their reply."""
+INBOX = 100_000
+"""Inputs that wait for the replica, over all connections."""
+REQUEST_TIME = 20.0
+"""How long we wait for a reply of ours before the request fails with ``timeout``."""
+RECONNECT_MAX = 60.0
+"""Longest pause between two dials of one peer."""
+MISBEHAVIOUR = 100
+"""Penalty points (see errors.POLICY) at which an authenticated peer is shut out …"""
+BAN = 600.0
+"""… and for how long."""
+
+_RELATIONS = (
+    FRAME_WALLET < FRAME_PEER,
+    # a whole transaction of the largest size, as JSON arrays, fits a peer's frame
+    TRANSACTION_SIZE * 6 < FRAME_PEER,
+    # a full vote batch and its three lists fit a peer's frame
+    3 * BATCH_VOTES * 68 < FRAME_PEER,
+    3 * BATCH_VOTES <= 2**PROOF_PATH,
+    # a reply to the longest query fits a frame
+    QUERY * 700 < FRAME_PEER,
+    CATCH_UP_PAGE * 68 < FRAME_PEER,
+    # a largest proof: every masternode's signature with the longest path
+    MASTERNODES * (PROOF_PATH * 67 + 400) < FRAME_PEER,
+    FRAME_PEER <= OUT_QUEUE_WALLET <= OUT_QUEUE_PEER,
+    PONG < IDLE,
+    FILTER <= FILTERS_CONNECTION,
+    ORPHANS_PEER <= IN_FLIGHT,
+    ORPHAN_WAIT_WALLET < REQUEST_TIME,
+)
+assert all(_RELATIONS), _RELATIONS
+
+
+def published() -> dict[str, int]:
+    """The limits a wallet author needs, as whole numbers: name → value (times in milliseconds, ``_ms``)."""
+    sizes = {
+        "frame_wallet": FRAME_WALLET,
+        "frame_peer": FRAME_PEER,
+        "nesting": NESTING,
+        "transaction_size": TRANSACTION_SIZE,
+        "inputs": INPUTS,
+        "outputs": OUTPUTS,
+        "query": QUERY,
+        "subscriptions": SUBSCRIPTIONS,
+        "filter": FILTER,
+        "filters_connection": FILTERS_CONNECTION,
+        "connections": CONNECTIONS,
+        "connections_per_host": CONNECTIONS_PER_HOST,
+        "frames_per_second": FRAMES_PER_SECOND,
+        "in_flight": IN_FLIGHT,
+        "out_queue_wallet": OUT_QUEUE_WALLET,
+    }
+    times = {"handshake": HANDSHAKE, "frame_time": FRAME_TIME, "idle": IDLE, "pong": PONG}
+    return sizes | {f"{name}_ms": int(seconds * 1000) for name, seconds in times.items()}

@@ -1,0 +1,58 @@
+"""Canonical bytes: the one binary form of everything that is hashed or signed (protocol §1, §2).
+
+Little-endian, fixed-width integers; byte strings behind a u32 length. Nothing here depends on JSON.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+Hex32 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z", description="32 bytes, lower-case hex")]
+Hex64 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{128}\Z", description="64 bytes, lower-case hex")]
+U8 = Annotated[int, Meta(ge=0, le=2**8 - 1)]
+U32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+I64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+#: Half-declared: msgspec cannot bound above 2^63 - 1, so a class with such a field calls `require_u64`.
+U64 = Annotated[int, Meta(ge=0)]
+
+u32 = struct.Struct("<I").pack
+u64 = struct.Struct("<Q").pack
+i64 = struct.Struct("<q").pack
+
+
+class Noun(Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of every noun that travels: immutable, compared by value, unknown fields refused."""
+
+
+def require_u64(name: str, value: int) -> None:
+    if value > 2**64 - 1:
+        raise ValueError(f"{name} is larger than 2^64 - 1")
+
+
+def sized(data: bytes) -> bytes:
+    """A byte string behind its u32 length."""
+    return u32(len(data)) + data
+
+
+def sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def sha256d(data: bytes) -> bytes:
+    return hashlib.sha256(hashlib.sha256(data).digest()).digest()
+
+
+def domain(what: str, genesis_hash: str) -> bytes:
+    """The prefix of everything signed: no signature serves two purposes or two networks (protocol §1)."""
+    return b"timeproto/%s/v1" % what.encode("ascii") + bytes.fromhex(genesis_hash)
+
+
+def is_hex(value: Any, length: int) -> bool:
+    """True for exactly ``length`` bytes in lower-case hex."""
+    return (
+        isinstance(value, str) and len(value) == 2 * length and not (set(value) - set("0123456789abcdef"))
+    )

@@ -1,0 +1,83 @@
+"""Certificates: q signed votes of one kind for one transaction, by one masternode set (protocol §4).
+
+A :class:`FinalityProof` is a certificate of commit votes. It verifies offline, with nothing but the
+masternode set and the genesis hash: this module is all a wallet needs to believe nobody.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from timeproto import limits
+from timeproto.errors import ErrorCode, Refusal
+from timeproto.model.canonical import U32, U64, Hex32, Hex64, Noun, require_u64
+from timeproto.model.keys import verify
+from timeproto.model.masternodes import MasternodeSet
+from timeproto.model.merkle import root_from_path
+from timeproto.model.vote import VoteBatch, VoteKind, vote_leaf, vote_message
+
+
+class SignedVote(Noun, frozen=True):
+    """One vote, proved alone: leaf ``index`` of ``size`` in the batch ``voter`` signed at ``height``."""
+
+    voter: Hex32
+    height: U64
+    index: U32
+    size: U32
+    path: Annotated[tuple[Hex32, ...], Meta(max_length=limits.PROOF_PATH)]
+    signature: Hex64
+
+    def __post_init__(self) -> None:
+        require_u64("height", self.height)
+
+
+class FinalityProof(Noun, frozen=True):
+    """q commit votes for ``txid`` of members of the masternode set whose hash is ``set``."""
+
+    txid: Hex32
+    set: Hex32
+    votes: Annotated[tuple[SignedVote, ...], Meta(min_length=1, max_length=limits.MASTERNODES)]
+
+
+def signed_vote(batch: VoteBatch, index: int) -> SignedVote:
+    """Leaf ``index`` of ``batch`` with the path that proves it."""
+    path = tuple(node.hex() for node in batch.tree.path(index))
+    return SignedVote(batch.voter, batch.height, index, batch.tree.size, path, batch.signature)
+
+
+def vote_is_valid(
+    vote: SignedVote, kind: VoteKind, txid: str, set_hash: str, genesis_hash: str
+) -> bool:
+    """True if ``vote.voter`` signed exactly this vote, for this set, on this network."""
+    root = root_from_path(
+        vote_leaf(kind, txid), vote.index, vote.size, [bytes.fromhex(node) for node in vote.path]
+    )
+    if root is None:
+        return False
+    message = vote_message(genesis_hash, set_hash, vote.height, root)
+    return verify(bytes.fromhex(vote.voter), message, bytes.fromhex(vote.signature))
+
+
+def check_proof(proof: FinalityProof, masternodes: MasternodeSet, genesis_hash: str) -> None:
+    """Returns if the proof holds; raises :class:`Refusal` ``bad_proof`` saying why not.
+
+    Sizes and names are compared before any signature is checked, so a worthless proof costs nothing.
+    """
+
+    def bad(why: str) -> Refusal:
+        return Refusal(ErrorCode.BAD_PROOF, f"the proof of {proof.txid} does not hold: {why}", txid=proof.txid)
+
+    if proof.set != masternodes.hash:
+        raise bad("it names another masternode set")
+    voters = {vote.voter for vote in proof.votes}
+    if len(voters) != len(proof.votes):
+        raise bad("a masternode is counted twice")
+    if not all(voter in masternodes for voter in voters):
+        raise bad("a voter is not a masternode")
+    if len(voters) < masternodes.quorum:
+        raise bad(f"{len(voters)} votes of the {masternodes.quorum} needed")
+    for vote in proof.votes:
+        if not vote_is_valid(vote, VoteKind.COMMIT, proof.txid, proof.set, genesis_hash):
+            raise bad(f"the vote of {vote.voter} is not signed by it for this transaction")

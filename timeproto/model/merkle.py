@@ -1,0 +1,70 @@
+"""Merkle trees of RFC 6962 section 2.1: SHA-256, leaves prefixed 0x00, nodes 0x01, odd nodes promoted.
+
+A tree of one leaf has that leaf's hash as its root; the empty tree's root is SHA-256 of nothing. No leaf is
+ever doubled, so no two lists of leaves share a root.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from timeproto.model.canonical import sha256
+
+
+def leaf_hash(data: bytes) -> bytes:
+    return sha256(b"\x00" + data)
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    return sha256(b"\x01" + left + right)
+
+
+class MerkleTree:
+    """All levels of a tree, so that every path is a walk and no hash is made twice."""
+
+    __slots__ = ("_levels", "size")
+
+    def __init__(self, leaves: Sequence[bytes]) -> None:
+        self.size = len(leaves)
+        level = [leaf_hash(data) for data in leaves]
+        self._levels = [level]
+        while len(level) > 1:
+            above = [node_hash(level[at], level[at + 1]) for at in range(0, len(level) - 1, 2)]
+            if len(level) % 2:
+                above.append(level[-1])
+            self._levels.append(above)
+            level = above
+
+    @property
+    def root(self) -> bytes:
+        return self._levels[-1][0] if self.size else sha256(b"")
+
+    def path(self, index: int) -> list[bytes]:
+        """The audit path of leaf ``index``, from the bottom up."""
+        if not 0 <= index < self.size:
+            raise IndexError(f"leaf {index} of a tree of {self.size}")
+        path = []
+        for level in self._levels[:-1]:
+            sibling = index ^ 1
+            if sibling < len(level):
+                path.append(level[sibling])
+            index //= 2
+        return path
+
+
+def root_from_path(data: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes | None:
+    """The root that ``path`` leads to from leaf ``data``, or None if the path does not fit (RFC 9162 §2.1.3.2)."""
+    if not 0 <= index < size:
+        return None
+    node, last = leaf_hash(data), size - 1
+    for sibling in path:
+        if last == 0:
+            return None
+        if index % 2 or index == last:
+            node = node_hash(sibling, node)
+            while index % 2 == 0 and index:
+                index, last = index // 2, last // 2
+        else:
+            node = node_hash(node, sibling)
+        index, last = index // 2, last // 2
+    return node if last == 0 else None

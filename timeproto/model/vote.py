@@ -1,0 +1,115 @@
+"""Votes and vote batches (protocol §4).
+
+A masternode signs one *batch* per turn, not one vote at a time: the signature covers the Merkle root over
+all its votes, so any one vote can still be proved alone by (leaf, path, signature).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from enum import IntEnum
+from functools import cached_property
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from timeproto import limits
+from timeproto.model.canonical import U64, Hex32, Hex64, Noun, domain, require_u64, u64
+from timeproto.model.keys import SigningKey, verify
+from timeproto.model.merkle import MerkleTree
+
+
+class VoteKind(IntEnum):
+    """The three votes, by the byte that opens their leaf."""
+
+    LOCK = 1
+    COMMIT = 2
+    ABORT = 3
+
+
+_PREFIX = {kind: bytes([kind]) for kind in VoteKind}
+
+Votes = Annotated[tuple[Hex32, ...], Meta(max_length=limits.BATCH_VOTES)]
+
+
+def vote_leaf(kind: VoteKind, txid: str) -> bytes:
+    """kind (one byte) ‖ txid (32 bytes)."""
+    return _PREFIX[kind] + bytes.fromhex(txid)
+
+
+def vote_message(genesis_hash: str, set_hash: str, height: int, root: bytes) -> bytes:
+    """What the signature of a batch covers: domain "vote" ‖ set ‖ height u64 ‖ root."""
+    return domain("vote", genesis_hash) + bytes.fromhex(set_hash) + u64(height) + root
+
+
+class VoteBatch(Noun, frozen=True, dict=True, tag="VoteBatch", tag_field="type"):
+    """All votes of one masternode in one turn.
+
+    ``set`` is the hash of the masternode set the votes count in, ``height`` the last decided block at the
+    voter. The leaves are ``lock``, then ``commit``, then ``abort``, each list strictly ascending.
+    """
+
+    voter: Hex32
+    set: Hex32
+    height: U64
+    lock: Votes
+    commit: Votes
+    abort: Votes
+    signature: Hex64
+
+    def __post_init__(self) -> None:
+        require_u64("height", self.height)
+        if not (self.lock or self.commit or self.abort):
+            raise ValueError("a vote batch holds at least one vote")
+        for votes in (self.lock, self.commit, self.abort):
+            if any(a >= b for a, b in itertools.pairwise(votes)):
+                raise ValueError("the votes of a batch are strictly ascending")
+
+    def votes(self) -> Iterator[tuple[VoteKind, str]]:
+        """Every vote as (kind, txid), in the order of the leaves."""
+        for kind, txids in self._lists():
+            for txid in txids:
+                yield kind, txid
+
+    def _lists(self) -> tuple[tuple[VoteKind, tuple[str, ...]], ...]:
+        return (VoteKind.LOCK, self.lock), (VoteKind.COMMIT, self.commit), (VoteKind.ABORT, self.abort)
+
+    @cached_property
+    def tree(self) -> MerkleTree:
+        return MerkleTree([vote_leaf(kind, txid) for kind, txid in self.votes()])
+
+    def message(self, genesis_hash: str) -> bytes:
+        return vote_message(genesis_hash, self.set, self.height, self.tree.root)
+
+    def verify(self, genesis_hash: str) -> bool:
+        """One signature check for the whole batch. Membership of the voter is the caller's question."""
+        signature = bytes.fromhex(self.signature)
+        return verify(bytes.fromhex(self.voter), self.message(genesis_hash), signature)
+
+
+def sign_batch(
+    key: SigningKey,
+    genesis_hash: str,
+    set_hash: str,
+    height: int,
+    *,
+    lock: Iterable[str] = (),
+    commit: Iterable[str] = (),
+    abort: Iterable[str] = (),
+) -> VoteBatch:
+    """A signed batch of the given txids. Deterministic: the same votes give the same bytes."""
+    unsigned = VoteBatch(
+        voter=key.public_hex,
+        set=set_hash,
+        height=height,
+        lock=tuple(sorted(lock)),
+        commit=tuple(sorted(commit)),
+        abort=tuple(sorted(abort)),
+        signature="0" * 128,
+    )
+    signature = key.sign(unsigned.message(genesis_hash)).hex()
+    signed = msgspec.structs.replace(unsigned, signature=signature)
+    signed.__dict__["tree"] = unsigned.tree  # the leaves are the same: hash them once
+    return signed

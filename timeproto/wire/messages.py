@@ -1,0 +1,524 @@
+"""The message catalogue (protocol §7): one class per message, who may send it, and its JSON as an example.
+
+A class's fields are its strict schema: unknown fields, wrong types and out-of-range numbers are refused by
+the codec. ``senders`` says which roles may send it; the dispatcher refuses every other direction. Every
+request may carry an ``id``, which its reply repeats.
+
+Transactions keep the original's spelling of byte strings (arrays of 0 to 255); everything else is lower-case hex.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+from msgspec import Meta
+
+from timeproto import limits
+from timeproto.errors import ErrorCode, Refusal
+from timeproto.model.canonical import I64, U32, U64, Hex32, Hex64, Noun, require_u64
+from timeproto.model.certificate import FinalityProof
+from timeproto.model.genesis import Genesis
+from timeproto.model.transaction import AddressText, Outpoint, Transaction, TxOutput
+from timeproto.model.utxo_state import WireState
+from timeproto.model.vote import VoteBatch
+from timeproto.params import NetworkName
+
+
+class Role(Enum):
+    """Who is at the other end of a connection, as far as it is proven."""
+
+    WALLET = "wallet"
+    """Anybody: the role of every connection a node accepts, until a handshake proves more."""
+    NODE = "node"
+    """A node, as its wallet sees it."""
+    MASTERNODE = "masternode"
+    """A member of the masternode set that signed the handshake."""
+
+
+_EVERYBODY = frozenset(Role)
+_ASKERS = frozenset({Role.WALLET, Role.MASTERNODE})
+_ANSWERERS = frozenset({Role.NODE, Role.MASTERNODE})
+_NODE = frozenset({Role.NODE})
+_MASTERNODES = frozenset({Role.MASTERNODE})
+
+RequestId = Annotated[int, Meta(ge=0, le=2**53 - 1)] | None
+Name = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.:-]{1,64}\Z")]
+HostPort = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.:\[\]-]{3,270}\Z")]
+#: Items that are answered one by one, so that a malformed one spoils nothing but itself.
+Items = Annotated[tuple[Any, ...], Meta(max_length=limits.QUERY)]
+Txids = Annotated[tuple[Hex32, ...], Meta(min_length=1, max_length=limits.FETCH)]
+
+
+class Message(Noun, frozen=True, kw_only=True, omit_defaults=True, tag=True, tag_field="type"):
+    """Base of every message. ``type`` on the wire is the class's name."""
+
+    senders: ClassVar[frozenset[Role]] = frozenset()
+
+
+class Request(Message, frozen=True, kw_only=True):
+    """A message that is answered by exactly one reply, or one ``Error``, with the same ``id``."""
+
+    senders: ClassVar[frozenset[Role]] = _ASKERS
+    id: RequestId = None
+
+
+class Reply(Message, frozen=True, kw_only=True):
+    """The answer to a request; ``id`` is the request's."""
+
+    senders: ClassVar[frozenset[Role]] = _ANSWERERS
+    id: RequestId = None
+
+
+# -- conversation ------------------------------------------------------------------------------------
+
+
+class Handshake(Message, frozen=True, kw_only=True):
+    """Who I am and which network I speak for; both sides send one, the dialling side first.
+
+    ``node_key`` is null from a wallet. ``listen`` is where the sender can be dialled, if it can. ``nonce``
+    is fresh for each connection.
+
+    ``{"type": "Handshake", "version": 1, "network": "devnet", "genesis": hex32, "role": "masternode",
+    "node_key": hex32, "listen": "127.0.0.1:24100", "capabilities": [], "nonce": hex32}``
+    """
+
+    senders: ClassVar[frozenset[Role]] = _EVERYBODY
+    version: U32
+    network: NetworkName
+    genesis: Hex32
+    role: Literal["masternode", "wallet"]
+    node_key: Hex32 | None
+    listen: HostPort | None
+    capabilities: Annotated[tuple[Name, ...], Meta(max_length=32)]
+    nonce: Hex32
+
+
+class HandshakeAck(Message, frozen=True, kw_only=True):
+    """Proof of ``node_key``: a signature over both nonces, both keys and the channel (see network.handshake).
+
+    ``{"type": "HandshakeAck", "signature": hex64}``
+    """
+
+    senders: ClassVar[frozenset[Role]] = _EVERYBODY
+    signature: Hex64
+
+
+class Ping(Request, frozen=True, kw_only=True):
+    """``{"type": "Ping", "id": 1}`` → ``Pong``."""
+
+    senders: ClassVar[frozenset[Role]] = _EVERYBODY
+
+
+class Pong(Reply, frozen=True, kw_only=True):
+    """``{"type": "Pong", "id": 1}``"""
+
+    senders: ClassVar[frozenset[Role]] = _EVERYBODY
+
+
+class Error(Reply, frozen=True, kw_only=True):
+    """A refusal: ``code`` for programs (errors.ErrorCode), ``message`` for people, ``details`` to act on.
+
+    ``{"type": "Error", "id": 7, "code": "double_spend", "message": "…", "details": {"conflicting_txid": …}}``
+    """
+
+    senders: ClassVar[frozenset[Role]] = _EVERYBODY
+    code: Annotated[str, Meta(max_length=64)]
+    message: Annotated[str, Meta(max_length=512)]
+    details: Annotated[dict[str, str | int], Meta(max_length=16)] | None = None
+
+    def refusal(self) -> Refusal:
+        """The same as an exception; a code this version does not know becomes ``internal``."""
+        known = ErrorCode(self.code) if self.code in ErrorCode.__members__.values() else ErrorCode.INTERNAL
+        return Refusal(known, self.message, **(self.details or {}))
+
+
+def error_of(refusal: Refusal, request_id: int | None = None) -> Error:
+    """The ``Error`` message that tells a refusal: one line, at most 512 characters."""
+    text = "".join(c if c.isprintable() else "?" for c in refusal.message)[:512]
+    return Error(id=request_id, code=str(refusal.code), message=text, details=refusal.details or None)
+
+
+# -- wallet → node, and the node's replies -----------------------------------------------------------
+
+
+class TransactionBroadcast(Request, frozen=True, kw_only=True):
+    """A signed transaction. To a node: lock it, vote for it, tell the others.
+
+    ``{"type": "TransactionBroadcast", "id": 1, "tx": {…}}`` → ``TransactionAccepted``
+    """
+
+    tx: Transaction
+
+
+class TransactionAccepted(Reply, frozen=True, kw_only=True):
+    """The transaction's coins are locked for it, durably, at this node.
+
+    ``{"type": "TransactionAccepted", "id": 1, "txid": hex32}``
+    """
+
+    txid: Hex32
+
+
+class UTXOStateQuery(Request, frozen=True, kw_only=True):
+    """``{"type": "UTXOStateQuery", "outpoints": [{"txid": hex32, "vout": 0}, "txid:vout"]}``
+    → ``UTXOStateResponse``"""
+
+    outpoints: Items
+
+
+class ItemState(Noun, frozen=True, omit_defaults=True):
+    """The answer to one item: ``known`` with state and output, ``unknown``, or ``malformed``."""
+
+    status: Literal["known", "unknown", "malformed"]
+    outpoint: Outpoint | None = None
+    state: WireState | None = None
+    output: TxOutput | None = None
+
+
+class UTXOStateResponse(Reply, frozen=True, kw_only=True):
+    """One entry per item asked, in order.
+
+    ``{"type": "UTXOStateResponse", "states": [{"status": "known", "outpoint": {…}, "state": "Unspent",
+    "output": {"amount": 1, "address": "TIME0…"}}, {"status": "unknown", …}, {"status": "malformed"}]}``
+    """
+
+    states: tuple[ItemState, ...]
+
+
+class Cursor(Noun, frozen=True):
+    """A position in the transition log of one node."""
+
+    node: Hex32
+    position: U64
+
+    def __post_init__(self) -> None:
+        require_u64("position", self.position)
+
+
+class CoinState(Noun, frozen=True):
+    """A coin as one node holds it."""
+
+    outpoint: Outpoint
+    state: WireState
+    output: TxOutput
+
+
+class UTXOSubscribe(Request, frozen=True, kw_only=True):
+    """Watch coins by outpoint, and all coins of addresses. The same ``subscriber_id`` again extends the filter.
+
+    A ``subscriber_id`` belongs to the connection that made it; nobody else can see, replace or remove it.
+
+    ``{"type": "UTXOSubscribe", "subscriber_id": "w1", "outpoints": ["txid:vout"], "addresses": ["TIME0…"]}``
+    → ``UTXOSubscribed``
+    """
+
+    subscriber_id: Name
+    outpoints: Annotated[tuple[Any, ...], Meta(max_length=limits.FILTER)] = ()
+    addresses: Annotated[tuple[AddressText, ...], Meta(max_length=limits.FILTER)] = ()
+
+
+class UTXOSubscribed(Reply, frozen=True, kw_only=True):
+    """The states, as of ``cursor``, of every coin watched that is not spent for ever, and of every outpoint
+    asked for by name. The next notification has a later cursor: none is lost and none doubled in between.
+
+    ``more`` is true when an address owns more coins than one reply holds: page with ``GetAddressUTXOs``.
+
+    ``{"type": "UTXOSubscribed", "subscriber_id": "w1", "cursor": {"node": hex32, "position": 12},
+    "states": [{"outpoint": {…}, "state": "Unspent", "output": {…}}], "more": false}``
+    """
+
+    subscriber_id: Name
+    cursor: Cursor
+    states: tuple[CoinState, ...]
+    more: bool
+
+
+class UTXOUnsubscribe(Request, frozen=True, kw_only=True):
+    """``{"type": "UTXOUnsubscribe", "subscriber_id": "w1"}`` → ``UTXOUnsubscribed``, and nothing after it."""
+
+    subscriber_id: Name
+
+
+class UTXOUnsubscribed(Reply, frozen=True, kw_only=True):
+    """``{"type": "UTXOUnsubscribed", "subscriber_id": "w1"}``"""
+
+    subscriber_id: Name
+
+
+class StateChange(Noun, frozen=True):
+    """One transition of one coin. ``old_state`` is null for a coin just created; ``timestamp`` in Unix ms."""
+
+    outpoint: Outpoint
+    old_state: WireState | None
+    new_state: WireState
+    timestamp: I64
+    originator: Hex32
+
+
+class UTXOStateNotification(Message, frozen=True, kw_only=True):
+    """A transition that is durable at the telling node. The ``proof`` comes with SpentFinalized, and with the
+    coins that a final transaction created.
+
+    Between masternodes it is a hint, and no more: the attached proof is verified, or the transaction fetched.
+
+    ``{"type": "UTXOStateNotification", "notification": {"outpoint": {…}, "old_state": {"SpentPending": {…}},
+    "new_state": {"SpentFinalized": {…}}, "timestamp": 1700000000000, "originator": hex32},
+    "cursor": {"node": hex32, "position": 13}, "output": {"amount": 1, "address": "TIME0…"}, "proof": {…}}``
+    """
+
+    senders: ClassVar[frozenset[Role]] = _ANSWERERS
+    notification: StateChange
+    cursor: Cursor
+    output: TxOutput
+    proof: FinalityProof | None = None
+
+
+class GetAddressUTXOs(Request, frozen=True, kw_only=True):
+    """The coins of an address, a page at a time, in order of outpoint; ``after`` is the last one received.
+
+    With ``spent`` also those that are spent for ever (after all the others).
+
+    ``{"type": "GetAddressUTXOs", "address": "TIME0…", "after": null, "spent": false}`` → ``AddressUTXOs``
+    """
+
+    address: AddressText
+    after: Outpoint | None = None
+    spent: bool = False
+    limit: Annotated[int, Meta(ge=1, le=limits.QUERY)] = limits.QUERY
+
+
+class AddressUTXOs(Reply, frozen=True, kw_only=True):
+    """``{"type": "AddressUTXOs", "address": "TIME0…", "cursor": {…}, "coins": [{…}], "more": false}``"""
+
+    address: AddressText
+    cursor: Cursor
+    coins: tuple[CoinState, ...]
+    more: bool
+
+
+class GetTransaction(Request, frozen=True, kw_only=True):
+    """``{"type": "GetTransaction", "txid": hex32}`` → ``TransactionInfo`` or ``Error`` ``not_found``"""
+
+    txid: Hex32
+
+
+class TransactionInfo(Reply, frozen=True, kw_only=True):
+    """``{"type": "TransactionInfo", "tx": {…}, "status": "final", "proof": {…}}``; ``pending`` has no proof."""
+
+    tx: Transaction
+    status: Literal["pending", "final"]
+    proof: FinalityProof | None = None
+
+
+class GetFinalityProof(Request, frozen=True, kw_only=True):
+    """``{"type": "GetFinalityProof", "txid": hex32}`` → ``FinalityProofs`` or ``Error`` ``not_found``"""
+
+    txid: Hex32
+
+
+class GetGenesis(Request, frozen=True, kw_only=True):
+    """``{"type": "GetGenesis"}`` → ``GenesisDocument``. Compare its hash with a source you trust."""
+
+
+class GenesisDocument(Reply, frozen=True, kw_only=True):
+    """``{"type": "GenesisDocument", "genesis": {…}}``"""
+
+    genesis: Genesis
+
+
+class GetInfo(Request, frozen=True, kw_only=True):
+    """``{"type": "GetInfo"}`` → ``Info``"""
+
+
+class PeerInfo(Noun, frozen=True):
+    """A masternode as this node sees it: ``direction`` is who dialled, ``none`` while not connected."""
+
+    node_key: Hex32
+    address: HostPort | None
+    direction: Literal["outbound", "inbound", "none", "self"]
+
+
+class StateCount(Noun, frozen=True):
+    """How many coins are in a state, and their amounts' sum (decimal string: it may exceed 2^53)."""
+
+    coins: U64
+    amount: str
+
+
+class Info(Reply, frozen=True, kw_only=True):
+    """How a node is.
+
+    ``digest`` is over (outpoint, amount, owner, state kind, txid) of every coin: equal on two nodes exactly
+    when they hold the same coins in the same states. ``voting`` is false with the reason in ``not_voting``.
+    """
+
+    software: str
+    version: U32
+    network: NetworkName
+    genesis: Hex32
+    node_key: Hex32
+    cursor: Cursor
+    masternodes: U32
+    quorum: U32
+    connected: U32
+    voting: bool
+    not_voting: str | None
+    height: U64
+    digest: Hex32
+    states: dict[str, StateCount]
+    in_flight: U64
+    waiting: U64
+    final: U64
+    evidence: U64
+    wallets: U64
+    subscriptions: U64
+    uptime_ms: U64
+    peers: tuple[PeerInfo, ...]
+    limits: dict[str, int]
+
+
+# -- masternode ↔ masternode -------------------------------------------------------------------------
+
+
+class GetTransactions(Request, frozen=True, kw_only=True):
+    """``{"type": "GetTransactions", "txids": [hex32]}`` → ``Transactions`` with those the peer holds."""
+
+    senders: ClassVar[frozenset[Role]] = _MASTERNODES
+    txids: Txids
+
+
+class Transactions(Reply, frozen=True, kw_only=True):
+    """Transactions, asked for or relayed; for those that are final, their proofs.
+
+    ``{"type": "Transactions", "transactions": [{…}], "proofs": [{…}]}``
+    """
+
+    senders: ClassVar[frozenset[Role]] = _MASTERNODES
+    transactions: Annotated[tuple[Transaction, ...], Meta(max_length=limits.FETCH)] = ()
+    proofs: Annotated[tuple[FinalityProof, ...], Meta(max_length=limits.FETCH)] = ()
+
+
+class FinalityProofs(Reply, frozen=True, kw_only=True):
+    """``{"type": "FinalityProofs", "proofs": [{…}]}``"""
+
+    proofs: Annotated[tuple[FinalityProof, ...], Meta(max_length=limits.FETCH)]
+
+
+class GetVotes(Request, frozen=True, kw_only=True):
+    """What the peer knows of these undecided transactions: → ``Votes``.
+
+    With ``voter`` instead: all batches of that voter that concern transactions the peer holds undecided. A node
+    asks this about itself before its first vote, and so learns of a vote it has forgotten (protocol §4).
+
+    ``{"type": "GetVotes", "txids": [hex32], "voter": null}``
+    """
+
+    senders: ClassVar[frozenset[Role]] = _MASTERNODES
+    txids: Annotated[tuple[Hex32, ...], Meta(max_length=limits.FETCH)] = ()
+    voter: Hex32 | None = None
+
+
+class Votes(Reply, frozen=True, kw_only=True):
+    """Signed batches, each by its own voter, and proofs of what is final already.
+
+    ``{"type": "Votes", "batches": [{"type": "VoteBatch", …}], "proofs": [{…}]}``
+    """
+
+    senders: ClassVar[frozenset[Role]] = _MASTERNODES
+    batches: Annotated[tuple[VoteBatch, ...], Meta(max_length=limits.BATCH_VOTES)] = ()
+    proofs: Annotated[tuple[FinalityProof, ...], Meta(max_length=limits.FETCH)] = ()
+
+
+class GetFinalized(Request, frozen=True, kw_only=True):
+    """What became final at the peer, in its own order from position ``since``: → ``Finalized``.
+
+    ``{"type": "GetFinalized", "since": 0}``
+    """
+
+    senders: ClassVar[frozenset[Role]] = _MASTERNODES
+    since: U64
+
+    def __post_init__(self) -> None:
+        require_u64("since", self.since)
+
+
+class Finalized(Reply, frozen=True, kw_only=True):
+    """Txids that became final at the sender, parents before children; ``next`` is where to go on, ``head``
+    the sender's newest position.
+
+    ``{"type": "Finalized", "txids": [hex32], "next": 1, "head": 1}``
+    """
+
+    senders: ClassVar[frozenset[Role]] = _MASTERNODES
+    txids: Annotated[tuple[Hex32, ...], Meta(max_length=limits.CATCH_UP_PAGE)]
+    next: U64
+    head: U64
+
+    def __post_init__(self) -> None:
+        require_u64("next", self.next)
+        require_u64("head", self.head)
+
+
+class PeerAddress(Noun, frozen=True):
+    """Where a masternode can be dialled."""
+
+    node_key: Hex32
+    address: HostPort
+
+
+class GetPeers(Request, frozen=True, kw_only=True):
+    """``{"type": "GetPeers"}`` → ``Peers``"""
+
+    senders: ClassVar[frozenset[Role]] = _MASTERNODES
+
+
+class Peers(Reply, frozen=True, kw_only=True):
+    """``{"type": "Peers", "peers": [{"node_key": hex32, "address": "127.0.0.1:24100"}]}``"""
+
+    senders: ClassVar[frozenset[Role]] = _MASTERNODES
+    peers: Annotated[tuple[PeerAddress, ...], Meta(max_length=limits.PEERS_PAGE)]
+
+
+AnyMessage = (
+    Handshake
+    | HandshakeAck
+    | Ping
+    | Pong
+    | Error
+    | TransactionBroadcast
+    | TransactionAccepted
+    | UTXOStateQuery
+    | UTXOStateResponse
+    | UTXOSubscribe
+    | UTXOSubscribed
+    | UTXOUnsubscribe
+    | UTXOUnsubscribed
+    | UTXOStateNotification
+    | GetAddressUTXOs
+    | AddressUTXOs
+    | GetTransaction
+    | TransactionInfo
+    | GetFinalityProof
+    | GetGenesis
+    | GenesisDocument
+    | GetInfo
+    | Info
+    | GetTransactions
+    | Transactions
+    | FinalityProofs
+    | VoteBatch
+    | GetVotes
+    | Votes
+    | GetFinalized
+    | Finalized
+    | GetPeers
+    | Peers
+)
+
+CATALOGUE: dict[str, type] = {cls.__name__: cls for cls in get_args(AnyMessage)}
+
+
+def senders_of(message_type: type) -> frozenset[Role]:
+    """The roles that may send this type. ``VoteBatch`` is a noun that travels bare, so it is named here."""
+    return message_type.senders if issubclass(message_type, Message) else _MASTERNODES
