@@ -13,3 +13,5 @@ The rooms, from the ground up:
 ``bench``       measurements
 ``cli``         the ``timeproto`` command
 """
+
+__version__ = "0.1.0"

@@ -29,7 +29,9 @@ PROOF_PATH = 14
 
 # -- what a replica keeps in memory ------------------------------------------------------------------
 IN_FLIGHT = 50_000
-"""Transactions this replica has locked that are not final yet; wallets are told ``busy`` beyond it."""
+"""Undecided transactions; beyond it wallets are told ``busy`` …"""
+IN_FLIGHT_PEER = 100_000
+"""… and beyond this one those of peers are left to be fetched again later."""
 RIVALS_PER_OUTPOINT = 16
 """Transactions kept that want one coin: an honest masternode votes for one only."""
 ORPHANS_PEER = 10_000
@@ -41,8 +43,16 @@ ORPHAN_WAIT_WALLET = 5.0
 ORPHAN_WAIT_PEER = 1_200.0
 EARLY_VOTES = 10_000
 """Votes kept, of one voter, for transactions this replica has not seen."""
+EARLY_WAIT = 1_200.0
+"""How long votes are kept for a transaction that nobody can show."""
 RECENTLY_FINAL = 20_000
 """Final transactions whose voters are remembered in memory, to push proofs to those who lag."""
+HINTS = 200
+"""Proofs pushed to laggards in one tick."""
+TICK = 1.0
+"""Pause between two rounds of asking peers for what is missing."""
+VERIFIED_BATCHES = 4_096
+"""Verified vote batches remembered, so that a second copy costs no signature check."""
 REFUSED_CACHE = 10_000
 """Refused transactions remembered, so that the same bytes are not verified again."""
 EVIDENCE = 10_000
@@ -59,6 +69,8 @@ FILTERS_CONNECTION = 20_000
 """Outpoints and addresses watched by one connection."""
 FETCH = 500
 """Transaction ids in one ``GetTransactions`` or ``GetVotes``."""
+BATCHES_PAGE = 1_000
+"""Vote batches in one ``Votes``."""
 CATCH_UP_PAGE = 2_000
 """Transaction ids in one page of ``Finalized``."""
 PEERS_PAGE = 256
@@ -84,6 +96,8 @@ FRAMES_PER_SECOND = 2_000
 FRAMES_BURST = 4_000
 REQUESTS = 10_000
 """Requests of one connection that await their reply."""
+STEP_INPUTS = 256
+"""Inputs taken into one step: a step is the longest the reactor is kept."""
 INBOX = 100_000
 """Inputs that wait for the replica, over all connections."""
 REQUEST_TIME = 20.0
@@ -110,7 +124,7 @@ _RELATIONS = (
     FRAME_PEER <= OUT_QUEUE_WALLET <= OUT_QUEUE_PEER,
     PONG < IDLE,
     FILTER <= FILTERS_CONNECTION,
-    ORPHANS_PEER <= IN_FLIGHT,
+    ORPHANS_PEER <= IN_FLIGHT < IN_FLIGHT_PEER,
     ORPHAN_WAIT_WALLET < REQUEST_TIME,
 )
 assert all(_RELATIONS), _RELATIONS

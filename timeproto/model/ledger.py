@@ -94,7 +94,8 @@ class Changes:
     """What one step makes durable, at once. Keys overwrite; nothing is ever deleted.
 
     ``batches`` are this replica's signed batches by number; ``finalized`` extends the list of final txids
-    (the first one has index ``summary.finalized - len(finalized)``).
+    (the first one has index ``summary.finalized - len(finalized)``). ``caught_up`` notes, by masternode, up to where
+    its list of final txids is known here.
     """
 
     summary: Summary
@@ -105,6 +106,19 @@ class Changes:
     transitions: list[Transition] = attrs.field(factory=list)
     finalized: list[str] = attrs.field(factory=list)
     evidence: list[Evidence] = attrs.field(factory=list)
+    caught_up: dict[str, int] = attrs.field(factory=dict)
+
+    def is_empty(self) -> bool:
+        """True if committing this would change nothing."""
+        return not (
+            self.coins
+            or self.transactions
+            or self.own_votes
+            or self.batches
+            or self.finalized
+            or self.evidence
+            or self.caught_up
+        )
 
 
 class Ledger(Protocol):
@@ -129,6 +143,9 @@ class Ledger(Protocol):
 
     def transitions(self, after: int, limit: int) -> list[Transition]:
         """Up to ``limit`` transitions with a position greater than ``after``, in order."""
+
+    def caught_up(self) -> dict[str, int]:
+        """By masternode key: every txid of its list of finals before this index is final here too."""
 
     def evidence(self, limit: int) -> list[Evidence]: ...
 

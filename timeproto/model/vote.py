@@ -7,6 +7,7 @@ all its votes, so any one vote can still be proved alone by (leaf, path, signatu
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from functools import cached_property
@@ -49,6 +50,9 @@ class VoteBatch(Noun, frozen=True, dict=True, tag="VoteBatch", tag_field="type")
 
     ``set`` is the hash of the masternode set the votes count in, ``height`` the last decided block at the
     voter. The leaves are ``lock``, then ``commit``, then ``abort``, each list strictly ascending.
+
+    ``{"type": "VoteBatch", "voter": hex32, "set": hex32, "height": 0, "lock": [hex32], "commit": [], "abort": [],
+    "signature": hex64}``
     """
 
     voter: Hex32
@@ -72,6 +76,17 @@ class VoteBatch(Noun, frozen=True, dict=True, tag="VoteBatch", tag_field="type")
         for kind, txids in self._lists():
             for txid in txids:
                 yield kind, txid
+
+    def index(self, kind: VoteKind, txid: str) -> int:
+        """The place of a vote among the leaves; :class:`ValueError` if it is not in this batch."""
+        start = 0
+        for each, txids in self._lists():
+            if each is kind:
+                at = bisect_left(txids, txid)
+                if at < len(txids) and txids[at] == txid:
+                    return start + at
+            start += len(txids)
+        raise ValueError(f"no {kind.name} vote for {txid} in this batch")
 
     def _lists(self) -> tuple[tuple[VoteKind, tuple[str, ...]], ...]:
         return (VoteKind.LOCK, self.lock), (VoteKind.COMMIT, self.commit), (VoteKind.ABORT, self.abort)

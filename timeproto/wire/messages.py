@@ -4,6 +4,9 @@ A class's fields are its strict schema: unknown fields, wrong types and out-of-r
 the codec. ``senders`` says which roles may send it; the dispatcher refuses every other direction. Every
 request may carry an ``id``, which its reply repeats.
 
+In the examples ``hex32`` and ``hex64`` stand for that many bytes in hex, ``{…}`` for the object its key names; a
+test writes them out and decodes every one.
+
 Transactions keep the original's spelling of byte strings (arrays of 0 to 255); everything else is lower-case hex.
 """
 
@@ -45,6 +48,7 @@ _MASTERNODES = frozenset({Role.MASTERNODE})
 RequestId = Annotated[int, Meta(ge=0, le=2**53 - 1)] | None
 Name = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.:-]{1,64}\Z")]
 HostPort = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_.:\[\]-]{3,270}\Z")]
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 #: Items that are answered one by one, so that a malformed one spoils nothing but itself.
 Items = Annotated[tuple[Any, ...], Meta(max_length=limits.QUERY)]
 Txids = Annotated[tuple[Hex32, ...], Meta(min_length=1, max_length=limits.FETCH)]
@@ -119,13 +123,13 @@ class Pong(Reply, frozen=True, kw_only=True):
 class Error(Reply, frozen=True, kw_only=True):
     """A refusal: ``code`` for programs (errors.ErrorCode), ``message`` for people, ``details`` to act on.
 
-    ``{"type": "Error", "id": 7, "code": "double_spend", "message": "…", "details": {"conflicting_txid": …}}``
+    ``{"type": "Error", "id": 7, "code": "double_spend", "message": "…", "details": {"conflicting_txid": hex32}}``
     """
 
     senders: ClassVar[frozenset[Role]] = _EVERYBODY
     code: Annotated[str, Meta(max_length=64)]
     message: Annotated[str, Meta(max_length=512)]
-    details: Annotated[dict[str, str | int], Meta(max_length=16)] | None = None
+    details: Annotated[dict[str, str | I64], Meta(max_length=16)] | None = None
 
     def refusal(self) -> Refusal:
         """The same as an exception; a code this version does not know becomes ``internal``."""
@@ -180,7 +184,7 @@ class UTXOStateResponse(Reply, frozen=True, kw_only=True):
     """One entry per item asked, in order.
 
     ``{"type": "UTXOStateResponse", "states": [{"status": "known", "outpoint": {…}, "state": "Unspent",
-    "output": {"amount": 1, "address": "TIME0…"}}, {"status": "unknown", …}, {"status": "malformed"}]}``
+    "output": {"amount": 1, "address": "TIME0…"}}, {"status": "unknown", "outpoint": {…}}, {"status": "malformed"}]}``
     """
 
     states: tuple[ItemState, ...]
@@ -342,7 +346,7 @@ class PeerInfo(Noun, frozen=True):
 class StateCount(Noun, frozen=True):
     """How many coins are in a state, and their amounts' sum (decimal string: it may exceed 2^53)."""
 
-    coins: U64
+    coins: Count
     amount: str
 
 
@@ -351,6 +355,13 @@ class Info(Reply, frozen=True, kw_only=True):
 
     ``digest`` is over (outpoint, amount, owner, state kind, txid) of every coin: equal on two nodes exactly
     when they hold the same coins in the same states. ``voting`` is false with the reason in ``not_voting``.
+
+    ``{"type": "Info", "software": "timeproto 0.1.0", "version": 1, "network": "devnet", "genesis": hex32,
+    "node_key": hex32, "cursor": {"node": hex32, "position": 12}, "masternodes": 7, "quorum": 5, "connected": 6,
+    "voting": true, "not_voting": null, "height": 0, "digest": hex32,
+    "states": {"Unspent": {"coins": 3, "amount": "175000000000"}}, "in_flight": 0, "waiting": 0, "final": 0,
+    "evidence": 0, "wallets": 1, "subscriptions": 1, "uptime_ms": 60000,
+    "peers": [{"node_key": hex32, "address": "127.0.0.1:24101", "direction": "outbound"}], "limits": {"inputs": 1000}}``
     """
 
     software: str
@@ -364,18 +375,18 @@ class Info(Reply, frozen=True, kw_only=True):
     connected: U32
     voting: bool
     not_voting: str | None
-    height: U64
+    height: Count
     digest: Hex32
     states: dict[str, StateCount]
-    in_flight: U64
-    waiting: U64
-    final: U64
-    evidence: U64
-    wallets: U64
-    subscriptions: U64
-    uptime_ms: U64
+    in_flight: Count
+    waiting: Count
+    final: Count
+    evidence: Count
+    wallets: Count
+    subscriptions: Count
+    uptime_ms: Count
     peers: tuple[PeerInfo, ...]
-    limits: dict[str, int]
+    limits: dict[str, Count]
 
 
 # -- masternode ↔ masternode -------------------------------------------------------------------------
@@ -422,11 +433,16 @@ class GetVotes(Request, frozen=True, kw_only=True):
 class Votes(Reply, frozen=True, kw_only=True):
     """Signed batches, each by its own voter, and proofs of what is final already.
 
-    ``{"type": "Votes", "batches": [{"type": "VoteBatch", …}], "proofs": [{…}]}``
+    ``voter`` repeats the question's: then ``batches``, with those of the next answers while ``more`` is true, is
+    all the peer holds of that voter, undecided.
+
+    ``{"type": "Votes", "voter": null, "more": false, "batches": [{…}], "proofs": [{…}]}``
     """
 
     senders: ClassVar[frozenset[Role]] = _MASTERNODES
-    batches: Annotated[tuple[VoteBatch, ...], Meta(max_length=limits.BATCH_VOTES)] = ()
+    voter: Hex32 | None = None
+    more: bool = False
+    batches: Annotated[tuple[VoteBatch, ...], Meta(max_length=limits.BATCHES_PAGE)] = ()
     proofs: Annotated[tuple[FinalityProof, ...], Meta(max_length=limits.FETCH)] = ()
 
 

@@ -1,0 +1,146 @@
+"""Finality proofs: q different masternodes of this set, each with a valid commit vote for this transaction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.examples import GENESIS, MASTERNODES, STRANGER, VOTERS, proof_of, replace
+from timeproto.errors import ErrorCode, Refusal
+from timeproto.model import certificate
+from timeproto.model.certificate import FinalityProof, check_proof
+from timeproto.model.masternodes import MasternodeSet
+from timeproto.model.vote import VoteKind
+from timeproto.wire import codec
+from timeproto.wire.messages import FinalityProofs
+
+A, B, C = ("aa" * 32, "bb" * 32, "cc" * 32)
+OTHER = "11" * 32
+ORDER = 2**252 + 27742317777372353535851937790883648493
+
+
+class Proofs(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.verified = 0
+
+        def counting(*arguments: Any) -> bool:
+            self.verified += 1
+            return real(*arguments)
+
+        real = certificate.vote_is_valid
+        self.patch(certificate, "vote_is_valid", counting)
+
+    def holds(self, proof: FinalityProof) -> None:
+        self.assertIsNone(check_proof(proof, MASTERNODES, GENESIS.hash))
+
+    def refused(self, proof: FinalityProof, masternodes: MasternodeSet = MASTERNODES) -> str:
+        error = self.assertRaises(Refusal, check_proof, proof, masternodes, GENESIS.hash)
+        self.assertEqual(error.code, ErrorCode.BAD_PROOF)
+        self.assertEqual(error.details, {"txid": proof.txid})
+        return error.message
+
+    def test_any_quorum_proves(self) -> None:
+        """Five, six or seven of seven, whoever they are and whatever else they voted on in that turn."""
+        for voters in (VOTERS[:5], VOTERS[2:], VOTERS[:6], VOTERS):
+            self.holds(proof_of(A, voters))
+            self.holds(proof_of(A, voters, beside=[B, C]))
+
+    def test_one_short_of_a_quorum(self) -> None:
+        """q - 1 valid votes prove nothing, and not one of them is verified to say so."""
+        self.assertIn("4 votes of the 5 needed", self.refused(proof_of(A, VOTERS[:4])))
+        self.assertEqual(self.verified, 0)
+
+    def test_a_masternode_counts_once(self) -> None:
+        """The same vote twice, or another valid vote of the same masternode: refused."""
+        votes = proof_of(A, VOTERS[:4]).votes
+        again = proof_of(A, VOTERS[:1], beside=[B]).votes
+        for extra in (votes[0], again[0]):
+            self.assertIn("counted twice", self.refused(FinalityProof(A, MASTERNODES.hash, (*votes, extra))))
+        self.assertEqual(self.verified, 0)
+
+    def test_another_spelling_of_a_key_is_no_member(self) -> None:
+        """Upper-case hex never decodes, and even constructed in memory it is a stranger."""
+        votes = proof_of(A, VOTERS[:4]).votes
+        upper = replace(votes[0], voter=votes[0].voter.upper())
+        proof = FinalityProof(A, MASTERNODES.hash, (*votes, upper))
+        self.assertIn("not a masternode", self.refused(proof))
+        self.assertRaises(Refusal, codec.decode, codec.encode(FinalityProofs(proofs=(proof,))))
+
+    def test_a_malleated_signature_is_invalid(self) -> None:
+        """S + L is the same number to a careless verifier; it makes no vote here."""
+        proof = proof_of(A)
+        raw = bytes.fromhex(proof.votes[0].signature)
+        high = (int.from_bytes(raw[32:], "little") + ORDER).to_bytes(32, "little")
+        malleated = replace(proof.votes[0], signature=(raw[:32] + high).hex())
+        self.refused(replace(proof, votes=(malleated, *proof.votes[1:])))
+
+    def test_a_stranger_does_not_count(self) -> None:
+        """A perfectly signed vote of somebody outside the set spoils the proof before any verification."""
+        self.assertIn("not a masternode", self.refused(proof_of(A, [*VOTERS[:5], STRANGER])))
+        self.assertEqual(self.verified, 0)
+
+    def test_a_member_of_another_set_does_not_count(self) -> None:
+        """Votes counted in another set, or a proof checked against another set, prove nothing."""
+        smaller = MasternodeSet(voter.public_hex for voter in VOTERS[:6])
+        self.assertIn("another masternode set", self.refused(proof_of(A), smaller))
+        self.assertIn("another masternode set", self.refused(proof_of(A, set_hash=smaller.hash)))
+        relabelled = replace(proof_of(A, set_hash=smaller.hash), set=MASTERNODES.hash)
+        self.refused(relabelled)
+
+    def test_one_vote_for_another_transaction(self) -> None:
+        """Four votes for A and a valid one for B do not make five, nor does a proof of A prove B."""
+        votes = (*proof_of(A, VOTERS[:4]).votes, *proof_of(B, VOTERS[4:5]).votes)
+        self.refused(FinalityProof(A, MASTERNODES.hash, votes))
+        self.refused(replace(proof_of(A), txid=B))
+
+    def test_other_kinds_of_vote(self) -> None:
+        """Lock votes are a lock certificate, and abort votes the opposite: neither is finality."""
+        for kind in (VoteKind.LOCK, VoteKind.ABORT):
+            self.refused(proof_of(A, kind=kind))
+
+    def test_another_network(self) -> None:
+        """The same masternodes on another network prove nothing here."""
+        self.refused(proof_of(A, genesis_hash=OTHER))
+
+    def test_every_field_of_a_vote_counts(self) -> None:
+        """Change height, index, size, path, signature or voter of one vote, and the proof fails."""
+        proof = proof_of(A, beside=[B, C])
+        vote = proof.votes[0]
+        for changed in (
+            replace(vote, height=1),
+            replace(vote, index=vote.index + 1),
+            replace(vote, size=0),
+            replace(vote, size=vote.index),
+            replace(vote, size=1000),
+            replace(vote, path=vote.path[::-1]),
+            replace(vote, path=vote.path[:-1]),
+            replace(vote, path=(*vote.path, A)),
+            replace(vote, path=()),
+            replace(vote, signature="00" * 64),
+            replace(vote, signature=proof.votes[1].signature),
+        ):
+            self.refused(replace(proof, votes=(changed, *proof.votes[1:])))
+
+    def test_an_endless_proof_costs_nothing(self) -> None:
+        """A million votes are refused by their number, without one verification; the wire refuses them earlier."""
+        vote = proof_of(A, VOTERS[:1]).votes[0]
+        self.assertIn("counted twice", self.refused(FinalityProof(A, MASTERNODES.hash, (vote,) * 10**6)))
+        self.assertEqual(self.verified, 0)
+        too_many = FinalityProof(A, MASTERNODES.hash, (vote,) * 257)
+        self.assertRaises(Refusal, codec.decode, codec.encode(FinalityProofs(proofs=(too_many,))))
+
+    def test_no_votes(self) -> None:
+        """An empty proof proves nothing."""
+        self.refused(FinalityProof(A, MASTERNODES.hash, ()))
+
+    def test_the_first_bad_vote_ends_it(self) -> None:
+        """A proof costs at most one verification for each masternode, and no more after a bad one."""
+        proof = proof_of(A, VOTERS)
+        self.refused(replace(proof, votes=(replace(proof.votes[0], height=9), *proof.votes[1:])))
+        self.assertEqual(self.verified, 1)
+
+    def test_one_masternode_alone(self) -> None:
+        """A set of one is its own quorum."""
+        alone = MasternodeSet([VOTERS[0].public_hex])
+        check_proof(proof_of(A, VOTERS[:1], set_hash=alone.hash), alone, GENESIS.hash)

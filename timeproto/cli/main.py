@@ -1,0 +1,61 @@
+"""``timeproto``: the commands, and what each way of failing means to a shell (errors.ExitStatus).
+
+Every command is a module of this package with ``add_parser(subparsers)``, which declares its options and sets
+``run``, a callable from the parsed arguments to an exit status. Importing one must be cheap: what is heavy is
+imported by ``run``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from timeproto import __version__
+from timeproto.errors import ConfigurationError, ExitStatus, IdentityConflict, Refusal, StorageError
+
+COMMANDS = ("devnet", "wallet", "demo", "status", "vectors", "bench")
+
+INTERRUPTED = 130
+"""What a shell expects of a program that Ctrl-C ended: 128 + SIGINT."""
+
+_STATUSES: tuple[tuple[type[Exception], int], ...] = (
+    (Refusal, ExitStatus.REFUSED),
+    (ConfigurationError, ExitStatus.CONFIGURATION),
+    (StorageError, ExitStatus.STORAGE),
+    (IdentityConflict, ExitStatus.IDENTITY),
+)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="timeproto",
+        description="The UTXO State Protocol: payments that are final in a fraction of a second.",
+        epilog="Exit status: 0 fine, 1 refused, 2 configuration, 3 storage, 4 identity conflict.",
+    )
+    parser.add_argument("--version", action="version", version=f"timeproto {__version__}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        importlib.import_module(f"timeproto.cli.{name}").add_parser(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status. What an operator can mend is told in one sentence, without a traceback."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        status: int = arguments.run(arguments)
+    except tuple(kind for kind, _ in _STATUSES) as error:
+        print(f"timeproto: {_sentence(error)}", file=sys.stderr)
+        return next(status for kind, status in _STATUSES if isinstance(error, kind))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return status
+
+
+def _sentence(error: Exception) -> str:
+    """One printable line. What a node answered is somebody else's text, so nothing in it reaches the terminal raw."""
+    text = f"{error.message} ({error.code})" if isinstance(error, Refusal) else str(error)
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))

@@ -1,0 +1,119 @@
+"""What a masternode is told when it asks: pure readings of the payments and the ledger, cut to fit a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from timeproto import limits
+from timeproto.consensus.payments import Payments
+from timeproto.model.certificate import FinalityProof
+from timeproto.model.ledger import Ledger
+from timeproto.model.transaction import Transaction
+from timeproto.model.vote import VoteBatch
+from timeproto.wire.messages import (
+    Finalized,
+    GetFinalized,
+    GetTransactions,
+    GetVotes,
+    Transactions,
+    Votes,
+)
+
+T = TypeVar("T")
+
+_PAGE_BYTES = limits.FRAME_PEER * 3 // 4
+
+
+def transaction_size(tx: Transaction) -> int:
+    """At most how many bytes of JSON a transaction takes: a byte of an array takes up to four."""
+    return 6 * len(tx.canonical) + 4 * len(tx.signature) + 400
+
+
+def batch_size(batch: VoteBatch) -> int:
+    """At most how many bytes of JSON a vote batch takes."""
+    return 67 * (len(batch.lock) + len(batch.commit) + len(batch.abort)) + 500
+
+
+def proof_size(proof: FinalityProof) -> int:
+    """At most how many bytes of JSON a proof takes."""
+    return sum(67 * len(vote.path) + 400 for vote in proof.votes) + 200
+
+
+def pages(items: Iterable[T], size: Callable[[T], int], most: int = limits.FETCH) -> Iterator[list[T]]:
+    """``items`` in order, cut into lists that fit a frame."""
+    page: list[T] = []
+    room = _PAGE_BYTES
+    for item in items:
+        needed = size(item)
+        if page and (needed > room or len(page) >= most):
+            yield page
+            page, room = [], _PAGE_BYTES
+        page.append(item)
+        room -= needed
+    if page:
+        yield page
+
+
+def transactions(request: GetTransactions, payments: Payments, ledger: Ledger) -> Iterator[Transactions]:
+    """Those of the transactions asked for that are here; each final one together with its proof."""
+    found: list[tuple[Transaction, FinalityProof | None]] = []
+    for txid in dict.fromkeys(request.txids):
+        payment = payments.get(txid)
+        if payment is not None and payment.tx is not None:
+            found.append((payment.tx, None))
+        elif payment is None:
+            record = ledger.transaction(txid)
+            if record is not None:
+                found.append((record.tx, record.proof))
+
+    def size(pair: tuple[Transaction, FinalityProof | None]) -> int:
+        return transaction_size(pair[0]) + (proof_size(pair[1]) if pair[1] is not None else 0)
+
+    cut = list(pages(found, size)) or [[]]
+    for page in cut:
+        proofs = tuple(proof for _, proof in page if proof is not None)
+        yield Transactions(id=request.id, transactions=tuple(tx for tx, _ in page), proofs=proofs)
+
+
+def votes(request: GetVotes, payments: Payments, ledger: Ledger) -> Iterator[Votes]:
+    """All batches of one voter that concern undecided payments, or all that is known of some payments."""
+    if request.voter is not None:
+        yield from _votes_of(request.voter, request.id, payments)
+        return
+    batches: dict[str, VoteBatch] = {}
+    proofs = []
+    for txid in dict.fromkeys(request.txids):
+        payment = payments.get(txid)
+        if payment is not None:
+            batches.update((batch.signature, batch) for batch in payment.votes.batches())
+            continue
+        record = ledger.transaction(txid)
+        if record is not None and record.proof is not None:
+            proofs.append(record.proof)
+    for batch_page in pages(batches.values(), batch_size):
+        yield Votes(id=request.id, batches=tuple(batch_page))
+    for proof_page in pages(proofs, proof_size):
+        yield Votes(id=request.id, proofs=tuple(proof_page))
+    if not batches and not proofs:
+        yield Votes(id=request.id)
+
+
+def _votes_of(voter: str, request_id: int | None, payments: Payments) -> Iterator[Votes]:
+    batches: dict[str, VoteBatch] = {}
+    for payment in payments:
+        for batch in payment.votes.batches():
+            if batch.voter == voter:
+                batches[batch.signature] = batch
+    cut = list(pages(batches.values(), batch_size)) or [[]]
+    for at, page in enumerate(cut):
+        yield Votes(id=request_id, voter=voter, more=at + 1 < len(cut), batches=tuple(page))
+
+
+def finalized(request: GetFinalized, ledger: Ledger) -> Finalized:
+    """A page of this replica's list of final transactions."""
+    summary = ledger.summary()
+    head = 0 if summary is None else summary.finalized
+    since = min(request.since, head)
+    txids = tuple(ledger.finalized(since, limits.CATCH_UP_PAGE))
+    return Finalized(id=request.id, txids=txids, next=since + len(txids), head=head)

@@ -1,0 +1,65 @@
+"""The votes this replica casts in one turn: counted at once, signed together, sent when durable (protocol §4)."""
+
+from __future__ import annotations
+
+from timeproto import limits
+from timeproto.consensus.effects import Turn
+from timeproto.consensus.payments import Payment
+from timeproto.consensus.vote_set import OwnBatch
+from timeproto.model.genesis import Genesis
+from timeproto.model.keys import SigningKey
+from timeproto.model.ledger import OwnVotes, TransactionRecord
+from timeproto.model.vote import VoteKind, sign_batch
+
+
+class Ballot:
+    """Collects votes until :meth:`sign`: one signature for all of them, one record of what was signed."""
+
+    def __init__(self, key: SigningKey, genesis: Genesis, signed_before: int) -> None:
+        """``signed_before``: how many batches this replica has signed in its life."""
+        self.batches = signed_before
+        self._key = key
+        self._genesis = genesis
+        self._open = OwnBatch()
+        self._locks: dict[str, Payment] = {}
+        self._commits: dict[str, Payment] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._locks or self._commits)
+
+    @property
+    def is_full(self) -> bool:
+        return max(len(self._locks), len(self._commits)) >= limits.BATCH_VOTES
+
+    def lock(self, payment: Payment) -> None:
+        payment.cast_lock = True
+        self._locks[payment.txid] = payment
+        payment.votes.add(VoteKind.LOCK, self._key.public_hex, self._open)
+
+    def commit(self, payment: Payment) -> None:
+        payment.cast_commit = True
+        self._commits[payment.txid] = payment
+        payment.votes.add(VoteKind.COMMIT, self._key.public_hex, self._open)
+
+    def sign(self, height: int, turn: Turn) -> None:
+        """Signs what was cast, if anything: the batch, whose votes it holds, and their transactions become part of
+        the turn's changes, and the batch goes to every peer after them."""
+        if not self:
+            return
+        genesis = self._genesis
+        batch = sign_batch(
+            self._key, genesis.hash, genesis.masternode_set.hash, height, lock=self._locks, commit=self._commits
+        )
+        number, self.batches = self.batches, self.batches + 1
+        self._open.signed = batch
+        turn.batches[number] = batch
+        turn.effects.send.append((None, batch))
+        for payment in self._locks.values():
+            payment.own = OwnVotes(number, payment.own.commit)
+        for payment in self._commits.values():
+            payment.own = OwnVotes(payment.own.lock, number)
+        for payment in (*self._locks.values(), *self._commits.values()):
+            assert payment.tx is not None  # nobody votes for what he has not seen
+            turn.own_votes[payment.txid] = payment.own
+            turn.transactions[payment.txid] = TransactionRecord(payment.tx, "pending")
+        self._open, self._locks, self._commits = OwnBatch(), {}, {}

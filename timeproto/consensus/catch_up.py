@@ -1,0 +1,53 @@
+"""Where this replica stands in each peer's list of final transactions.
+
+Every masternode lists what became final with it, in order. A replica follows each peer's list with a position of
+its own, moves it only past what is final here too, and keeps it: so after any absence nothing is missed and
+nothing is fetched twice, whoever else was away.
+"""
+
+from __future__ import annotations
+
+from timeproto.wire.messages import Finalized
+
+
+class CatchUp:
+    def __init__(self, positions: dict[str, int]) -> None:
+        """``positions``: as committed, by masternode key."""
+        self._positions = dict(positions)
+        self._changed: dict[str, int] = {}
+        self._fetching: set[str] = set()
+
+    def position(self, peer: str) -> int:
+        return self._positions.get(peer, 0)
+
+    def is_fetching(self, peer: str) -> bool:
+        """True while transactions that ``peer`` listed are on their way from it."""
+        return peer in self._fetching
+
+    def page(self, peer: str, page: Finalized, *, complete: bool) -> bool:
+        """Takes note of a page; ``complete`` if all of it is final here. False if it does not fit (a late copy)."""
+        if page.head < self.position(peer):
+            self._positions[peer] = self._changed[peer] = 0  # it lost its list: read it from the start
+            return False
+        if page.next - len(page.txids) != self.position(peer) or page.head < page.next:
+            return False
+        if complete and page.txids:
+            self._positions[peer] = self._changed[peer] = page.next
+        elif not complete:
+            self._fetching.add(peer)
+        return True
+
+    def resume(self, peer: str) -> bool:
+        """What ``peer`` was asked for has come: True if its list should be asked for again."""
+        return self.forget(peer)
+
+    def forget(self, peer: str) -> bool:
+        """No longer wait for ``peer``; True if we did."""
+        waited = peer in self._fetching
+        self._fetching.discard(peer)
+        return waited
+
+    def take_changes(self) -> dict[str, int]:
+        """The positions that moved since the last call, to be committed."""
+        changed, self._changed = self._changed, {}
+        return changed

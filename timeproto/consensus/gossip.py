@@ -1,0 +1,153 @@
+"""What a replica asks its peers and tells them: hand over, catch up, fetch what is late (protocol §4, §9).
+
+Nothing here decides about a coin. Whatever arrives goes through :class:`~timeproto.consensus.finality.Finality`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from timeproto import limits
+from timeproto.consensus import answers
+from timeproto.consensus.catch_up import CatchUp
+from timeproto.consensus.finality import Finality
+from timeproto.consensus.payments import Payment, Standing
+from timeproto.consensus.refusals import unknown_input
+from timeproto.model.ledger import TransactionRecord
+from timeproto.model.utxo_state import from_wire, holder, to_wire
+from timeproto.wire import messages
+
+
+class Gossip:
+    """The masternodes that can be reached, and where this replica stands with each."""
+
+    def __init__(self, finality: Finality) -> None:
+        self._finality = finality
+        self._catch_up = CatchUp(finality.ledger.caught_up())
+        self._links: dict[str, None] = {}
+
+    def take_changes(self) -> dict[str, int]:
+        """The catch-up positions that moved in this step, to be committed."""
+        return self._catch_up.take_changes()
+
+    # -- links ---------------------------------------------------------------------------------------
+
+    def link_up(self, peer: str) -> None:
+        """A link (again): hand over what this replica voted, and ask what it missed."""
+        finality = self._finality
+        self._links[peer] = None
+        self._ask_to_vouch(peer)
+        self._hand_over(finality.payments, peer)
+        self._ask_finalized(peer)
+
+    def _hand_over(self, payments: Iterable[Payment], peer: str) -> None:
+        """This replica's votes for undecided payments, in the very batches that carried them first."""
+        for page in answers.pages(self._finality.own_batches(payments), answers.batch_size):
+            self._send(peer, messages.Votes(batches=tuple(page)))
+
+    def link_down(self, peer: str) -> None:
+        self._links.pop(peer, None)
+        self._catch_up.forget(peer)
+
+    # -- what peers tell -----------------------------------------------------------------------------
+
+    def hear_hint(self, message: messages.UTXOStateNotification, sender: str) -> None:
+        """A peer's word about a coin changes nothing: its proof is counted, or its transaction fetched."""
+        if message.proof is not None:
+            self._finality.hear_proof(message.proof, sender)
+            return
+        txid = holder(from_wire(message.notification.new_state))
+        if txid is not None and self._finality.payments.get(txid) is None:
+            self._finality.open_early(txid, sender, sender)
+
+    def hear_finalized(self, message: messages.Finalized, sender: str) -> None:
+        """A page of a peer's list of finals: fetch what is not final here, or move on."""
+        unknown = [txid for txid in message.txids if not self._finality.is_final(txid)]
+        if not self._catch_up.page(sender, message, complete=not unknown):
+            return
+        if unknown:
+            self._finality.ask_for(unknown, sender)
+        elif message.next < message.head:
+            self._ask_finalized(sender)
+
+    def transactions_arrived(self, sender: str) -> None:
+        """If they were fetched to catch up with ``sender``, go on where that stopped."""
+        if self._catch_up.resume(sender):
+            self._ask_finalized(sender)
+
+    # -- time ----------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Exchanges what is late here with one peer, in turn; lets go of what waited too long."""
+        finality = self._finality
+        finality.tick += 1
+        self._let_go()
+        links = sorted(self._links)
+        for peer in links:
+            self._ask_to_vouch(peer)
+        if links:
+            self._exchange_late(links[finality.tick % len(links)])
+        self._hint_laggards()
+
+    def _ask_to_vouch(self, peer: str) -> None:
+        """Asks what ``peer`` holds of this replica's votes, until this replica knows enough to vote."""
+        finality = self._finality
+        if finality.not_voting is not None and peer not in finality.vouched:
+            self._send(peer, messages.GetVotes(voter=finality.key.public_hex))
+
+    def _exchange_late(self, peer: str) -> None:
+        finality = self._finality
+        payments = finality.payments
+        late = [payment for payment in payments if payment.born + 1 < finality.tick]
+        # A window that moves on, so that payments which stay undecided keep no other from being asked for.
+        start = finality.tick * limits.FETCH % len(late) if len(late) > limits.FETCH else 0
+        late = (late[start:] + late[:start])[: limits.FETCH]
+        absent = [payment.txid for payment in late if payment.tx is None]
+        absent += [txid for payment in late for txid in payment.missing if payments.get(txid) is None]
+        finality.ask_for(absent, peer)
+        if late:
+            self._send(peer, messages.GetVotes(txids=tuple(payment.txid for payment in late)))
+            self._hand_over(late, peer)  # the peer may never have heard of them
+        self._catch_up.forget(peer)
+        self._ask_finalized(peer)
+
+    def _let_go(self) -> None:
+        finality = self._finality
+        for payment in finality.payments:
+            age = (finality.tick - payment.born) * limits.TICK
+            if payment.standing is Standing.WAITING and payment.tx is not None:
+                refusal = unknown_input(payment.tx, finality.manager)
+                if payment.tickets and age > limits.ORPHAN_WAIT_WALLET:
+                    finality.answer_all(payment, refusal)
+                if age > (limits.ORPHAN_WAIT_WALLET if payment.source is None else limits.ORPHAN_WAIT_PEER):
+                    finality.give_up(payment, refusal)
+            elif payment.standing is Standing.UNSEEN and age > limits.EARLY_WAIT:
+                finality.payments.drop(payment)
+
+    def _hint_laggards(self) -> None:
+        """Pushes the proof of what has been final for a tick to members whose commit vote is still out."""
+        for txid, silent in self._finality.recent.laggards():
+            reachable = [peer for peer in silent if peer in self._links]
+            record = self._finality.ledger.transaction(txid) if reachable else None
+            if record is not None:
+                hint = self._hint(record)
+                for peer in reachable:
+                    self._send(peer, hint)
+
+    def _hint(self, record: TransactionRecord) -> messages.UTXOStateNotification:
+        finality = self._finality
+        outpoint = record.tx.outpoints[0]
+        coin = finality.manager.get_utxo_info(outpoint)
+        assert coin is not None  # the inputs of a final transaction are kept
+        me = finality.key.public_hex
+        change = messages.StateChange(outpoint, None, to_wire(coin.state), finality.turn.now, me)
+        cursor = messages.Cursor(me, finality.manager.position)
+        return messages.UTXOStateNotification(
+            notification=change, cursor=cursor, output=coin.output, proof=record.proof
+        )
+
+    def _ask_finalized(self, peer: str) -> None:
+        self._send(peer, messages.GetFinalized(since=self._catch_up.position(peer)))
+
+    def _send(self, peer: str, message: messages.AnyMessage) -> None:
+        self._finality.turn.effects.send.append((peer, message))

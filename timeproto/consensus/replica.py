@@ -1,0 +1,172 @@
+"""The replica: the state machine of one masternode, and the only hub of its decisions.
+
+``step(inputs, now)`` takes verified inputs and returns :class:`~timeproto.consensus.effects.Effects`; nothing in here
+waits, calls back, or knows what time it is. The work is done by :mod:`~timeproto.consensus.finality` (two
+rounds of votes) and :mod:`~timeproto.consensus.gossip` (what to ask of peers); the hub hands inputs on and collects
+the turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from timeproto.consensus import answers
+from timeproto.consensus.effects import Effects, Heard, Input, LinkDown, LinkUp, Submit, Tick, Turn
+from timeproto.consensus.finality import Finality
+from timeproto.consensus.gossip import Gossip
+from timeproto.consensus.payments import Payments
+from timeproto.consensus.utxo_state_manager import IllegalTransition, UTXOStateManager, founding_changes
+from timeproto.model.genesis import Genesis
+from timeproto.model.keys import SigningKey
+from timeproto.model.ledger import Changes, Ledger
+from timeproto.model.vote import VoteBatch
+from timeproto.wire import messages
+
+
+def found(ledger: Ledger, genesis: Genesis) -> Changes | None:
+    """What must be committed before a replica can run on ``ledger``: the coins of genesis, None if it has them."""
+    return founding_changes(genesis.coins()) if ledger.summary() is None else None
+
+
+class Replica:
+    """One masternode's memory of what is undecided, over a ledger of what is committed.
+
+    After every :meth:`step` the effects' changes must be committed before the next step: the replica reads them
+    back through the ledger.
+    """
+
+    def __init__(self, ledger: Ledger, genesis: Genesis, key: SigningKey) -> None:
+        """``key`` must be one of ``genesis``'s masternodes; ``ledger`` founded (see :func:`found`)."""
+        if key.public_hex not in genesis.masternode_set:
+            raise ValueError("the key is not in the masternode set")
+        summary = ledger.summary()
+        if summary is None:
+            raise ValueError("the ledger is empty: commit found(ledger, genesis) first")
+        self._ledger = ledger
+        self._finality = Finality(ledger, genesis, key, summary)
+        self._gossip = Gossip(self._finality)
+
+    # -- what the shell may ask ----------------------------------------------------------------------
+
+    @property
+    def manager(self) -> UTXOStateManager:
+        return self._finality.manager
+
+    @property
+    def payments(self) -> Payments:
+        return self._finality.payments
+
+    @property
+    def not_voting(self) -> str | None:
+        """Why this replica casts no votes, in words; None while it votes."""
+        return self._finality.not_voting
+
+    @property
+    def final_count(self) -> int:
+        return self._finality.finalized
+
+    @property
+    def evidence_count(self) -> int:
+        return self._finality.evidence
+
+    @property
+    def height(self) -> int:
+        """The last decided block."""
+        return self._finality.height
+
+    def knows(self, txid: str) -> bool:
+        """True if the transaction is here already, so that its signatures need not be checked again."""
+        payment = self.payments.get(txid)
+        return (payment is not None and payment.tx is not None) or self._finality.is_final(txid)
+
+    def state_digest(self) -> str:
+        """Equal on two replicas that know the same (see UTXOStateManager.state_digest)."""
+        return self.manager.state_digest(self.payments.contenders())
+
+    def halt(self, reason: str) -> None:
+        """Cast no vote ever again in this life; everything else goes on."""
+        self._finality.halt(reason)
+
+    # -- the step ------------------------------------------------------------------------------------
+
+    def step(self, inputs: Iterable[Input], now: int) -> Effects:
+        """Everything that follows from ``inputs``, in their order. ``now`` (Unix ms) is only ever written down."""
+        turn = self._finality.turn = Turn(now)
+        try:
+            for entry in inputs:
+                self._take(entry)
+            self._finality.settle()
+        except IllegalTransition as broken:
+            self.halt(f"the protocol's assumption is broken: {broken}")
+            turn.effects.alarm = str(broken)
+        return self._conclude(turn)
+
+    def _conclude(self, turn: Turn) -> Effects:
+        finality, effects = self._finality, turn.effects
+        changes = self.manager.take_changes(
+            finalized=finality.finalized, batches=finality.batches, evidence=finality.evidence
+        )
+        changes.transactions = turn.transactions
+        changes.own_votes = turn.own_votes
+        changes.batches = turn.batches
+        changes.finalized = turn.finalized
+        changes.evidence = turn.evidence
+        changes.caught_up = self._gossip.take_changes()
+        if not changes.is_empty():
+            effects.changes = changes
+        relay = [
+            (None, messages.Transactions(transactions=tuple(page)))
+            for page in answers.pages(turn.relay, answers.transaction_size)
+        ]
+        effects.send = [*relay, *effects.send]  # a transaction goes ahead of the votes for it
+        return effects
+
+    def _take(self, entry: Input) -> None:
+        match entry:
+            case Heard():
+                self._hear(entry.message, entry.sender)
+            case Submit():
+                self._finality.submit(entry.tx, entry.ticket)
+            case LinkUp():
+                self._gossip.link_up(entry.key)
+            case LinkDown():
+                self._gossip.link_down(entry.key)
+            case Tick():
+                self._gossip.tick()
+
+    def _hear(self, message: messages.AnyMessage, sender: str) -> None:
+        finality, gossip = self._finality, self._gossip
+        match message:
+            case VoteBatch():
+                finality.count(message, sender)
+            case messages.TransactionBroadcast():
+                finality.hear_transaction(message.tx, sender)
+            case messages.Transactions():
+                finality.hear_proofs(message.proofs, sender)
+                for tx in message.transactions:
+                    finality.hear_transaction(tx, sender)
+                finality.settle()  # so that a whole page of parents and children is final before the next is asked
+                gossip.transactions_arrived(sender)
+            case messages.FinalityProofs():
+                finality.hear_proofs(message.proofs, sender)
+            case messages.Votes():
+                for batch in message.batches:
+                    finality.count(batch, sender)
+                finality.hear_proofs(message.proofs, sender)
+                if message.voter == finality.key.public_hex and not message.more:
+                    finality.vouch(sender)
+            case messages.UTXOStateNotification():
+                gossip.hear_hint(message, sender)
+            case messages.Finalized():
+                gossip.hear_finalized(message, sender)
+            case messages.GetTransactions():
+                self._reply(sender, answers.transactions(message, self.payments, self._ledger))
+            case messages.GetVotes():
+                self._reply(sender, answers.votes(message, self.payments, self._ledger))
+            case messages.GetFinalized():
+                self._reply(sender, [answers.finalized(message, self._ledger)])
+            case _:
+                raise TypeError(f"{type(message).__name__} is not for a replica")
+
+    def _reply(self, sender: str, replies: Iterable[messages.AnyMessage]) -> None:
+        self._finality.turn.effects.send += [(sender, reply) for reply in replies]

@@ -1,0 +1,360 @@
+"""Where a lock is decided: the coins, their states, and the one table of what may follow what (protocol §3).
+
+The manager reads committed coins through a :class:`~timeproto.model.ledger.Ledger`, stages what a step changes,
+and hands the stage over with :meth:`UTXOStateManager.take_changes`. It calls nobody back: a transition is a value.
+Every operation checks all it needs before it stages anything, so a refused one leaves no trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator
+from enum import Enum, auto
+
+from timeproto.consensus import digest
+from timeproto.consensus.subscriptions import SubscriptionIndex, Watched
+from timeproto.errors import ErrorCode, Refusal
+from timeproto.model.ledger import Changes, Coin, Ledger, Summary, Tally, Transition
+from timeproto.model.transaction import Outpoint, Transaction, TxOutput
+from timeproto.model.utxo_state import (
+    STATES,
+    UNSPENT,
+    Confirmed,
+    Locked,
+    SpentFinalized,
+    SpentPending,
+    Unspent,
+    UTXOState,
+    holder,
+    kind,
+)
+
+
+class Event(Enum):
+    """What can happen to a coin, each for the sake of one transaction."""
+
+    LOCK = auto()
+    """This replica casts its lock vote."""
+    PEND = auto()
+    """A lock certificate is held and this replica casts its commit vote."""
+    FINALIZE = auto()
+    """A finality proof is held."""
+    CONFIRM = auto()
+    """A decided block contains the transaction."""
+    RELEASE = auto()
+    """A decided block aborts the transaction, or contains one that conflicts with it."""
+
+
+class Step(Enum):
+    """What the table says of an event."""
+
+    GO = auto()
+    """The state changes."""
+    STAY = auto()
+    """It happened already: nothing changes and nothing is wrong."""
+    CONFLICT = auto()
+    """The coin is held by another transaction: refused, ``double_spend``."""
+    ILLEGAL = auto()
+    """It cannot happen while the protocol is kept."""
+
+
+_GO, _STAY, _CONFLICT, _ILLEGAL = Step.GO, Step.STAY, Step.CONFLICT, Step.ILLEGAL
+
+#: (state, event) → (when the coin is held by the event's transaction or by none, when by another).
+TRANSITIONS: dict[tuple[type[UTXOState], Event], tuple[Step, Step]] = {
+    (Unspent, Event.LOCK): (_GO, _ILLEGAL),
+    (Unspent, Event.PEND): (_ILLEGAL, _ILLEGAL),
+    (Unspent, Event.FINALIZE): (_GO, _ILLEGAL),
+    (Unspent, Event.CONFIRM): (_ILLEGAL, _ILLEGAL),
+    (Unspent, Event.RELEASE): (_STAY, _ILLEGAL),
+    (Locked, Event.LOCK): (_STAY, _CONFLICT),
+    (Locked, Event.PEND): (_GO, _CONFLICT),
+    (Locked, Event.FINALIZE): (_GO, _GO),
+    (Locked, Event.CONFIRM): (_ILLEGAL, _ILLEGAL),
+    (Locked, Event.RELEASE): (_GO, _ILLEGAL),
+    (SpentPending, Event.LOCK): (_STAY, _CONFLICT),
+    (SpentPending, Event.PEND): (_STAY, _CONFLICT),
+    (SpentPending, Event.FINALIZE): (_GO, _ILLEGAL),
+    (SpentPending, Event.CONFIRM): (_ILLEGAL, _ILLEGAL),
+    (SpentPending, Event.RELEASE): (_GO, _ILLEGAL),
+    (SpentFinalized, Event.LOCK): (_STAY, _CONFLICT),
+    (SpentFinalized, Event.PEND): (_STAY, _CONFLICT),
+    (SpentFinalized, Event.FINALIZE): (_STAY, _ILLEGAL),
+    (SpentFinalized, Event.CONFIRM): (_GO, _ILLEGAL),
+    (SpentFinalized, Event.RELEASE): (_ILLEGAL, _ILLEGAL),
+    (Confirmed, Event.LOCK): (_STAY, _CONFLICT),
+    (Confirmed, Event.PEND): (_STAY, _CONFLICT),
+    (Confirmed, Event.FINALIZE): (_STAY, _ILLEGAL),
+    (Confirmed, Event.CONFIRM): (_STAY, _ILLEGAL),
+    (Confirmed, Event.RELEASE): (_ILLEGAL, _ILLEGAL),
+}
+
+
+class IllegalTransition(Exception):
+    """A step the protocol rules out: more than f masternodes lie, or this code has a bug. The state is untouched."""
+
+
+def verdict(state: UTXOState, event: Event, txid: str) -> Step:
+    """What the table says of ``event`` for ``txid`` on a coin in ``state``."""
+    own, other = TRANSITIONS[type(state), event]
+    return own if holder(state) in (None, txid) else other
+
+
+class UTXOStateManager:
+    """All coins of one replica. The one mutable thing here is the stage of the running step."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        """``ledger`` must hold a summary: a new one is founded with :func:`founding_changes` first."""
+        summary = ledger.summary()
+        if summary is None:
+            raise ValueError("the ledger is empty: commit founding_changes(genesis) first")
+        self._ledger = ledger
+        self._tallies = dict(summary.tallies)
+        self._digest = summary.digest
+        self._position = summary.position
+        self._staged: dict[Outpoint, Coin] = {}
+        self._transitions: list[Transition] = []
+        self._held: dict[Outpoint, Coin] = {}
+        self._subscriptions = SubscriptionIndex()
+
+    # -- reading -------------------------------------------------------------------------------------
+
+    def get_utxo_info(self, outpoint: Outpoint) -> Coin | None:
+        """The coin with its state, or None if no such coin exists here (yet)."""
+        return self._staged.get(outpoint) or self._held.get(outpoint) or self._ledger.coin(outpoint)
+
+    def get_state(self, outpoint: Outpoint) -> UTXOState | None:
+        coin = self.get_utxo_info(outpoint)
+        return None if coin is None else coin.state
+
+    @property
+    def position(self) -> int:
+        """The last position of the transition log."""
+        return self._position
+
+    @property
+    def tallies(self) -> dict[str, Tally]:
+        """Number of coins and sum of amounts, by name of state."""
+        return dict(self._tallies)
+
+    def state_digest(self, contenders: Iterable[tuple[Outpoint, list[str]]]) -> str:
+        """The digest over every coin: (outpoint, amount, owner, state kind, txids).
+
+        A coin that undecided transactions want counts as ``Locked`` by all of ``contenders``, in ascending order,
+        whichever this replica voted for: so two replicas agree when they know the same, even while a contested
+        coin waits for its verdict.
+        """
+        total = self._digest
+        for outpoint, txids in contenders:
+            coin = self.get_utxo_info(outpoint)
+            if coin is not None and not _decided(coin):
+                total = digest.remove(total, _decided_entry(outpoint, coin))
+                total = digest.add(total, digest.entry(outpoint, coin.output, Locked.__name__, txids))
+        return digest.to_hex(total)
+
+    # -- one coin ------------------------------------------------------------------------------------
+
+    def lock_utxo(self, outpoint: Outpoint, txid: str, now: int) -> Transition | None:
+        """Unspent → Locked. None if it was locked by ``txid`` already; ``double_spend`` if by another."""
+        return self._move(outpoint, txid, Event.LOCK, Locked(txid, now), now)
+
+    def mark_spent_pending(
+        self, outpoint: Outpoint, txid: str, votes: int, total_nodes: int, now: int
+    ) -> Transition | None:
+        """Locked → SpentPending, by the transaction that locked it."""
+        return self._move(outpoint, txid, Event.PEND, SpentPending(txid, votes, total_nodes, now), now)
+
+    def mark_spent_finalized(self, outpoint: Outpoint, txid: str, votes: int, now: int) -> Transition | None:
+        """→ SpentFinalized, from any state that a finality proof may overrule."""
+        return self._move(outpoint, txid, Event.FINALIZE, SpentFinalized(txid, now, votes), now)
+
+    def mark_confirmed(self, outpoint: Outpoint, txid: str, block_height: int, now: int) -> Transition | None:
+        """SpentFinalized → Confirmed, by a decided block that contains ``txid``."""
+        return self._move(outpoint, txid, Event.CONFIRM, Confirmed(txid, block_height, now), now)
+
+    def unlock_utxo(self, outpoint: Outpoint, txid: str, now: int) -> Transition | None:
+        """Locked or SpentPending → Unspent, only ever for a decided block that ends ``txid``."""
+        return self._move(outpoint, txid, Event.RELEASE, UNSPENT, now)
+
+    # -- one transaction -----------------------------------------------------------------------------
+
+    def process_transaction(self, tx: Transaction, now: int) -> list[Transition]:
+        """Locks all inputs, or none and raises :class:`Refusal`. Again for the same ``tx`` changes nothing."""
+        self._require(tx, Event.LOCK)
+        return _happened(self.lock_utxo(outpoint, tx.txid, now) for outpoint in tx.outpoints)
+
+    def pend_transaction(self, tx: Transaction, votes: int, total_nodes: int, now: int) -> list[Transition]:
+        """All inputs, locked by ``tx``, become SpentPending."""
+        self._require(tx, Event.PEND)
+        return _happened(
+            self.mark_spent_pending(outpoint, tx.txid, votes, total_nodes, now) for outpoint in tx.outpoints
+        )
+
+    def finalize_transaction(self, tx: Transaction, votes: int, now: int) -> list[Transition]:
+        """All inputs become SpentFinalized and all outputs Unspent coins, in one stroke.
+
+        The only way a coin is ever spent for good. The caller holds the proof.
+        """
+        self._require(tx, Event.FINALIZE)
+        spent = _happened(
+            self.mark_spent_finalized(outpoint, tx.txid, votes, now) for outpoint in tx.outpoints
+        )
+        return spent + [
+            self._create(tx.output_outpoint(vout), output, tx.txid, now)
+            for vout, output in enumerate(tx.outputs)
+            if self.get_utxo_info(tx.output_outpoint(vout)) is None
+        ]
+
+    def may_lock(self, tx: Transaction) -> bool:
+        """True if :meth:`process_transaction` would succeed."""
+        return all(step in (_GO, _STAY) for _, step in self._verdicts(tx, Event.LOCK))
+
+    def holds(self, tx: Transaction) -> bool:
+        """True if every input is locked by ``tx`` (or further on its way with it)."""
+        return all(
+            state is not None and holder(state) == tx.txid for state in map(self.get_state, tx.outpoints)
+        )
+
+    # -- subscriptions -------------------------------------------------------------------------------
+
+    @property
+    def subscriptions(self) -> SubscriptionIndex:
+        return self._subscriptions
+
+    def add_subscription(self, subscriber: Hashable, items: Iterable[Watched]) -> None:
+        self._subscriptions.add(subscriber, items)
+
+    def remove_subscription(self, subscriber: Hashable) -> bool:
+        return self._subscriptions.remove(subscriber)
+
+    def notify_subscribers(
+        self, transitions: Iterable[Transition]
+    ) -> Iterator[tuple[Transition, list[Hashable]]]:
+        """Each transition that somebody watches, with its watchers, in order. The shell does the telling."""
+        for transition in transitions:
+            watchers = self._subscriptions.match(transition)
+            if watchers:
+                yield transition, watchers
+
+    # -- the stage -----------------------------------------------------------------------------------
+
+    def take_changes(self, *, finalized: int, batches: int, evidence: int) -> Changes:
+        """The stage as a change set, to be committed before the next step reads; starts an empty one.
+
+        The three counts are the replica's, and become part of the summary.
+        """
+        summary = Summary(
+            position=self._position,
+            finalized=finalized,
+            batches=batches,
+            evidence=evidence,
+            digest=self._digest,
+            tallies=dict(self._tallies),
+        )
+        changes = Changes(summary, coins=self._staged, transitions=self._transitions)
+        self._staged, self._transitions = {}, []
+        return changes
+
+    def hold(self, tx: Transaction) -> None:
+        """Keep the coins of an undecided transaction at hand; called once for each at a restart."""
+        for outpoint in tx.outpoints:
+            coin = self._ledger.coin(outpoint)
+            if coin is not None and holder(coin.state) == tx.txid:
+                self._held[outpoint] = coin
+
+    def _verdicts(self, tx: Transaction, event: Event) -> Iterator[tuple[Outpoint, Step]]:
+        for outpoint in tx.outpoints:
+            state = self.get_state(outpoint)
+            yield outpoint, _ILLEGAL if state is None else verdict(state, event, tx.txid)
+
+    def _require(self, tx: Transaction, event: Event) -> None:
+        for outpoint, step in self._verdicts(tx, event):
+            if step in (_CONFLICT, _ILLEGAL):
+                raise self._complaint(outpoint, tx.txid, event, step)
+
+    def _complaint(self, outpoint: Outpoint, txid: str, event: Event, step: Step) -> Exception:
+        state = self.get_state(outpoint)
+        if state is None:
+            return Refusal(
+                ErrorCode.UNKNOWN_INPUT, f"there is no coin {outpoint} here", outpoint=str(outpoint)
+            )
+        if step is _CONFLICT:
+            rival = holder(state) or ""
+            return Refusal(
+                ErrorCode.DOUBLE_SPEND,
+                f"the coin {outpoint} is {kind(state)} by the transaction {rival}",
+                conflicting_txid=rival,
+                outpoint=str(outpoint),
+            )
+        return IllegalTransition(f"{event.name} of {outpoint} for {txid} while it is {state}")
+
+    def _move(
+        self, outpoint: Outpoint, txid: str, event: Event, new: UTXOState, now: int
+    ) -> Transition | None:
+        coin = self.get_utxo_info(outpoint)
+        step = _ILLEGAL if coin is None else verdict(coin.state, event, txid)
+        if coin is None or step in (_CONFLICT, _ILLEGAL):
+            raise self._complaint(outpoint, txid, event, step)
+        if step is _STAY:
+            return None
+        return self._stage(outpoint, coin, Coin(coin.output, new), txid, now)
+
+    def _create(self, outpoint: Outpoint, output: TxOutput, txid: str, now: int) -> Transition:
+        return self._stage(outpoint, None, Coin(output, UNSPENT), txid, now)
+
+    def _stage(self, outpoint: Outpoint, old: Coin | None, new: Coin, txid: str, now: int) -> Transition:
+        if old is not None:
+            self._count(old, -1)
+        self._count(new, +1)
+        if old is None or _decided(new):  # otherwise the coin's entry stays what it was
+            if old is not None:
+                self._digest = digest.remove(self._digest, _decided_entry(outpoint, old))
+            self._digest = digest.add(self._digest, _decided_entry(outpoint, new))
+        self._position += 1
+        transition = Transition(
+            position=self._position,
+            outpoint=outpoint,
+            output=new.output,
+            old_state=None if old is None else old.state,
+            new_state=new.state,
+            txid=txid,
+            timestamp=now,
+        )
+        self._transitions.append(transition)
+        self._staged[outpoint] = new
+        if isinstance(new.state, Locked | SpentPending):
+            self._held[outpoint] = new
+        else:
+            self._held.pop(outpoint, None)
+        return transition
+
+    def _count(self, coin: Coin, by: int) -> None:
+        name = kind(coin.state)
+        tally = self._tallies[name]
+        self._tallies[name] = Tally(tally.coins + by, tally.amount + by * coin.output.amount)
+
+
+def _happened(transitions: Iterable[Transition | None]) -> list[Transition]:
+    return [transition for transition in transitions if transition is not None]
+
+
+def _decided(coin: Coin) -> bool:
+    return isinstance(coin.state, SpentFinalized | Confirmed)
+
+
+def _decided_entry(outpoint: Outpoint, coin: Coin) -> int:
+    """A coin's entry in the running digest: what is not decided yet counts as Unspent (see state_digest)."""
+    if isinstance(coin.state, SpentFinalized | Confirmed):  # not _decided(): the type is needed
+        return digest.entry(outpoint, coin.output, kind(coin.state), (coin.state.txid,))
+    return digest.entry(outpoint, coin.output, Unspent.__name__, ())
+
+
+def founding_changes(coins: Iterable[tuple[Outpoint, TxOutput]]) -> Changes:
+    """The first change set of a ledger: the coins of genesis, all Unspent, with no transitions before them."""
+    tallies = {state.__name__: Tally() for state in STATES}
+    founded = {outpoint: Coin(output, UNSPENT) for outpoint, output in coins}
+    total = 0
+    for outpoint, coin in founded.items():
+        total = digest.add(total, _decided_entry(outpoint, coin))
+    tallies[Unspent.__name__] = Tally(len(founded), sum(coin.output.amount for coin in founded.values()))
+    summary = Summary(position=0, finalized=0, batches=0, evidence=0, digest=total, tallies=tallies)
+    return Changes(summary, coins=founded)

@@ -1,0 +1,100 @@
+"""The votes for one transaction, counted by voter, each once, in one masternode set (protocol §4).
+
+A vote is kept as a reference into the signed batch that carried it; the Merkle path that proves it alone is
+made only when a certificate is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import attrs
+
+from timeproto.model.certificate import FinalityProof, SignedVote, signed_vote
+from timeproto.model.masternodes import MasternodeSet
+from timeproto.model.vote import VoteBatch, VoteKind
+
+
+@attrs.define
+class OwnBatch:
+    """This replica's batch of the running turn: its votes count at once, its signature follows at the turn's end.
+
+    ``signed`` is None until then, and no certificate is built before.
+    """
+
+    signed: VoteBatch | None = None
+
+
+class VoteSet:
+    """Votes of three kinds for one txid. Whoever is not in the set does not exist here."""
+
+    __slots__ = ("_masternodes", "_votes", "txid")
+
+    def __init__(self, txid: str, masternodes: MasternodeSet) -> None:
+        self.txid = txid
+        self._masternodes = masternodes
+        self._votes: dict[VoteKind, dict[int, VoteBatch | OwnBatch]] = {}
+
+    def add(self, kind: VoteKind, voter: str, batch: VoteBatch | OwnBatch) -> bool:
+        """Count the vote; False if the voter is a stranger or was counted already. The first copy stays."""
+        member = self._masternodes.index(voter)
+        if member is None:
+            return False
+        votes = self._votes.setdefault(kind, {})
+        if member in votes:
+            return False
+        votes[member] = batch
+        return True
+
+    def count(self, kind: VoteKind) -> int:
+        return len(self._votes.get(kind, ()))
+
+    def has_quorum(self, kind: VoteKind) -> bool:
+        """A level, not an edge: ask again whenever anything arrives."""
+        return self.count(kind) >= self._masternodes.quorum
+
+    def has(self, kind: VoteKind, voter: str) -> bool:
+        return self._masternodes.index(voter) in self._votes.get(kind, ())
+
+    def voters(self, kind: VoteKind) -> list[str]:
+        """The keys of those who cast this vote, in the order of the set."""
+        return [self._masternodes.keys[member] for member in sorted(self._votes.get(kind, ()))]
+
+    def signed(self, kind: VoteKind, voter: str) -> SignedVote | None:
+        """One voter's vote with its proof, None if there is none (or it is not signed yet)."""
+        member = self._masternodes.index(voter)
+        cast = self._votes.get(kind, {}).get(-1 if member is None else member)
+        return None if cast is None else _prove(cast, kind, self.txid)
+
+    def batches(self) -> Iterator[VoteBatch]:
+        """Every signed batch that carries a vote counted here, each once."""
+        seen: set[str] = set()
+        for votes in self._votes.values():
+            for cast in votes.values():
+                batch = _batch_of(cast)
+                if batch is not None and batch.signature not in seen:
+                    seen.add(batch.signature)
+                    yield batch
+
+    def proof(self) -> FinalityProof:
+        """The finality proof: exactly q commit votes, of the members that come first in the set."""
+        proved = []
+        for _, cast in sorted(self._votes.get(VoteKind.COMMIT, {}).items()):
+            vote = _prove(cast, VoteKind.COMMIT, self.txid)
+            if vote is not None:
+                proved.append(vote)
+        needed = self._masternodes.quorum
+        if len(proved) < needed:
+            raise ValueError(f"{len(proved)} commit votes make no proof, {needed} do")
+        return FinalityProof(self.txid, self._masternodes.hash, tuple(proved[:needed]))
+
+
+def _batch_of(cast: VoteBatch | OwnBatch) -> VoteBatch | None:
+    return cast.signed if isinstance(cast, OwnBatch) else cast
+
+
+def _prove(cast: VoteBatch | OwnBatch, kind: VoteKind, txid: str) -> SignedVote | None:
+    batch = _batch_of(cast)
+    if batch is None:
+        return None
+    return signed_vote(batch, batch.index(kind, txid))

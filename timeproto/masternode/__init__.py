@@ -1,0 +1,1 @@
+"""The node, assembled: configuration, the bridge between network and consensus, the twistd application."""

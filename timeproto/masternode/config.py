@@ -1,0 +1,241 @@
+"""The node's configuration: command line over TOML file over defaults, checked before anything starts.
+
+Every mistake is named in one plain sentence (:class:`ConfigurationError`), with the option and the file it stands in.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tomllib
+from pathlib import Path
+from typing import Any, get_args
+
+import attrs
+
+from timeproto.errors import ConfigurationError
+from timeproto.model.canonical import is_hex
+from timeproto.model.genesis import Genesis
+from timeproto.model.keys import SigningKey
+from timeproto.model.transaction import TxOutput
+from timeproto.network.discovery import parse_address
+from timeproto.params import COIN, NETWORKS, NetworkName
+from timeproto.wire import codec
+
+LOG_LEVELS = ("debug", "info", "warn", "error", "critical")
+
+PUBLIC_DEVNET_ADDRESS = "TIME0AXFLiWUT5wLFBTLuF4Nw4SkeUt2zaBtRh"
+"""Owns the coins of a devnet that a node makes for itself: the first address of the published BIP-39 test phrase
+(``abandon`` eleven times, then ``about``), so that anybody can restore a wallet with money to try things with."""
+PUBLIC_DEVNET_COINS = 100
+
+
+def default_datadir() -> Path:
+    home = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    return Path(home) / "timeproto" / "node"
+
+
+@attrs.frozen
+class Config:
+    """What a node needs to know. ``peers``, ``listen`` and ``announce`` are ``HOST:PORT``; paths are absolute."""
+
+    datadir: Path
+    network: NetworkName = "devnet"
+    genesis: Path | None = None
+    key: Path | None = None
+    listen: str = ""
+    announce: str | None = None
+    peers: tuple[str, ...] = ()
+    bootstrap: str | None = None
+    tls: bool = False
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    allow_plaintext: bool = False
+    log_level: str = "info"
+
+    @property
+    def genesis_path(self) -> Path:
+        return self.genesis or self.datadir / "genesis.json"
+
+    @property
+    def key_path(self) -> Path:
+        return self.key or self.datadir / "node.key"
+
+    @property
+    def store_path(self) -> Path:
+        return self.datadir / "store"
+
+    @property
+    def tls_paths(self) -> tuple[Path, Path]:
+        """Certificate and key in PEM."""
+        return (
+            self.tls_certificate or self.datadir / "tls-certificate.pem",
+            self.tls_key or self.datadir / "tls-key.pem",
+        )
+
+
+_SHAPES: dict[str, type] = {
+    "datadir": str,
+    "network": str,
+    "genesis": str,
+    "key": str,
+    "listen": str,
+    "announce": str,
+    "peers": list,
+    "bootstrap": str,
+    "tls": bool,
+    "tls_certificate": str,
+    "tls_key": str,
+    "allow_plaintext": bool,
+    "log_level": str,
+}
+_WORDS = {str: "a string", bool: "true or false", list: "a list of strings"}
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The settings in a TOML file, each known and of the right shape."""
+    try:
+        settings = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"the configuration file {path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"the configuration file {path} is not TOML: {error}") from None
+    for name, value in settings.items():
+        shape = _SHAPES.get(name)
+        if shape is None:
+            known = ", ".join(sorted(_SHAPES))
+            raise ConfigurationError(f"{path} sets {name!r}, which is no option; the options are {known}")
+        if type(value) is not shape or (shape is list and not all(isinstance(item, str) for item in value)):
+            raise ConfigurationError(f"{path} sets {name!r} to {value!r}, but it must be {_WORDS[shape]}")
+    return settings
+
+
+def make_config(settings: dict[str, Any], source: str = "the command line") -> Config:
+    """A checked :class:`Config` from settings by name; ``source`` is named in complaints."""
+    values: dict[str, Any] = dict(settings)
+    network = values.setdefault("network", "devnet")
+    if network not in get_args(NetworkName):
+        raise ConfigurationError(
+            f"the network {network!r} in {source} is none of {', '.join(get_args(NetworkName))}"
+        )
+    values["datadir"] = Path(values.get("datadir") or default_datadir()).expanduser().absolute()
+    for name in ("genesis", "key", "tls_certificate", "tls_key"):
+        if values.get(name) is not None:
+            values[name] = Path(values[name]).expanduser().absolute()
+    values["listen"] = values.get("listen") or f"127.0.0.1:{NETWORKS[network].port}"
+    values["peers"] = tuple(values.get("peers") or ())
+    for name, address in [
+        ("listen", values["listen"]),
+        ("announce", values.get("announce")),
+        *(("peers", peer) for peer in values["peers"]),
+    ]:
+        if address is not None:
+            _require_host_port(name, address, source)
+    level = values.setdefault("log_level", "info")
+    if level not in LOG_LEVELS:
+        raise ConfigurationError(f"the log level {level!r} in {source} is none of {', '.join(LOG_LEVELS)}")
+    bootstrap = values.get("bootstrap")
+    if bootstrap is not None and not bootstrap.startswith("https://"):
+        raise ConfigurationError(f"the bootstrap list {bootstrap!r} in {source} must be an https:// address")
+    config = Config(**values)
+    host, _ = parse_address(config.listen)
+    if not (config.tls or config.allow_plaintext or _is_loopback(host)):
+        raise ConfigurationError(
+            f"listening on {config.listen} would send everything in the clear: set tls, or allow_plaintext"
+            " if that is what you want"
+        )
+    return config
+
+
+def _require_host_port(name: str, address: str, source: str) -> None:
+    try:
+        parse_address(address)
+    except ValueError:
+        raise ConfigurationError(f"{name} is {address!r} in {source}, but it must be HOST:PORT") from None
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+# -- what a node makes for itself --------------------------------------------------------------------
+
+
+def prepare(config: Config) -> tuple[SigningKey, Genesis]:
+    """The node's key and genesis, made first if they may be; raises :class:`ConfigurationError`."""
+    try:
+        config.datadir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"the data directory {config.datadir} cannot be made: {error.strerror}") from None
+    if not os.access(config.datadir, os.W_OK | os.X_OK):
+        raise ConfigurationError(f"the data directory {config.datadir} is not writable")
+    key = read_key(config.key_path) if config.key_path.exists() else _make_key(config)
+    genesis = read_genesis(config.genesis_path) if config.genesis_path.exists() else _make_genesis(config, key)
+    if genesis.network != config.network:
+        raise ConfigurationError(
+            f"{config.genesis_path} is the genesis of {genesis.network}, but this node is set to {config.network}"
+        )
+    if key.public_hex not in genesis.masternode_set:
+        raise ConfigurationError(
+            f"the key in {config.key_path} ({key.public_hex}) is not among the masternodes of {config.genesis_path}"
+        )
+    return key, genesis
+
+
+def read_key(path: Path) -> SigningKey:
+    """A node key: 32 bytes in hex, readable by its owner alone."""
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        text = path.read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"the key file {path} cannot be read: {error}") from None
+    if mode & 0o077:
+        raise ConfigurationError(f"the key file {path} can be read by others (mode {mode:04o}): chmod 600 it")
+    if not is_hex(text, 32):
+        raise ConfigurationError(f"the key file {path} does not hold a key: 64 characters of lower-case hex")
+    return SigningKey(bytes.fromhex(text))
+
+
+def write_key(path: Path, key: SigningKey) -> None:
+    """Writes a node key, mode 0600, never over an existing file."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(key.seed.hex() + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_genesis(path: Path) -> Genesis:
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"the genesis {path} cannot be read: {error.strerror}") from None
+    return codec.load_genesis(text, str(path))
+
+
+def _make_key(config: Config) -> SigningKey:
+    if config.key is not None:
+        raise ConfigurationError(f"there is no key file {config.key}")
+    key = SigningKey.generate()
+    write_key(config.key_path, key)
+    return key
+
+
+def _make_genesis(config: Config, key: SigningKey) -> Genesis:
+    if config.genesis is not None:
+        raise ConfigurationError(f"there is no genesis file {config.genesis}")
+    if config.network != "devnet":
+        raise ConfigurationError(
+            f"{config.network} needs its genesis: give --genesis, or put it at {config.genesis_path}"
+        )
+    allocations = (TxOutput(1_000 * COIN, PUBLIC_DEVNET_ADDRESS),) * PUBLIC_DEVNET_COINS
+    genesis = Genesis(
+        version=1,
+        network="devnet",
+        timestamp=0,
+        block_interval=NETWORKS["devnet"].block_interval,
+        masternodes=(key.public_hex,),
+        allocations=allocations,
+    )
+    config.genesis_path.write_bytes(codec.dump_document(genesis))
+    return genesis

@@ -1,0 +1,335 @@
+"""The one bridge between the network and the replica: inbox → verify → step → commit → release.
+
+Where a decision becomes durable: :meth:`MasternodeUTXOIntegration._advance` steps the replica, commits what it
+decided in a thread, and only then releases what follows: votes to the peers, answers and notifications to the
+wallets. While one commit is on its way to the disk the next batch gathers, so batches grow with the load by
+themselves.
+
+Everything that reads (queries, subscriptions) runs at the boundary between two commits. There the replica's memory
+and the disk are the same, so nobody is ever shown what a power cut could take back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol, TypeVar
+
+import attrs
+from twisted.internet.defer import Deferred, fail
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from timeproto import limits
+from timeproto.consensus.effects import Effects, Heard, Input, LinkDown, LinkUp, Submit, Tick
+from timeproto.consensus.replica import Replica
+from timeproto.errors import ConfigurationError, ErrorCode, IdentityConflict, Refusal, StorageError
+from timeproto.masternode.verifier import Verified, Verifier
+from timeproto.model.certificate import FinalityProof
+from timeproto.model.ledger import Changes, Store, Transition
+from timeproto.model.transaction import Transaction
+from timeproto.wire import messages
+
+T = TypeVar("T")
+
+Offload = Callable[..., "Deferred[Any]"]
+"""Runs ``f(*args)`` where it may block (a thread in the node, at once in tests)."""
+
+
+class Peers(Protocol):
+    """How the bridge reaches other masternodes (network.peer_manager)."""
+
+    def send(self, key: str, message: messages.AnyMessage) -> None: ...
+
+    def broadcast(self, messages: Sequence[messages.AnyMessage]) -> None: ...
+
+    def send_utxo_notification_to_peer(
+        self, key: str, notification: messages.UTXOStateNotification
+    ) -> None: ...
+
+    def penalize(self, key: str, refusal: Refusal) -> None: ...
+
+
+class Wallets(Protocol):
+    """How the bridge tells wallets (network.utxo_handler)."""
+
+    def broadcast_state_notification(
+        self, transitions: Iterable[Transition], proofs: dict[str, FinalityProof]
+    ) -> None: ...
+
+
+@attrs.define
+class Counters:
+    """What has passed through since the start."""
+
+    steps: int = 0
+    commits: int = 0
+    inputs: int = 0
+    dropped: int = 0
+
+
+class MasternodeUTXOIntegration:
+    """Feeds one :class:`Replica` and releases its effects in order. The reactor never waits in here."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        *,
+        replica: Replica,
+        store: Store,
+        verifier: Verifier,
+        offload: Offload,
+        now: Callable[[], int],
+        fatal: Callable[[Exception], None],
+    ) -> None:
+        """``now`` gives Unix milliseconds; ``fatal`` is told of what this node cannot live with, once."""
+        self.replica = replica
+        self.counters = Counters()
+        self._store = store
+        self._verifier = verifier
+        self._offload = offload
+        self._now = now
+        self._fatal = fatal
+        self._peers: Peers | None = None
+        self._wallets: Wallets | None = None
+        self._inbox: list[tuple[Input, frozenset[str]]] = []
+        self._ready: list[Input] = []
+        self._reads: list[Callable[[], None]] = []
+        self._verifying = False
+        self._committing = False
+        self._broken: Exception | None = None
+        self._idle: list[Deferred[None]] = []
+
+    def initialize(self, *, peers: Peers, wallets: Wallets) -> None:
+        """Connects the two ends. Nothing is accepted before; a missing one is a :class:`ConfigurationError`."""
+        for name, end, needed in (
+            ("peers", peers, ("send", "broadcast", "send_utxo_notification_to_peer", "penalize")),
+            ("wallets", wallets, ("broadcast_state_notification",)),
+        ):
+            missing = [method for method in needed if not callable(getattr(end, method, None))]
+            if missing:
+                raise ConfigurationError(f"the node is miswired: its {name} cannot {', '.join(missing)}")
+        self._peers, self._wallets = peers, wallets
+
+    # -- what comes in -------------------------------------------------------------------------------
+
+    def handle_network_message(self, message: messages.AnyMessage, sender: str) -> None:
+        """A message of the masternode ``sender``, whose identity is proven; what it says is not, yet."""
+        self._post(Heard(message, sender), self._known_in(message))
+
+    def process_transaction(self, tx: Transaction) -> Deferred[messages.TransactionAccepted]:
+        """A wallet's transaction. Fires when its coins are locked, durably; fails with :class:`Refusal`."""
+        if self._broken is not None:
+            return fail(self._not_voting())
+        if len(self._inbox) >= limits.INBOX:
+            return fail(
+                Refusal(
+                    ErrorCode.BUSY,
+                    "too much is waiting here; try again",
+                    limit="inbox",
+                    value=limits.INBOX,
+                    retry_after_ms=1_000,
+                )
+            )
+        ticket: Deferred[messages.TransactionAccepted] = Deferred()
+        self._post(Submit(tx, ticket), self._known([tx]))
+        return ticket
+
+    def link_up(self, key: str) -> None:
+        self._post(LinkUp(key))
+
+    def link_down(self, key: str) -> None:
+        self._post(LinkDown(key))
+
+    def tick(self) -> None:
+        """Called every ``limits.TICK`` seconds."""
+        self._post(Tick())
+
+    def read(self, question: Callable[[], T]) -> Deferred[T]:
+        """Runs ``question`` at the next boundary between commits: at once if none is under way."""
+        answer: Deferred[T] = Deferred()
+
+        def ask() -> None:
+            try:
+                answer.callback(question())
+            except Exception as error:
+                answer.errback(error)
+
+        if self._committing:
+            self._reads.append(ask)
+        else:
+            ask()
+        return answer
+
+    def when_idle(self) -> Deferred[None]:
+        """Fires when nothing is being verified or committed."""
+        idle: Deferred[None] = Deferred()
+        self._idle.append(idle)
+        self._tell_idle()
+        return idle
+
+    def _post(self, entry: Input, known: frozenset[str] = frozenset()) -> None:
+        if self._peers is None:
+            raise ConfigurationError("the node is miswired: initialize() has not been called")
+        if len(self._inbox) >= limits.INBOX and isinstance(entry, Heard):
+            self.counters.dropped += 1  # whatever it was, it is asked for again
+            return
+        self._inbox.append((entry, known))
+        self._verify()
+
+    def _known_in(self, message: messages.AnyMessage) -> frozenset[str]:
+        match message:
+            case messages.TransactionBroadcast():
+                return self._known([message.tx])
+            case messages.Transactions():
+                return self._known(message.transactions)
+        return frozenset()
+
+    def _known(self, transactions: Iterable[Transaction]) -> frozenset[str]:
+        return frozenset(tx.txid for tx in transactions if self.replica.knows(tx.txid))
+
+    # -- verify, step, commit ------------------------------------------------------------------------
+
+    def _verify(self) -> None:
+        if self._verifying or not self._inbox or self._broken is not None:
+            return
+        entries, self._inbox = self._inbox[: limits.STEP_INPUTS], self._inbox[limits.STEP_INPUTS :]
+        self._verifying = True
+        self._offload(self._verifier.check, entries).addCallback(self._verified).addErrback(self._collapse)
+
+    def _verified(self, verified: Verified) -> None:
+        self._verifying = False
+        for ticket, refusal in verified.refused:
+            _answer(ticket, refusal)
+        self._blame(verified.blame)
+        self._ready += verified.inputs
+        self._verify()
+        self._advance()
+
+    def _advance(self) -> None:
+        """Answers what wants to read, then steps and commits: one commit under way at a time."""
+        while not self._committing:
+            reads, self._reads = self._reads, []
+            for read in reads:
+                read()
+            if not self._ready or self._broken is not None:
+                break
+            inputs, self._ready = self._ready[: limits.STEP_INPUTS], self._ready[limits.STEP_INPUTS :]
+            self.counters.steps += 1
+            self.counters.inputs += len(inputs)
+            effects = self.replica.step(inputs, self._now())
+            if effects.changes is None:
+                self._release(effects)
+            else:
+                self._commit(effects, effects.changes)
+        self._tell_idle()
+
+    def _commit(self, effects: Effects, changes: Changes) -> None:
+        self._committing = True
+        self.counters.commits += 1
+
+        def committed(_: None) -> None:
+            self._committing = False
+            self._release(effects)
+            self._advance()
+
+        self._offload(self._store.commit, changes).addCallback(committed).addErrback(self._collapse)
+
+    # -- release -------------------------------------------------------------------------------------
+
+    def _release(self, effects: Effects) -> None:
+        """What was decided is durable: let it out, peers first, since they are waited for."""
+        if self._peers is None or self._wallets is None:
+            raise ConfigurationError("the node is miswired: initialize() has not been called")
+        self._peers.broadcast([message for key, message in effects.send if key is None])
+        for key, message in effects.send:
+            if key is not None and isinstance(message, messages.UTXOStateNotification):
+                self._peers.send_utxo_notification_to_peer(key, message)
+            elif key is not None:
+                self._peers.send(key, message)
+        for ticket, answer in effects.replies:
+            _answer(ticket, answer)
+        self._blame(effects.blame)
+        if effects.changes is not None:
+            self.broadcast_state_change(effects.changes)
+        if effects.alarm is not None:
+            self.log.critical("this node votes no more: {reason}", reason=effects.alarm)
+        if effects.identity_conflict is not None:
+            self._give_up(IdentityConflict(effects.identity_conflict))
+
+    def broadcast_state_change(self, changes: Changes) -> None:
+        """Tells the wallets every transition of a committed change set, with the proofs that came with it."""
+        proofs = {}
+        for txid in changes.finalized:
+            proof = changes.transactions[txid].proof
+            if proof is not None:
+                proofs[txid] = proof
+                self.handle_instant_finality_achieved(proof)
+        if self._wallets is not None:
+            self._wallets.broadcast_state_notification(changes.transitions, proofs)
+
+    def handle_instant_finality_achieved(self, proof: FinalityProof) -> None:
+        """A transaction is final here, durably."""
+        self.log.debug("{txid} is final by {votes} votes", txid=proof.txid, votes=len(proof.votes))
+
+    def get_utxo_stats(self) -> dict[str, Any]:
+        """Counts and sums by state, and what is under way; call it inside :meth:`read`."""
+        replica = self.replica
+        return {
+            "states": replica.manager.tallies,
+            "in_flight": len(replica.payments),
+            "waiting": replica.payments.waiting,
+            "final": replica.final_count,
+            "evidence": replica.evidence_count,
+            "digest": replica.state_digest(),
+            "voting": self._broken is None and replica.not_voting is None,
+            "not_voting": str(self._broken) if self._broken is not None else replica.not_voting,
+            "height": replica.height,
+        }
+
+    def _blame(self, blame: Iterable[tuple[str, Refusal]]) -> None:
+        for key, refusal in blame:
+            self.log.warn("masternode {key} misbehaved: {why}", key=key, why=refusal.message)
+            if self._peers is not None:
+                self._peers.penalize(key, refusal)
+
+    # -- the end -------------------------------------------------------------------------------------
+
+    def _collapse(self, failure: Failure) -> None:
+        """A stage failed: no vote may leave any more, since what was decided may not be durable."""
+        self._verifying = False
+        reason = failure.value
+        if not isinstance(reason, StorageError):
+            self.log.failure("the node's own code failed", failure=failure)
+            reason = StorageError(f"the node cannot go on: {reason}")
+        self._give_up(reason)
+
+    def _give_up(self, reason: Exception) -> None:
+        first, self._broken = self._broken is None, self._broken or reason
+        self.replica.halt(str(reason))
+        left = [*self._ready, *(entry for entry, _ in self._inbox)]
+        self._ready, self._inbox = [], []
+        for entry in left:
+            if isinstance(entry, Submit):
+                _answer(entry.ticket, self._not_voting())
+        if first:
+            self._fatal(reason)
+        self._tell_idle()
+
+    def _not_voting(self) -> Refusal:
+        return Refusal(ErrorCode.NOT_VOTING, f"this node does not vote now: {self._broken}")
+
+    def _tell_idle(self) -> None:
+        if not (self._verifying or self._committing) and (self._broken is not None or not (self._inbox or self._ready)):
+            idle, self._idle = self._idle, []
+            for waiting in idle:
+                waiting.callback(None)
+
+
+def _answer(ticket: Any, answer: Any) -> None:
+    """Tickets are Deferreds of this module's making; a wallet that went away has cancelled its own."""
+    if not ticket.called:
+        if isinstance(answer, Refusal):
+            ticket.errback(answer)
+        else:
+            ticket.callback(answer)

@@ -1,0 +1,148 @@
+"""The verify stage: every signature that comes in is checked here, in a thread, before the replica sees it.
+
+What does not hold is taken out of its message and counted against the masternode that sent it: an honest one never
+sends a bad signature. Votes that were verified before are recognised and not verified again; they still go on,
+since the replica may have had to forget them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import attrs
+import msgspec
+
+from timeproto import limits
+from timeproto.consensus.effects import Heard, Input, Submit, Ticket
+from timeproto.consensus.validation import check_stateless
+from timeproto.errors import ErrorCode, Refusal
+from timeproto.model.canonical import sha256
+from timeproto.model.certificate import FinalityProof, check_proof
+from timeproto.model.genesis import Genesis
+from timeproto.model.transaction import Transaction
+from timeproto.model.vote import VoteBatch
+from timeproto.wire import messages
+
+
+@attrs.define
+class Verified:
+    """What one run of the stage found: ``inputs`` in their order, and whom to answer or blame."""
+
+    inputs: list[Input] = attrs.field(factory=list)
+    refused: list[tuple[Ticket, Refusal]] = attrs.field(factory=list)
+    blame: list[tuple[str, Refusal]] = attrs.field(factory=list)
+
+
+class Verifier:
+    """Used by one thread at a time; its two caches are bounded."""
+
+    def __init__(self, genesis: Genesis) -> None:
+        self._genesis = genesis
+        self._masternodes = genesis.masternode_set
+        self._batches: dict[str, VoteBatch] = {}
+        self._refusals: dict[bytes, Refusal] = {}
+
+    def check(self, entries: Sequence[tuple[Input, frozenset[str]]]) -> Verified:
+        """Each entry is an input and the txids in it that the replica knows already: those need no signature check."""
+        verified = Verified()
+        for entry, known in entries:
+            if isinstance(entry, Submit):
+                refusal = self._problem_with(entry.tx, known)
+                if refusal is None:
+                    verified.inputs.append(entry)
+                else:
+                    verified.refused.append((entry.ticket, refusal))
+            elif isinstance(entry, Heard):
+                self._check_heard(entry, known, verified)
+            else:
+                verified.inputs.append(entry)
+        return verified
+
+    def _check_heard(self, entry: Heard, known: frozenset[str], verified: Verified) -> None:
+        message, sender = entry.message, entry.sender
+        faults: list[Refusal] = []
+        checked: messages.AnyMessage | None = message
+        match message:
+            case messages.TransactionBroadcast():
+                checked = message if self._good_transactions([message.tx], known, faults) else None
+            case messages.Transactions():
+                checked = msgspec.structs.replace(
+                    message,
+                    transactions=self._good_transactions(message.transactions, known, faults),
+                    proofs=self._good_proofs(message.proofs, known, faults),
+                )
+            case VoteBatch():
+                checked = self._good_batch(message, faults)
+            case messages.Votes():
+                batches = (self._good_batch(batch, faults) for batch in message.batches)
+                checked = msgspec.structs.replace(
+                    message,
+                    batches=tuple(batch for batch in batches if batch is not None),
+                    proofs=self._good_proofs(message.proofs, known, faults),
+                )
+            case messages.FinalityProofs():
+                checked = messages.FinalityProofs(proofs=self._good_proofs(message.proofs, known, faults))
+            case messages.UTXOStateNotification():
+                if message.proof is not None and not self._good_proofs([message.proof], known, faults):
+                    checked = None
+            case _:
+                pass  # nothing in it is signed
+        if checked is not None:
+            verified.inputs.append(Heard(checked, sender))
+        verified.blame += [(sender, fault) for fault in faults]
+
+    def _good_transactions(
+        self, transactions: Iterable[Transaction], known: frozenset[str], faults: list[Refusal]
+    ) -> tuple[Transaction, ...]:
+        good = []
+        for tx in transactions:
+            refusal = self._problem_with(tx, known)
+            if refusal is None:
+                good.append(tx)
+            else:
+                faults.append(Refusal(ErrorCode.BAD_SIGNATURE, f"an invalid transaction came: {refusal.message}"))
+        return tuple(good)
+
+    def _problem_with(self, tx: Transaction, known: frozenset[str]) -> Refusal | None:
+        """Why the transaction is not valid by itself, from memory if the same bytes were refused before."""
+        if tx.txid in known and tx.txid == tx.computed_txid:
+            return None
+        same = sha256(tx.canonical + bytes.fromhex(tx.txid) + bytes(tx.signature))
+        refusal = self._refusals.get(same)
+        if refusal is None:
+            try:
+                check_stateless(tx, self._genesis.params, self._genesis.hash)
+            except Refusal as found:
+                refusal = self._refusals[same] = found
+                if len(self._refusals) > limits.REFUSED_CACHE:
+                    del self._refusals[next(iter(self._refusals))]
+        return refusal
+
+    def _good_batch(self, batch: VoteBatch, faults: list[Refusal]) -> VoteBatch | None:
+        """The batch (or the equal one seen before, whose tree is made already), None if it does not hold."""
+        before = self._batches.get(batch.signature)
+        if before == batch:
+            return before
+        if batch.set != self._masternodes.hash or batch.voter not in self._masternodes:
+            faults.append(Refusal(ErrorCode.BAD_VOTE, "a vote batch names a stranger or another masternode set"))
+            return None
+        if not batch.verify(self._genesis.hash):
+            faults.append(Refusal(ErrorCode.BAD_VOTE, f"a vote batch is not signed by its voter {batch.voter}"))
+            return None
+        self._batches[batch.signature] = batch
+        if len(self._batches) > limits.VERIFIED_BATCHES:
+            del self._batches[next(iter(self._batches))]
+        return batch
+
+    def _good_proofs(
+        self, proofs: Iterable[FinalityProof], known: frozenset[str], faults: list[Refusal]
+    ) -> tuple[FinalityProof, ...]:
+        good = []
+        for proof in proofs:
+            try:
+                check_proof(proof, self._masternodes, self._genesis.hash)
+            except Refusal as refusal:
+                faults.append(refusal)
+            else:
+                good.append(proof)
+        return tuple(good)

@@ -1,0 +1,126 @@
+"""What the node shows to its wallets: readings of the replica and the store, made between two commits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from importlib.metadata import version
+from typing import Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+
+from timeproto import limits
+from timeproto.consensus.replica import Replica
+from timeproto.masternode.integration import MasternodeUTXOIntegration
+from timeproto.model.certificate import FinalityProof
+from timeproto.model.genesis import Genesis
+from timeproto.model.ledger import Coin, Ledger, Transition
+from timeproto.model.transaction import Outpoint, Transaction
+from timeproto.params import PROTOCOL_VERSION
+from timeproto.wire import messages
+
+T = TypeVar("T")
+
+SOFTWARE = f"timeproto/{version('timeproto')}"
+
+
+class Surroundings(Protocol):
+    """What the view asks of the network."""
+
+    def peers_info(self) -> list[messages.PeerInfo]: ...
+
+    def wallet_count(self) -> int: ...
+
+    def subscription_count(self) -> int: ...
+
+
+class ReplicaView:
+    """Implements network.utxo_handler.NodeView."""
+
+    def __init__(
+        self,
+        *,
+        replica: Replica,
+        ledger: Ledger,
+        integration: MasternodeUTXOIntegration,
+        genesis: Genesis,
+        node_key: str,
+        surroundings: Surroundings,
+        uptime: Callable[[], float],
+    ) -> None:
+        """``uptime`` gives seconds since the start."""
+        self.genesis = genesis
+        self.node_key = node_key
+        self._replica = replica
+        self._ledger = ledger
+        self._integration = integration
+        self._surroundings = surroundings
+        self._uptime = uptime
+
+    def read(self, question: Callable[[], T]) -> Deferred[T]:
+        return self._integration.read(question)
+
+    def submit(self, tx: Transaction) -> Deferred[messages.TransactionAccepted]:
+        return self._integration.process_transaction(tx)
+
+    def position(self) -> int:
+        return self._replica.manager.position
+
+    def coin(self, outpoint: Outpoint) -> Coin | None:
+        return self._replica.manager.get_utxo_info(outpoint)
+
+    def address_coins(
+        self, address: str, after: Outpoint | None, limit: int, *, spent: bool
+    ) -> tuple[list[tuple[Outpoint, Coin]], bool]:
+        return self._ledger.address_coins(address, after, limit, spent=spent)
+
+    def transaction(self, txid: str) -> tuple[Transaction, FinalityProof | None] | None:
+        payment = self._replica.payments.get(txid)
+        if payment is not None:
+            return None if payment.tx is None else (payment.tx, None)
+        record = self._ledger.transaction(txid)
+        return None if record is None else (record.tx, record.proof)
+
+    def add_subscription(self, subscriber: Hashable, items: Iterable[Outpoint | str]) -> None:
+        self._replica.manager.add_subscription(subscriber, items)
+
+    def remove_subscription(self, subscriber: Hashable) -> bool:
+        return self._replica.manager.remove_subscription(subscriber)
+
+    def notify_subscribers(
+        self, transitions: Iterable[Transition]
+    ) -> Iterator[tuple[Transition, list[Hashable]]]:
+        return self._replica.manager.notify_subscribers(transitions)
+
+    def info(self) -> messages.Info:
+        """How this node is, in one message."""
+        stats = self._integration.get_utxo_stats()
+        peers = self._surroundings.peers_info()
+        masternodes = self.genesis.masternode_set
+        return messages.Info(
+            software=SOFTWARE,
+            version=PROTOCOL_VERSION,
+            network=self.genesis.network,
+            genesis=self.genesis.hash,
+            node_key=self.node_key,
+            cursor=messages.Cursor(self.node_key, self.position()),
+            masternodes=len(masternodes),
+            quorum=masternodes.quorum,
+            connected=1 + sum(1 for peer in peers if peer.direction in ("inbound", "outbound")),
+            voting=stats["voting"],
+            not_voting=stats["not_voting"],
+            height=stats["height"],
+            digest=stats["digest"],
+            states={
+                name: messages.StateCount(tally.coins, str(tally.amount))
+                for name, tally in stats["states"].items()
+            },
+            in_flight=stats["in_flight"],
+            waiting=stats["waiting"],
+            final=stats["final"],
+            evidence=stats["evidence"],
+            wallets=self._surroundings.wallet_count(),
+            subscriptions=self._surroundings.subscription_count(),
+            uptime_ms=int(self._uptime() * 1000),
+            peers=tuple(peers),
+            limits=limits.published(),
+        )

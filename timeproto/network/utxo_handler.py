@@ -1,0 +1,383 @@
+"""Where wallets are served and told: queries, subscriptions, notifications (protocol §7, §8).
+
+Every answer that speaks of coins is made at a boundary between commits (``NodeView.read``), so that a snapshot and the
+notifications after it meet without a gap and without an overlap: a subscription exists from the very moment its
+snapshot was taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from functools import singledispatchmethod
+from typing import Any, Protocol, TypeVar
+
+import attrs
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from timeproto import limits
+from timeproto.errors import ErrorCode, Refusal
+from timeproto.model.address import require_address
+from timeproto.model.certificate import FinalityProof
+from timeproto.model.genesis import Genesis
+from timeproto.model.ledger import Coin, Transition
+from timeproto.model.transaction import Outpoint, Transaction, parse_outpoint
+from timeproto.model.utxo_state import SpentFinalized, to_wire
+from timeproto.wire import codec, messages
+from timeproto.wire.messages import CoinState, Cursor, ItemState
+
+T = TypeVar("T")
+
+_PAYMENT = "payment "
+"""Opens the name of a payment's subscriber; the space keeps it apart from every name a wallet can choose."""
+
+
+class Client(Protocol):
+    """A wallet's connection, as far as it is needed here. Compared by identity."""
+
+    def send(self, message: messages.AnyMessage) -> None: ...
+
+    def send_payload(self, payload: bytes) -> None: ...
+
+
+class NodeView(Protocol):
+    """What the node lets its wallets see; everything but ``submit`` is called inside ``read`` only."""
+
+    genesis: Genesis
+    node_key: str
+
+    def read(self, question: Callable[[], T]) -> Deferred[T]: ...
+
+    def submit(self, tx: Transaction) -> Deferred[messages.TransactionAccepted]: ...
+
+    def position(self) -> int: ...
+
+    def coin(self, outpoint: Outpoint) -> Coin | None: ...
+
+    def address_coins(
+        self, address: str, after: Outpoint | None, limit: int, *, spent: bool
+    ) -> tuple[list[tuple[Outpoint, Coin]], bool]: ...
+
+    def transaction(self, txid: str) -> tuple[Transaction, FinalityProof | None] | None: ...
+
+    def info(self) -> messages.Info: ...
+
+    def add_subscription(self, subscriber: Hashable, items: Iterable[Outpoint | str]) -> None: ...
+
+    def remove_subscription(self, subscriber: Hashable) -> bool: ...
+
+    def notify_subscribers(
+        self, transitions: Iterable[Transition]
+    ) -> Iterator[tuple[Transition, list[Hashable]]]: ...
+
+
+@attrs.frozen
+class Subscriber:
+    """A connection's subscription by its name; names of one connection mean nothing to another."""
+
+    client: Client
+    name: str
+
+    @property
+    def is_payment(self) -> bool:
+        """True if this stands for the inputs of a payment the connection sent."""
+        return self.name.startswith(_PAYMENT)
+
+
+@attrs.define
+class _Session:
+    """What one connection watches: named subscriptions with their sizes, and its own undecided payments."""
+
+    names: dict[str, set[Outpoint | str]] = attrs.field(factory=dict)
+    payments: dict[str, Subscriber] = attrs.field(factory=dict)
+
+    @property
+    def watched(self) -> int:
+        return sum(len(items) for items in self.names.values())
+
+
+class UTXOProtocolHandler:
+    """Answers wallets' requests and tells subscribers what changed."""
+
+    log = Logger()
+
+    def __init__(self) -> None:
+        self._view: NodeView | None = None
+        self._sessions: dict[Client, _Session] = {}
+
+    def setup_notification_handler(self, view: NodeView) -> None:
+        """Connects the handler to its node. Until then every request is refused as ``busy``."""
+        self._view = view
+
+    @property
+    def subscription_count(self) -> int:
+        """Named subscriptions, over all connections."""
+        return sum(len(session.names) for session in self._sessions.values())
+
+    # -- requests ------------------------------------------------------------------------------------
+
+    def handle_message(self, client: Client, message: Any) -> None:
+        """Answers one request of ``client``: one reply or one ``Error``, with the request's id."""
+        if self._view is None:
+            busy = Refusal(ErrorCode.BUSY, "the node is starting", retry_after_ms=1_000)
+            client.send(messages.error_of(busy, message.id))
+            return
+        try:
+            answer = self._answer(message, client, self._view)
+        except Refusal as refusal:
+            client.send(messages.error_of(refusal, message.id))
+            return
+        answer.addErrback(self._refuse, client, message.id)
+        answer.addErrback(lambda failure: self.log.failure("a reply could not be sent", failure=failure))
+
+    def _refuse(self, failure: Failure, client: Client, request_id: int | None) -> None:
+        refusal = failure.value
+        if not isinstance(refusal, Refusal):
+            self.log.failure("a request failed", failure=failure)
+            refusal = Refusal(ErrorCode.INTERNAL, "the node failed to answer")
+        client.send(messages.error_of(refusal, request_id))
+
+    def connection_lost(self, client: Client) -> None:
+        """Forgets everything ``client`` watched."""
+        session = self._sessions.pop(client, None)
+        if session is not None and self._view is not None:
+            for name in session.names:
+                self._view.remove_subscription(Subscriber(client, name))
+            for subscriber in session.payments.values():
+                self._view.remove_subscription(subscriber)
+
+    def _session(self, client: Client) -> _Session:
+        return self._sessions.setdefault(client, _Session())
+
+    @singledispatchmethod
+    def _answer(self, message: Any, client: Client, view: NodeView) -> Deferred[None]:
+        raise Refusal(ErrorCode.UNSUPPORTED, f"{type(message).__name__} is no request")
+
+    @_answer.register
+    def _transaction_broadcast(
+        self, message: messages.TransactionBroadcast, client: Client, view: NodeView
+    ) -> Deferred[None]:
+        tx = message.tx
+        session = self._session(client)
+        if len(session.payments) >= limits.REQUESTS:
+            raise _over("requests", limits.REQUESTS, "payments of one connection that are not final")
+        # Sending a payment is watching it: no step of it may be missed because a subscription came late.
+        fresh = tx.txid not in session.payments
+        if fresh:
+            subscriber = Subscriber(client, _PAYMENT + tx.txid)
+            session.payments[tx.txid] = subscriber
+            view.add_subscription(subscriber, tx.outpoints)
+
+        def unwatch(failure: Failure) -> Failure:
+            if fresh:
+                self._unwatch_payment(client, tx.txid)
+            return failure
+
+        def accepted(reply: messages.TransactionAccepted) -> Deferred[None]:
+            client.send(messages.TransactionAccepted(id=message.id, txid=reply.txid))
+            return view.read(lambda: self._unwatch_if_final(client, tx, view))
+
+        return view.submit(tx).addCallbacks(accepted, unwatch)
+
+    def _unwatch_if_final(self, client: Client, tx: Transaction, view: NodeView) -> None:
+        coin = view.coin(tx.outpoints[0])
+        if coin is not None and isinstance(coin.state, SpentFinalized):
+            self._unwatch_payment(client, tx.txid)
+
+    def _unwatch_payment(self, client: Client, txid: str) -> None:
+        session = self._sessions.get(client)
+        subscriber = session.payments.pop(txid, None) if session is not None else None
+        if subscriber is not None and self._view is not None:
+            self._view.remove_subscription(subscriber)
+
+    @_answer.register
+    def _query(self, message: messages.UTXOStateQuery, client: Client, view: NodeView) -> Deferred[None]:
+        def look() -> None:
+            states = tuple(_item_state(item, view) for item in message.outpoints)
+            client.send(messages.UTXOStateResponse(id=message.id, states=states))
+
+        return view.read(look)
+
+    @_answer.register
+    def _subscribe(self, message: messages.UTXOSubscribe, client: Client, view: NodeView) -> Deferred[None]:
+        items: set[Outpoint | str] = set()
+        for item in message.outpoints:
+            outpoint = parse_outpoint(item)
+            if outpoint is None:
+                raise Refusal(ErrorCode.BAD_FIELD, f"not an outpoint: {str(item)[:100]!r}")
+            items.add(outpoint)
+        items.update(require_address(address, view.genesis.params) for address in message.addresses)
+        if not items:
+            raise Refusal(ErrorCode.BAD_FIELD, "a subscription names at least one outpoint or address")
+        if len(items) > limits.FILTER:
+            raise _over("filter", limits.FILTER, "outpoints and addresses of one request")
+        name = message.subscriber_id
+
+        def subscribe() -> None:
+            session = self._session(client)
+            if name not in session.names and len(session.names) >= limits.SUBSCRIPTIONS:
+                raise _over("subscriptions", limits.SUBSCRIPTIONS, "subscriptions of one connection")
+            if session.watched + len(items) > limits.FILTERS_CONNECTION:
+                raise _over("filters_connection", limits.FILTERS_CONNECTION, "items watched by one connection")
+            session.names.setdefault(name, set()).update(items)
+            view.add_subscription(Subscriber(client, name), items)
+            coins, more = _snapshot(items, view)
+            client.send(
+                messages.UTXOSubscribed(
+                    id=message.id,
+                    subscriber_id=name,
+                    cursor=Cursor(view.node_key, view.position()),
+                    states=tuple(_coin_state(outpoint, coin) for outpoint, coin in coins.items()),
+                    more=more,
+                )
+            )
+
+        return view.read(subscribe)
+
+    @_answer.register
+    def _unsubscribe(self, message: messages.UTXOUnsubscribe, client: Client, view: NodeView) -> Deferred[None]:
+        name = message.subscriber_id
+
+        def unsubscribe() -> None:
+            session = self._sessions.get(client)
+            if session is None or session.names.pop(name, None) is None:
+                # The same answer for another's id as for one that never was: nobody learns of others here.
+                raise Refusal(ErrorCode.NOT_FOUND, "this connection has no such subscription")
+            view.remove_subscription(Subscriber(client, name))
+            client.send(messages.UTXOUnsubscribed(id=message.id, subscriber_id=name))
+
+        return view.read(unsubscribe)
+
+    @_answer.register
+    def _address_utxos(self, message: messages.GetAddressUTXOs, client: Client, view: NodeView) -> Deferred[None]:
+        address = require_address(message.address, view.genesis.params)
+
+        def look() -> None:
+            coins, more = view.address_coins(address, message.after, message.limit, spent=message.spent)
+            client.send(
+                messages.AddressUTXOs(
+                    id=message.id,
+                    address=address,
+                    cursor=Cursor(view.node_key, view.position()),
+                    coins=tuple(_coin_state(outpoint, coin) for outpoint, coin in coins),
+                    more=more,
+                )
+            )
+
+        return view.read(look)
+
+    @_answer.register
+    def _get_transaction(self, message: messages.GetTransaction, client: Client, view: NodeView) -> Deferred[None]:
+        def look() -> None:
+            tx, proof = _known(view.transaction(message.txid), message.txid)
+            status: Any = "pending" if proof is None else "final"
+            client.send(messages.TransactionInfo(id=message.id, tx=tx, status=status, proof=proof))
+
+        return view.read(look)
+
+    @_answer.register
+    def _get_proof(self, message: messages.GetFinalityProof, client: Client, view: NodeView) -> Deferred[None]:
+        def look() -> None:
+            _, proof = _known(view.transaction(message.txid), message.txid)
+            if proof is None:
+                raise Refusal(ErrorCode.NOT_FOUND, f"{message.txid} is not final", txid=message.txid)
+            client.send(messages.FinalityProofs(id=message.id, proofs=(proof,)))
+
+        return view.read(look)
+
+    @_answer.register
+    def _get_genesis(self, message: messages.GetGenesis, client: Client, view: NodeView) -> Deferred[None]:
+        return view.read(lambda: client.send(messages.GenesisDocument(id=message.id, genesis=view.genesis)))
+
+    @_answer.register
+    def _get_info(self, message: messages.GetInfo, client: Client, view: NodeView) -> Deferred[None]:
+        return view.read(lambda: client.send(msgspec.structs.replace(view.info(), id=message.id)))
+
+    # -- notifications -------------------------------------------------------------------------------
+
+    def broadcast_state_notification(
+        self, transitions: Iterable[Transition], proofs: dict[str, FinalityProof]
+    ) -> None:
+        """Tells each connection each transition it watches once, in order; encoded once for all of them.
+
+        All events of one transaction arrive together, since a step lists them so.
+        """
+        if self._view is None:
+            return
+        finished: list[Subscriber] = []
+        for transition, subscribers in self._view.notify_subscribers(transitions):
+            payload: bytes | None = None
+            for client in dict.fromkeys(each.client for each in subscribers if isinstance(each, Subscriber)):
+                payload = payload or codec.encode(self._notification(transition, proofs))
+                client.send_payload(payload)
+            if isinstance(transition.new_state, SpentFinalized):
+                finished += [each for each in subscribers if isinstance(each, Subscriber) and each.is_payment]
+        for each in finished:
+            self._unwatch_payment(each.client, each.name.removeprefix(_PAYMENT))
+
+    def _notification(
+        self, transition: Transition, proofs: dict[str, FinalityProof]
+    ) -> messages.UTXOStateNotification:
+        assert self._view is not None  # only called from a broadcast, which checked
+        node = self._view.node_key
+        old = transition.old_state
+        change = messages.StateChange(
+            outpoint=transition.outpoint,
+            old_state=None if old is None else to_wire(old),
+            new_state=to_wire(transition.new_state),
+            timestamp=transition.timestamp,
+            originator=node,
+        )
+        proven = old is None or isinstance(transition.new_state, SpentFinalized)
+        return messages.UTXOStateNotification(
+            notification=change,
+            cursor=Cursor(node, transition.position),
+            output=transition.output,
+            proof=proofs.get(transition.txid) if proven else None,
+        )
+
+
+def _item_state(item: Any, view: NodeView) -> ItemState:
+    outpoint = parse_outpoint(item)
+    if outpoint is None:
+        return ItemState("malformed")
+    coin = view.coin(outpoint)
+    if coin is None:
+        return ItemState("unknown", outpoint)
+    return ItemState("known", outpoint, to_wire(coin.state), coin.output)
+
+
+def _coin_state(outpoint: Outpoint, coin: Coin) -> CoinState:
+    return CoinState(outpoint, to_wire(coin.state), coin.output)
+
+
+def _snapshot(items: set[Outpoint | str], view: NodeView) -> tuple[dict[Outpoint, Coin], bool]:
+    """The coins of a new filter, at most ``limits.QUERY`` of them, and whether there are more."""
+    coins: dict[Outpoint, Coin] = {}
+    outpoints = sorted(item for item in items if isinstance(item, Outpoint))
+    for outpoint in outpoints:
+        coin = view.coin(outpoint)
+        if coin is not None:
+            coins[outpoint] = coin
+    more = False
+    for address in sorted(item for item in items if isinstance(item, str)):
+        room = limits.QUERY - len(coins)
+        page, unfinished = view.address_coins(address, None, max(room, 1), spent=False)
+        more = more or unfinished or (room <= 0 and bool(page))
+        if room > 0:
+            coins.update(page)
+    return coins, more
+
+
+def _known(
+    found: tuple[Transaction, FinalityProof | None] | None, txid: str
+) -> tuple[Transaction, FinalityProof | None]:
+    if found is None:
+        raise Refusal(ErrorCode.NOT_FOUND, f"no transaction {txid} is known here", txid=txid)
+    return found
+
+
+def _over(limit: str, value: int, what: str) -> Refusal:
+    return Refusal(ErrorCode.OVER_LIMIT, f"at most {value} {what}", limit=limit, value=value)
