@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -68,7 +68,7 @@ def _of(given: inspect.Type) -> st.SearchStrategy[Any]:
     raise TypeError(f"no strategy for {given}")
 
 
-@lru_cache(maxsize=None)
+@cache
 def noun(cls: type) -> st.SearchStrategy[Any]:
     """Instances of a noun or message class."""
     if cls is TaggedState:

@@ -108,7 +108,9 @@ class Signing(SynchronousTestCase):
         tx = build(coins, [(1_000, address(CAROL))])
         self.assertEqual(tx.keys, (BOB.public_bytes, ALICE.public_bytes))
         digest = sighash(tx.canonical, GENESIS.hash)
-        self.assertEqual([verify(key, digest, sig) for key, sig in zip(tx.keys, tx.signatures, strict=True)], [True] * 2)
+        self.assertEqual(len(tx.signatures), 2)
+        for key, signature in zip(tx.keys, tx.signatures, strict=True):
+            self.assertTrue(verify(key, digest, signature))
 
     def test_a_short_last_signature_shows(self) -> None:
         """Bytes that do not divide by 64 are not silently dropped."""
@@ -134,15 +136,16 @@ class OutpointGrammar(SynchronousTestCase):
         good_texts = [f"{H}:0", f"{H}:4294967295"]
         self.assertTrue(all(parse_outpoint(text) for text in good_texts))
         wrong: list[Any] = [
-            *(f"{H}:{vout}" for vout in ("", "-0", "-1", "+1", "01", "00", "1 ", " 1", "1_0", "1.0", "1e3", "0x1", "١", "１",
-                                         "²", "4294967296", "9" * 400, "9" * 5000, "None", ":0", "0:0")),
+            *(f"{H}:{vout}" for vout in ("", "-0", "-1", "+1", "01", "00", "1 ", " 1", "1_0", "1.0", "1e3", "0x1", "١",
+                                         "１", "²", "4294967296", "9" * 400, "9" * 5000, "None", ":0", "0:0")),
             *(f"{txid}:0" for txid in ("", H[:-1], H + "0", H.upper(), f" {H}", f"{H} ", f"{H}\n", "0x" + H[2:],
                                        "g" * 64, "é" * 64, "١" * 64)),
             H, "", ":", f"{H}0", f"{H};0",
             {"txid": H}, {"vout": 0}, {}, {"txid": H, "vout": 0, "x": 1}, {"txid": H, "vout": "0"},
             {"txid": H, "vout": True}, {"txid": H, "vout": 0.0}, {"txid": H, "vout": -1}, {"txid": H, "vout": 2**32},
             {"txid": H, "vout": None}, {"txid": H.upper(), "vout": 0}, {"txid": None, "vout": 0},
-            {"txid": [H], "vout": 0}, {"txid": H.encode(), "vout": 0}, None, True, 0, 1.5, [], [H, 0], [f"{H}:0"], b"x", (H, 0), float("nan"),
+            {"txid": [H], "vout": 0}, {"txid": H.encode(), "vout": 0},
+            None, True, 0, 1.5, [], [H, 0], [f"{H}:0"], b"x", (H, 0), float("nan"),
         ]  # fmt: skip
         self.assertEqual([item for item in wrong if parse_outpoint(item) is not None], [])
 
@@ -155,8 +158,8 @@ class OutpointGrammar(SynchronousTestCase):
 
     def test_order_of_outpoints(self) -> None:
         """Pages are in order of txid, then of output number as a number."""
-        ordered = [Outpoint("00" * 32, 10), Outpoint("01" * 32, 2), Outpoint("01" * 32, 10), Outpoint("ff" * 32, 0)]
-        self.assertEqual(sorted(ordered[::-1]), ordered)
+        first, second, third = Outpoint("00" * 32, 10), Outpoint("01" * 32, 2), Outpoint("01" * 32, 10)
+        self.assertEqual(sorted([third, first, second]), [first, second, third])
 
 
 class Nouns(SynchronousTestCase):

@@ -132,7 +132,7 @@ class EveryMessage(SynchronousTestCase):
         for name, cls in CATALOGUE.items():
             example = json.loads(fill(re.sub(r"\s*\n\s*", " ", EXAMPLE.findall(cls.__doc__ or "")[0])))
             for path in object_paths(example):
-                if path and path[0] in ("outpoints", "details", "limits") or path == ("states",):
+                if (path and path[0] in ("outpoints", "details", "limits")) or path == ("states",):
                     continue
                 error = self.assertRaises(Refusal, decode, json.dumps(replaced(example, (*path, "?"), 1)).encode())
                 self.assertEqual(error.code, ErrorCode.BAD_FIELD, (name, path))

@@ -37,7 +37,9 @@ class Standing(Enum):
 
 @attrs.define(eq=False)
 class Payment:
-    """One undecided transaction. ``born`` is the tick of its arrival, ``source`` the masternode it came from."""
+    """One undecided transaction. ``born`` is the tick of its arrival; ``source`` is the masternode the transaction
+    came from, None for a wallet. ``missing`` are the parents it waits for.
+    """
 
     txid: str
     votes: VoteSet
@@ -50,7 +52,7 @@ class Payment:
     cast_commit: bool = False
     proof: FinalityProof | None = None
     tickets: list[Ticket] = attrs.field(factory=list)
-    missing: tuple[str, ...] = ()
+    missing: dict[str, None] = attrs.field(factory=dict)
     early_voters: set[str] = attrs.field(factory=set)
 
 
@@ -63,9 +65,9 @@ class Payments:
         self._contenders: dict[Outpoint, dict[str, None]] = {}
         self._children: dict[str, dict[str, None]] = {}
         self._early: dict[str, dict[str, None]] = {}
-        self._waiting_wallet: dict[str, None] = {}
-        self._waiting_peer: dict[str, None] = {}
+        self._waiting: dict[str | None, dict[str, None]] = {}
         self._refused: dict[str, None] = {}
+        self._seen = 0
 
     def __len__(self) -> int:
         return len(self._payments)
@@ -77,21 +79,25 @@ class Payments:
         return self._payments.get(txid)
 
     @property
+    def seen_count(self) -> int:
+        """Payments whose transaction is here: what votes alone announce takes nobody's room."""
+        return self._seen
+
+    @property
     def waiting(self) -> int:
         """Payments whose transaction or parents are not here."""
-        unseen = sum(1 for payment in self._payments.values() if payment.standing is Standing.UNSEEN)
-        return unseen + len(self._waiting_peer) + len(self._waiting_wallet)
+        return len(self._payments) - self._seen + sum(len(queue) for queue in self._waiting.values())
 
     # -- coming and going ----------------------------------------------------------------------------
 
-    def open(self, txid: str, tick: int, source: str | None) -> Payment:
+    def open(self, txid: str, tick: int) -> Payment:
         """A new payment known by its txid alone."""
-        payment = Payment(txid, VoteSet(txid, self._masternodes), tick, source)
+        payment = Payment(txid, VoteSet(txid, self._masternodes), tick)
         self._payments[txid] = payment
         return payment
 
     def early_vote(self, payment: Payment, voter: str) -> Payment | None:
-        """Note that ``voter`` spoke of a payment not seen yet.
+        """Note that ``voter`` spoke of a payment not seen yet; so does each voter who does, not the first alone.
 
         Past its bound the voter's oldest word is forgotten; returns the payment that nobody speaks of any more.
         """
@@ -105,36 +111,30 @@ class Payments:
         oldest.early_voters.discard(voter)
         return None if oldest.early_voters else oldest
 
-    def seen(self, payment: Payment, tx: Transaction) -> None:
-        """The transaction arrived."""
-        payment.tx = tx
+    def seen(self, payment: Payment, tx: Transaction, source: str | None) -> None:
+        """The transaction arrived, from the masternode ``source`` or from a wallet."""
+        payment.tx, payment.source = tx, source
+        self._seen += 1
         self._forget_early(payment)
 
     def wait(self, payment: Payment, parents: Iterable[str]) -> Payment | None:
         """Park a payment until ``parents`` are final; returns the payment this pushes out, if any."""
         self._unpark(payment)
         payment.standing = Standing.WAITING
-        payment.missing = tuple(dict.fromkeys(parents))
+        payment.missing = dict.fromkeys(parents)
         for parent in payment.missing:
             self._children.setdefault(parent, {})[payment.txid] = None
-        queue, bound = (
-            (self._waiting_wallet, limits.ORPHANS_WALLET)
-            if payment.source is None
-            else (self._waiting_peer, limits.ORPHANS_PEER)
-        )
+        queue = self._waiting.setdefault(payment.source, {})
+        bound = limits.ORPHANS_WALLET if payment.source is None else limits.ORPHANS_PEER
         queue[payment.txid] = None
         return self._payments[next(iter(queue))] if len(queue) > bound else None
 
-    def contend(self, payment: Payment) -> list[tuple[Outpoint, Payment]]:
-        """The transaction is valid: it wants its inputs. Returns whom it meets there, with the coin."""
+    def contend(self, payment: Payment) -> None:
+        """The transaction is valid: it wants its inputs."""
         assert payment.tx is not None
         self._unpark(payment)
-        rivals = []
         for outpoint in payment.tx.outpoints:
-            wanted_by = self._contenders.setdefault(outpoint, {})
-            rivals += [(outpoint, self._payments[txid]) for txid in wanted_by if txid != payment.txid]
-            wanted_by[payment.txid] = None
-        return rivals
+            self._contenders.setdefault(outpoint, {})[payment.txid] = None
 
     def crowded(self, tx: Transaction) -> bool:
         """True if a coin of ``tx`` is wanted by as many transactions as are kept."""
@@ -145,7 +145,7 @@ class Payments:
     def decide(self, payment: Payment) -> tuple[list[Payment], list[Payment]]:
         """``payment`` became final: forget it and the contest for its coins.
 
-        Returns the rivals it beat, and the payments that waited for its outputs.
+        Returns the rivals it beat, and the payments that waited for its outputs and for nothing else.
         """
         assert payment.tx is not None
         rivals: dict[str, Payment] = {}
@@ -153,12 +153,15 @@ class Payments:
             for txid in self._contenders.pop(outpoint, ()):
                 if txid != payment.txid:
                     rivals[txid] = self._payments[txid]
-        children = [self._payments[txid] for txid in self._children.get(payment.txid, ())]
+        children = [self._payments[txid] for txid in self._children.pop(payment.txid, ())]
+        for child in children:
+            del child.missing[payment.txid]
         self.drop(payment)
-        return list(rivals.values()), children
+        return list(rivals.values()), [child for child in children if not child.missing]
 
     def drop(self, payment: Payment) -> None:
-        self._payments.pop(payment.txid, None)
+        if self._payments.pop(payment.txid, None) is not None and payment.tx is not None:
+            self._seen -= 1
         self._forget_early(payment)
         self._unpark(payment)
         if payment.tx is not None:
@@ -186,15 +189,17 @@ class Payments:
         for outpoint, txids in self._contenders.items():
             yield outpoint, sorted(txids)
 
-    def rivals(self, payment: Payment) -> Iterator[tuple[Outpoint, Payment]]:
-        """Whom a payment meets at its coins; in peace nobody, at the cost of one look per coin."""
+    def rivals(self, payment: Payment) -> Iterable[tuple[Outpoint, Payment]]:
+        """Whom a payment meets at its coins, each once, with the first coin where; in peace nobody."""
+        met: dict[str, Outpoint] = {}
         if payment.tx is not None:
             for outpoint in payment.tx.outpoints:
                 wanted_by = self._contenders.get(outpoint)
                 if wanted_by is not None and len(wanted_by) > 1:
                     for txid in wanted_by:
-                        if txid != payment.txid:
-                            yield outpoint, self._payments[txid]
+                        met.setdefault(txid, outpoint)
+        met.pop(payment.txid, None)
+        return [(outpoint, self._payments[txid]) for txid, outpoint in met.items()]
 
     # -- within --------------------------------------------------------------------------------------
 
@@ -210,6 +215,9 @@ class Payments:
                 siblings.pop(payment.txid, None)
                 if not siblings:
                     del self._children[parent]
-        payment.missing = ()
-        self._waiting_wallet.pop(payment.txid, None)
-        self._waiting_peer.pop(payment.txid, None)
+        payment.missing = {}
+        queue = self._waiting.get(payment.source)
+        if queue is not None:
+            queue.pop(payment.txid, None)
+            if not queue:
+                del self._waiting[payment.source]

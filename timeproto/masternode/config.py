@@ -74,7 +74,7 @@ class Config:
         )
 
 
-_SHAPES: dict[str, type] = {
+_SHAPES: dict[str, Any] = {
     "datadir": str,
     "network": str,
     "genesis": str,
@@ -89,7 +89,7 @@ _SHAPES: dict[str, type] = {
     "allow_plaintext": bool,
     "log_level": str,
 }
-_WORDS = {str: "a string", bool: "true or false", list: "a list of strings"}
+_WORDS: dict[Any, str] = {str: "a string", bool: "true or false", list: "a list of strings"}
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -1,0 +1,58 @@
+"""What the pages say of the wire is what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.examples import fill
+from timeproto import limits
+from timeproto.cli.vectors import SUITE_NAMES
+from timeproto.errors import POLICY
+from timeproto.wire.codec import decode
+from timeproto.wire.messages import CATALOGUE
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+class ProtocolPage(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.text = (DOCS / "protocol.md").read_text("utf-8")
+
+    def test_every_example_decodes(self) -> None:
+        """Each JSON block of the page is a message as our codec reads it, and no message is left without one."""
+        shown = set()
+        for block in re.findall(r"^```json\n(.*?)^```", self.text, re.MULTILINE | re.DOTALL):
+            shown.add(type(decode(fill(re.sub(r"\s*\n\s*", " ", block)))).__name__)
+        self.assertEqual(shown, set(CATALOGUE))
+
+    def test_the_table_of_errors(self) -> None:
+        """Every code is in the table, with what it really costs."""
+        rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| (yes|no) \| (\d+|–) \|$", self.text, re.MULTILINE)
+        table = {code: (closes == "yes", 0 if points == "–" else int(points)) for code, closes, points in rows}
+        self.assertEqual(table, {str(code): (policy.closes, policy.penalty) for code, policy in POLICY.items()})
+
+    def test_the_table_of_limits(self) -> None:
+        """Every published limit is in the table, with its value."""
+        rows = re.findall(r"^\| `(\w+)` \| (\d+) \| [^|]+ \|$", self.text, re.MULTILINE)
+        self.assertEqual({name: int(value) for name, value in rows}, limits.published())
+
+    def test_every_heading_that_is_linked_exists(self) -> None:
+        """Links inside and into the page lead to a heading."""
+        headings = {re.sub(r"[^\w\- ]", "", line).strip().lower().replace(" ", "-")
+                    for line in re.findall(r"^#+ (.*)$", self.text, re.MULTILINE)}
+        linked = set(re.findall(r"\]\(#([^)]+)\)", self.text))
+        for page in DOCS.glob("*.md"):
+            linked |= set(re.findall(r"\]\(protocol\.md#([^)]+)\)", page.read_text("utf-8")))
+        self.assertEqual(linked - headings, set())
+
+
+class VectorsPage(SynchronousTestCase):
+    def test_every_suite_and_every_file_is_explained(self) -> None:
+        """Somebody who finds a file finds what it is."""
+        text = (DOCS / "vectors.md").read_text("utf-8")
+        self.assertEqual(set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)), set(SUITE_NAMES))
+        for path in (DOCS.parent / "tests" / "vectors").glob("*.json"):
+            self.assertIn(f"`{path.name}`", text)

@@ -1,0 +1,36 @@
+"""Runs a command's coroutine on the reactor and gives back its exit status."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from twisted.internet.defer import ensureDeferred
+from twisted.python.failure import Failure
+
+
+def run_until_done(main: Callable[[Any], Awaitable[int]]) -> int:
+    """Starts the global reactor for ``main(reactor)``; what it raises is raised here, when everything has stopped."""
+    from twisted.internet import reactor
+
+    outcome: list[int | Failure] = []
+
+    def done(result: Any) -> None:
+        outcome.append(result)
+        reactor.stop()  # type: ignore[attr-defined]
+
+    async def begin() -> int:
+        return await main(reactor)
+
+    def start() -> None:
+        ensureDeferred(begin()).addBoth(done)
+
+    reactor.callWhenRunning(start)  # type: ignore[attr-defined]
+    reactor.run()  # type: ignore[attr-defined]
+    if not outcome:
+        raise KeyboardInterrupt
+    result = outcome[0]
+    if isinstance(result, Failure):
+        result.raiseException()
+    assert isinstance(result, int)
+    return result

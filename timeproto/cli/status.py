@@ -1,0 +1,98 @@
+"""``timeproto status``: how a node is, in its own words."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from timeproto.errors import ExitStatus, Refusal
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser(
+        "status",
+        help="ask nodes how they are",
+        description="Asks one or more nodes how they are. The digest covers outpoint, amount, owner, state and"
+        " transaction of every coin: it is the same on two nodes exactly when they agree.",
+        epilog="Exit status: 0 if every node answered, votes, and all digests are equal; 1 if not.",
+    )
+    parser.add_argument(
+        "--node", action="append", metavar="HOST:PORT", help="may be given more than once (default 127.0.0.1:24100)"
+    )
+    parser.add_argument("--tls", action="store_true", help="speak TLS; the node's key is shown, not checked")
+    parser.add_argument("--json", action="store_true", help="print one JSON object for each node")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from timeproto.cli.running import run_until_done
+    from timeproto.network.requests import ConnectionGone
+    from timeproto.wallet.ask import ask
+    from timeproto.wire import messages
+
+    nodes = arguments.node or ["127.0.0.1:24100"]
+
+    async def main(reactor: Any) -> int:
+        digests, well = set(), True
+        for address in nodes:
+            try:
+                info = await ask(reactor, address, messages.GetInfo(), tls=arguments.tls)
+            except (Refusal, ConnectionGone, OSError) as error:
+                well = False
+                _tell_silent(address, str(error) or "it does not answer", as_json=arguments.json)
+                continue
+            assert isinstance(info, messages.Info)
+            digests.add(info.digest)
+            well = well and info.voting
+            _tell(address, info, as_json=arguments.json)
+        if len(nodes) > 1 and not arguments.json:
+            print("all agree" if len(digests) == 1 else f"{len(digests)} different digests")
+        return ExitStatus.OK if well and len(digests) == 1 else ExitStatus.REFUSED
+
+    return run_until_done(main)
+
+
+def _tell_silent(address: str, why: str, *, as_json: bool) -> None:
+    import json
+
+    print(json.dumps({"node": address, "error": why}) if as_json else f"{address}\n  no answer: {why}\n")
+
+
+def _tell(address: str, info: Any, *, as_json: bool) -> None:
+    import json
+
+    import msgspec
+
+    from timeproto.wallet.amounts import format_amount
+
+    if as_json:
+        print(json.dumps({"node": address, **msgspec.to_builtins(info)}))
+        return
+    inbound = sum(1 for peer in info.peers if peer.direction == "inbound")
+    outbound = sum(1 for peer in info.peers if peer.direction == "outbound")
+    health = "quorum" if info.connected >= info.quorum else "NO QUORUM: nothing becomes final"
+    rows = [
+        ("software", f"{info.software}, protocol {info.version}, up {info.uptime_ms // 1000} s"),
+        ("network", f"{info.network}, genesis {info.genesis}"),
+        ("node key", info.node_key),
+        ("voting", "yes" if info.voting else f"NO: {info.not_voting}"),
+        (
+            "masternodes",
+            f"{info.connected} of {info.masternodes} connected, {info.quorum} needed: {health}"
+            f" ({outbound} dialled, {inbound} dialled us)",
+        ),
+        ("payments", f"{info.final} final, {info.in_flight} undecided, {info.waiting} waiting"),
+        ("evidence", f"{info.evidence} double votes"),
+        ("wallets", f"{info.wallets} connected, {info.subscriptions} subscriptions"),
+        ("log", f"position {info.cursor.position}, block {info.height}"),
+        ("digest", info.digest),
+    ]
+    print(address)
+    for name, value in rows:
+        print(f"  {name:<12} {value}")
+    for name, count in info.states.items():
+        print(f"  {name:<15} {count.coins:>9} coins  {format_amount(int(count.amount)):>24} TIME")
+    for peer in info.peers:
+        print(f"  peer {peer.node_key[:16]}…  {peer.direction:<9} {peer.address or ''}")
+    print("  limits       " + ", ".join(f"{name} {value}" for name, value in sorted(info.limits.items())))
+    print()

@@ -1,0 +1,274 @@
+"""The masternode as a Twisted service: puts the rooms together in order, and takes them down in the other order."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from twisted.application import service
+from twisted.internet import protocol, stdio
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import FilteringLogObserver, Logger, LogLevel, LogLevelFilterPredicate, globalLogPublisher
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+
+from timeproto import limits
+from timeproto.consensus.replica import Replica, found
+from timeproto.errors import ConfigurationError, ExitStatus, IdentityConflict, Refusal, StorageError
+from timeproto.masternode.config import Config
+from timeproto.masternode.integration import MasternodeUTXOIntegration
+from timeproto.masternode.verifier import Verifier
+from timeproto.masternode.view import ReplicaView
+from timeproto.model.genesis import Genesis
+from timeproto.model.keys import SigningKey
+from timeproto.model.vote import VoteBatch
+from timeproto.network.node_protocol import NodeProtocol
+from timeproto.network.peer_manager import PeerManager
+from timeproto.network.utxo_handler import UTXOProtocolHandler
+from timeproto.storage.rocks import RocksStore, open_store
+from timeproto.wire import messages
+from timeproto.wire.messages import Role
+
+THREADS = 3
+"""One for the verify stage, one for commits, one to spare for opening and closing."""
+
+_STATUS = ((ConfigurationError, ExitStatus.CONFIGURATION), (IdentityConflict, ExitStatus.IDENTITY))
+
+
+class Dispatcher:
+    """The one place where a message finds who answers it, whoever dialled."""
+
+    def __init__(self, integration: MasternodeUTXOIntegration, handler: UTXOProtocolHandler) -> None:
+        self._integration = integration
+        self._handler = handler
+
+    def message_received(self, connection: NodeProtocol, message: messages.AnyMessage) -> None:
+        """What masternodes say among themselves goes to the replica, every wallet's request to the handler."""
+        key = connection.node_key
+        if connection.remote_role is Role.MASTERNODE and key is not None and _is_for_replica(message):
+            self._integration.handle_network_message(message, key)
+        else:
+            self._handler.handle_message(connection, message)
+
+    def connection_lost(self, connection: NodeProtocol) -> None:
+        self._handler.connection_lost(connection)
+
+    def link_up(self, connection: NodeProtocol) -> None:
+        if connection.node_key is not None:
+            self._integration.link_up(connection.node_key)
+
+    def link_down(self, connection: NodeProtocol) -> None:
+        if connection.node_key is not None:
+            self._integration.link_down(connection.node_key)
+
+
+_FOR_REPLICA = (
+    messages.TransactionBroadcast,
+    messages.Transactions,
+    VoteBatch,
+    messages.Votes,
+    messages.FinalityProofs,
+    messages.Finalized,
+    messages.GetTransactions,
+    messages.GetVotes,
+    messages.GetFinalized,
+    messages.UTXOStateNotification,
+)
+
+
+def _is_for_replica(message: messages.AnyMessage) -> bool:
+    return isinstance(message, _FOR_REPLICA)
+
+
+class TimeNode(service.MultiService):
+    """One masternode. Everything that can fail at the start fails before the first connection is accepted."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        config: Config,
+        key: SigningKey,
+        genesis: Genesis,
+        *,
+        until_stdin_closes: bool = False,
+    ) -> None:
+        super().__init__()
+        self.setName("timenode")
+        self._reactor = reactor
+        self._config = config
+        self._key = key
+        self._genesis = genesis
+        self._until_stdin_closes = until_stdin_closes
+        self._pool = ThreadPool(minthreads=THREADS, maxthreads=THREADS, name="timenode")
+        self._offload: Callable[..., Deferred[Any]] = partial(deferToThreadPool, reactor, self._pool)
+        self._store: RocksStore | None = None
+        self._integration: MasternodeUTXOIntegration | None = None
+        self._starting: Deferred[None] | None = None
+        self._leaving = False
+        self._last_now = 0
+
+    # -- starting ------------------------------------------------------------------------------------
+
+    def startService(self) -> None:
+        """Begins to start; what goes wrong ends the process with its exit status and one sentence."""
+        super().startService()
+        self._set_log_level()
+        self._pool.start()
+        # After daemonizing, which no thread survives, and inside the reactor, which a failure must stop.
+        self._reactor.callWhenRunning(self._begin)
+
+    def _begin(self) -> None:
+        if self._until_stdin_closes:
+            stdio.StandardIO(_UntilEnd(self._reactor.stop), reactor=self._reactor)
+        self._starting = ensureDeferred(self._start())
+        self._starting.addErrback(self._failed)
+
+    def _failed(self, failure: Failure) -> None:
+        self.leave(failure.value)
+
+    async def _start(self) -> None:
+        config, genesis = self._config, self._genesis
+        started = self._reactor.seconds()
+        store = self._store = await self._offload(open_store, config.store_path, genesis.hash, self._key.public_hex)
+        founding = found(store, genesis)
+        if founding is not None:
+            await self._offload(store.commit, founding)
+        replica = Replica(store, genesis, self._key)
+        integration = self._integration = MasternodeUTXOIntegration(
+            replica=replica,
+            store=store,
+            verifier=Verifier(genesis),
+            offload=self._offload,
+            now=self._now,
+            fatal=self.leave,
+        )
+        handler = UTXOProtocolHandler()
+        peers = PeerManager(
+            reactor=self._reactor,
+            key=self._key,
+            genesis=genesis,
+            listen=config.listen,
+            announce=config.announce,
+            peers=config.peers,
+            bootstrap=config.bootstrap,
+            tls=config.tls_paths if config.tls else None,
+            dispatcher=Dispatcher(integration, handler),
+            on_identity_conflict=lambda reason: self.leave(IdentityConflict(reason)),
+        )
+        integration.initialize(peers=peers, wallets=handler)
+        handler.setup_notification_handler(
+            ReplicaView(
+                replica=replica,
+                ledger=store,
+                integration=integration,
+                genesis=genesis,
+                node_key=self._key.public_hex,
+                surroundings=_Surroundings(peers, handler),
+                uptime=lambda: self._reactor.seconds() - started,
+            )
+        )
+        await peers.listen()
+        peers.setServiceParent(self)
+        ticking = LoopingCall(integration.tick)
+        ticking.clock = self._reactor
+        ticking.start(limits.TICK, now=False).addErrback(
+            lambda failure: self.log.failure("time stands still", failure=failure)
+        )
+        self._ticking = ticking
+        self.log.info(
+            "masternode {key} of {network} serves on {listen}: {votes}",
+            key=self._key.public_hex,
+            network=genesis.network,
+            listen=config.listen,
+            votes=replica.not_voting or "voting",
+        )
+
+    def _now(self) -> int:
+        """Unix milliseconds that never go back, whatever the clock does: times of one coin stay in order."""
+        self._last_now = max(self._last_now, int(time.time() * 1000))
+        return self._last_now
+
+    def _set_log_level(self) -> None:
+        if self._config.log_level == "info":
+            return
+        predicate = LogLevelFilterPredicate(LogLevel.levelWithName(self._config.log_level))
+        # twistd has chosen its observers by now and has no door for a filter in front of them.
+        for observer in list(globalLogPublisher._observers):
+            globalLogPublisher.removeObserver(observer)
+            globalLogPublisher.addObserver(FilteringLogObserver(observer, [predicate]))
+
+    # -- stopping ------------------------------------------------------------------------------------
+
+    def leave(self, reason: BaseException) -> None:
+        """The node cannot go on: says why in one sentence and stops the process with the status that tells it."""
+        if self._leaving:
+            return
+        self._leaving = True
+        status = next((status for kind, status in _STATUS if isinstance(reason, kind)), ExitStatus.STORAGE)
+        if not isinstance(reason, ConfigurationError | IdentityConflict | StorageError | Refusal):
+            self.log.failure("the node's own code failed")
+        self.log.critical("the node stops: {reason}", reason=reason)
+        sys.stderr.write(f"timenode: {' '.join(str(reason).split())}\n")
+        # twistd ends with 0 once its reactor has stopped; this runs after it has tidied up.
+        atexit.register(_exit_with, status)
+        if self._reactor.running:
+            self._reactor.stop()
+
+    async def _stop(self) -> None:
+        ticking = getattr(self, "_ticking", None)
+        if ticking is not None and ticking.running:
+            ticking.stop()
+        await _maybe(super().stopService())
+        if self._integration is not None:
+            await self._integration.when_idle()
+        if self._store is not None:
+            await self._offload(self._store.close)
+        self._pool.stop()
+
+    def stopService(self) -> Deferred[None]:
+        """Closes every connection with ``going_away``, waits for what is being committed, closes the store."""
+        return ensureDeferred(self._stop())
+
+
+class _Surroundings:
+    def __init__(self, peers: PeerManager, handler: UTXOProtocolHandler) -> None:
+        self._peers, self._handler = peers, handler
+
+    def peers_info(self) -> list[messages.PeerInfo]:
+        return self._peers.peers_info()
+
+    def wallet_count(self) -> int:
+        return self._peers.wallet_count
+
+    def subscription_count(self) -> int:
+        return self._handler.subscription_count
+
+
+class _UntilEnd(protocol.Protocol):
+    """Waits for standard input to end."""
+
+    def __init__(self, ended: Callable[[], None]) -> None:
+        self._ended = ended
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self._ended()
+
+
+async def _maybe(result: Any) -> None:
+    if isinstance(result, Deferred):
+        await result
+
+
+def _exit_with(status: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

@@ -1,0 +1,179 @@
+"""A node's connections, accepted or dialled: one class, one handshake, one dispatcher (protocol §7)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory
+
+from timeproto import limits
+from timeproto.errors import ErrorCode, Refusal
+from timeproto.network.handshake import HandshakeMachine, OwnKey
+from timeproto.network.protocol import MessageProtocol
+from timeproto.network.requests import ConnectionGone
+from timeproto.network.tls import channel_binding
+from timeproto.wire import messages
+from timeproto.wire.messages import Role
+
+
+class Dispatcher(Protocol):
+    """Where messages go, whoever dialled; and who is told of links between masternodes."""
+
+    def message_received(self, connection: NodeProtocol, message: messages.AnyMessage) -> None: ...
+
+    def connection_lost(self, connection: NodeProtocol) -> None: ...
+
+    def link_up(self, connection: NodeProtocol) -> None: ...
+
+    def link_down(self, connection: NodeProtocol) -> None: ...
+
+
+class Switchboard(Protocol):
+    """What a connection asks of the peer manager."""
+
+    def machine(self, *, dialled: bool, binding: bytes) -> HandshakeMachine: ...
+
+    def is_own_nonce(self, nonce: str) -> bool: ...
+
+    def opened(self, connection: NodeProtocol) -> None: ...
+
+    def proven(self, connection: NodeProtocol) -> None: ...
+
+    def dialled_self(self, connection: NodeProtocol) -> None: ...
+
+    def own_key_elsewhere(self, connection: NodeProtocol) -> None: ...
+
+    def handle_peer_message(self, connection: NodeProtocol, message: messages.AnyMessage) -> None: ...
+
+    def lost(self, connection: NodeProtocol) -> None: ...
+
+
+class NodeProtocol(MessageProtocol):
+    """One connection of a node. ``node_key`` is set once the other end has proven to be that masternode."""
+
+    def __init__(
+        self, clock: Any, switchboard: Switchboard, direction: Literal["inbound", "outbound"], *, crowded: bool = False
+    ) -> None:
+        """``crowded``: the house is full; this connection may stay only if it proves to be a masternode."""
+        super().__init__(clock)
+        self.direction = direction
+        self.node_key: str | None = None
+        self.announced: str | None = None
+        self.opened_at = clock.seconds()
+        self._switchboard = switchboard
+        self._crowded = crowded
+        self._machine: HandshakeMachine | None = None
+        self._handshaken: list[Deferred[None]] = []
+        self.must_speak_first = direction == "inbound"
+        if direction == "inbound":
+            self.throttle(limits.FRAMES_PER_SECOND, limits.FRAMES_BURST)
+        else:
+            self.remote_role = Role.NODE
+
+    def is_greeted(self) -> bool:
+        if self._machine is None:
+            return self.direction == "inbound" and super().is_greeted()
+        return self._machine.done
+
+    def when_handshaken(self) -> Deferred[None]:
+        """Fires when the other end is proven; fails with :class:`ConnectionGone` if it leaves before."""
+        waiting: Deferred[None] = Deferred()
+        if self._machine is not None and self._machine.done:
+            waiting.callback(None)
+        else:
+            self._handshaken.append(waiting)
+        return waiting
+
+    def connectionMade(self) -> None:
+        self.opened_at = self._clock.seconds()
+        self._switchboard.opened(self)
+        super().connectionMade()
+
+    def ready(self) -> None:
+        if self.direction == "outbound":
+            self._machine = self._switchboard.machine(dialled=True, binding=channel_binding(self.transport))
+            for message in self._machine.begin():
+                self.send(message)
+
+    def message_received(self, message: messages.AnyMessage) -> None:
+        if isinstance(message, messages.Handshake):
+            self._hear_handshake(message)
+        elif isinstance(message, messages.HandshakeAck):
+            self._hear_ack(message)
+        elif self._crowded:
+            raise self._full()
+        else:
+            self._switchboard.handle_peer_message(self, message)
+
+    def _full(self) -> Refusal:
+        refusal = Refusal(
+            ErrorCode.BUSY,
+            "this node has as many connections as it takes",
+            limit="connections",
+            value=limits.CONNECTIONS,
+            retry_after_ms=10_000,
+        )
+        self.close(refusal)
+        return refusal
+
+    def _hear_handshake(self, message: messages.Handshake) -> None:
+        if self._machine is None:
+            self._machine = self._switchboard.machine(dialled=False, binding=channel_binding(self.transport))
+        if self.direction == "outbound" and self._switchboard.is_own_nonce(message.nonce):
+            self._switchboard.dialled_self(self)
+            self.abort()
+            return
+        for answer in self._machine.hear_handshake(message):
+            self.send(answer)
+        self.announced = message.listen
+        if self._machine.done and self._crowded:
+            self._full()  # a wallet
+
+    def _hear_ack(self, message: messages.HandshakeAck) -> None:
+        if self._machine is None:
+            raise Refusal(ErrorCode.BAD_HANDSHAKE, "a HandshakeAck before its Handshake")
+        try:
+            answers = self._machine.hear_ack(message)
+        except OwnKey:
+            self._switchboard.own_key_elsewhere(self)
+            raise Refusal(ErrorCode.IDENTITY_CONFLICT, "two processes have this masternode's key") from None
+        for answer in answers:
+            self.send(answer)
+        self.node_key = self._machine.peer_key
+        self.remote_role = Role.MASTERNODE
+        self._crowded = False
+        self.out_queue = limits.OUT_QUEUE_PEER
+        self.raise_frame_limit()
+        self.unthrottle()
+        waiting, self._handshaken = self._handshaken, []
+        for each in waiting:
+            each.callback(None)
+        self._switchboard.proven(self)
+
+    def gone(self, reason: Any) -> None:
+        waiting, self._handshaken = self._handshaken, []
+        for each in waiting:
+            each.errback(ConnectionGone(f"{self.peer_host} left before it was proven who it is"))
+        self._switchboard.lost(self)
+
+
+class NodeFactory(Factory):
+    """Makes the connections of one direction."""
+
+    noisy = False
+
+    def __init__(self, clock: Any, switchboard: Any, direction: Literal["inbound", "outbound"]) -> None:
+        self._clock = clock
+        self._switchboard = switchboard
+        self._direction: Literal["inbound", "outbound"] = direction
+
+    def buildProtocol(self, addr: Any) -> NodeProtocol | None:
+        """None (the connection is dropped) when not even masternodes could be told apart any more."""
+        crowded = False
+        if self._direction == "inbound":
+            room = self._switchboard.room_for(getattr(addr, "host", ""))
+            if room is None:
+                return None
+            crowded = not room
+        return NodeProtocol(self._clock, self._switchboard, self._direction, crowded=crowded)

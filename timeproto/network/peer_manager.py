@@ -1,0 +1,392 @@
+"""The masternodes this node is linked with: dialling, accepting, one link for each pair (protocol §7).
+
+Everybody dials everybody; of two links with one peer the one survives that the lower key dialled, if both are young,
+and otherwise the newer one, since then the older is what a half-dead connection looks like. Both ends judge by the
+same rule after the handshake, so they agree without a word.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+from twisted.application.internet import ClientService, backoffPolicy
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, maybeDeferred
+from twisted.internet.endpoints import HostnameEndpoint, SSL4ServerEndpoint, TCP4ServerEndpoint, wrapClientTLS
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
+
+from timeproto import limits
+from timeproto.errors import ConfigurationError, ErrorCode, Refusal
+from timeproto.model.genesis import Genesis
+from timeproto.model.keys import SigningKey
+from timeproto.network.discovery import AddressBook, Bootstrap, parse_address
+from timeproto.network.handshake import HandshakeMachine
+from timeproto.network.node_protocol import Dispatcher, NodeFactory, NodeProtocol
+from timeproto.network.tls import KeyedConnectionCreator, ServerContextFactory, make_certificate
+from timeproto.wire import codec, messages
+from timeproto.wire.messages import PeerInfo, Role
+
+FIRST_RETRY = 0.2
+"""Seconds to the first retry of a dial: nodes that start together find each other at once."""
+RETRY_FACTOR = 1.5
+NONCE_SIZE = 32
+BOOTSTRAP_RETRY = 60.0
+
+
+@attrs.define
+class _Dialler:
+    """The service that keeps one address dialled. It rests while its masternode is linked in another way."""
+
+    address: str
+    service: ClientService
+    key: str | None = None
+    resting: bool = True
+    is_self: bool = False
+
+
+class PeerManager(MultiService):
+    """Links with masternodes, and the port that they and the wallets come in by."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        *,
+        reactor: Any,
+        key: SigningKey,
+        genesis: Genesis,
+        listen: str,
+        dispatcher: Dispatcher,
+        peers: Iterable[str] = (),
+        announce: str | None = None,
+        bootstrap: str | None = None,
+        tls: tuple[Path, Path] | None = None,
+        on_identity_conflict: Callable[[str], None],
+        connect: Callable[[str, int], Any] | None = None,
+        random: Callable[[int], bytes] = os.urandom,
+        treq: Any = None,
+    ) -> None:
+        """``tls``: paths of certificate and key, made if missing. ``connect``: (host, port) → client endpoint."""
+        super().__init__()
+        self._reactor = reactor
+        self._key = key
+        self._genesis = genesis
+        self._listen = listen
+        self._announce = announce or listen
+        self._dispatcher = dispatcher
+        self._configured = tuple(peers)
+        self._bootstrap = None if bootstrap is None else Bootstrap(bootstrap, treq or _treq())
+        self._tls = tls
+        self._on_identity_conflict = on_identity_conflict
+        self._connect = connect or self._endpoint
+        self._random = random
+        self._book = AddressBook(genesis.masternode_set.keys)
+        self._diallers: dict[str, _Dialler] = {}
+        self._connections: dict[NodeProtocol, None] = {}
+        self._hosts: dict[str, int] = {}
+        self._nonces: dict[str, None] = {}
+        self._faults: dict[str, tuple[int, float]] = {}
+        self._banned: dict[str, float] = {}
+        self._port: Any = None
+        self._bootstrapping: Any = None
+        self._emptied: list[Deferred[None]] = []
+        self.links: dict[str, NodeProtocol] = {}
+
+    # -- service -------------------------------------------------------------------------------------
+
+    async def listen(self) -> None:
+        """Opens the port; :class:`ConfigurationError` if it cannot be had."""
+        host, port = parse_address(self._listen)
+        try:
+            self._port = await self._server_endpoint(host, port).listen(NodeFactory(self._reactor, self, "inbound"))
+        except (CannotListenError, OSError) as error:
+            raise ConfigurationError(f"{self._listen} cannot be listened on: {error}") from None
+
+    def _server_endpoint(self, host: str, port: int) -> Any:
+        if self._tls is None:
+            return TCP4ServerEndpoint(self._reactor, port, interface=host)
+        certificate, key = self._tls
+        if not certificate.exists() and not key.exists():
+            make_certificate(certificate, key, parse_address(self._announce)[0])
+        context = ServerContextFactory(certificate, key)
+        return SSL4ServerEndpoint(self._reactor, port, context, interface=host)
+
+    def startService(self) -> None:
+        super().startService()
+        for address in self._configured:
+            self.dial(address)
+        self._fetch_bootstrap()
+
+    def stopService(self) -> Deferred[None]:
+        """Says ``going_away`` to everybody and returns when all are gone, at most ``limits.CLOSE`` seconds later."""
+        if self._bootstrapping is not None and self._bootstrapping.active():
+            self._bootstrapping.cancel()
+        stopping = [maybeDeferred(super().stopService)]
+        stopping += [maybeDeferred(each.service.stopService) for each in self._diallers.values() if not each.resting]
+        self._diallers.clear()
+        if self._port is not None:
+            stopping.append(maybeDeferred(self._port.stopListening))
+        for connection in list(self._connections):
+            connection.close(Refusal(ErrorCode.GOING_AWAY, "this node stops"))
+        if self._connections:
+            emptied: Deferred[None] = Deferred()
+            self._emptied.append(emptied)
+            stopping.append(emptied)
+        done: Deferred[None] = DeferredList(stopping).addCallback(lambda _: None)
+        return done
+
+    def _fetch_bootstrap(self) -> None:
+        if self._bootstrap is None:
+            return
+
+        async def fetch(bootstrap: Bootstrap) -> None:
+            for address in await bootstrap.fetch():
+                self.dial(address)
+            if self.running and not self.links:
+                self._bootstrapping = self._reactor.callLater(BOOTSTRAP_RETRY, self._fetch_bootstrap)
+
+        ensureDeferred(fetch(self._bootstrap)).addErrback(
+            lambda failure: self.log.failure("the bootstrap list failed", failure=failure)
+        )
+
+    # -- dialling ------------------------------------------------------------------------------------
+
+    def dial(self, address: str) -> None:
+        """Keep ``address`` dialled from now on, with pauses that grow to ``limits.RECONNECT_MAX``."""
+        if address in self._diallers or address in (self._listen, self._announce) or not self.running:
+            return
+        if len(self._diallers) >= limits.PEERS_PAGE:
+            return
+        host, port = parse_address(address)
+
+        def handshaken(protocol: Any) -> Deferred[None]:
+            # Only a finished handshake counts as a success: who refuses us is dialled ever more rarely.
+            protocol.dialled_address = address
+            return protocol.when_handshaken()  # type: ignore[no-any-return]
+
+        service = ClientService(
+            self._connect(host, port),
+            NodeFactory(self._reactor, self, "outbound"),
+            retryPolicy=backoffPolicy(FIRST_RETRY, limits.RECONNECT_MAX, RETRY_FACTOR),
+            clock=self._reactor,
+            prepareConnection=handshaken,
+        )
+        dialler = self._diallers[address] = _Dialler(address, service)
+        self._wake(dialler)
+
+    def _endpoint(self, host: str, port: int) -> Any:
+        endpoint = HostnameEndpoint(self._reactor, host, port, timeout=limits.HANDSHAKE)
+        return endpoint if self._tls is None else wrapClientTLS(KeyedConnectionCreator(), endpoint)
+
+    def _wake(self, dialler: _Dialler) -> None:
+        if dialler.resting and not dialler.is_self and self.running:
+            dialler.resting = False
+            dialler.service.startService()
+
+    def _rest(self, dialler: _Dialler) -> None:
+        if not dialler.resting:
+            dialler.resting = True
+            maybeDeferred(dialler.service.stopService)
+
+    def _dialler_of(self, connection: NodeProtocol) -> _Dialler | None:
+        return self._diallers.get(getattr(connection, "dialled_address", ""))
+
+    def _tend_diallers(self, key: str) -> None:
+        """Rests those whose masternode is linked by another connection, wakes the others."""
+        link = self.links.get(key)
+        for dialler in list(self._diallers.values()):
+            if dialler.key == key:
+                if link is None:
+                    self._wake(dialler)
+                elif self._dialler_of(link) is not dialler:
+                    self._rest(dialler)
+
+    # -- what connections ask (node_protocol.Switchboard) ----------------------------------------------
+
+    def room_for(self, host: str) -> bool | None:
+        """True if a connection from ``host`` is welcome, False if only a masternode's is, None if none is."""
+        reserved = 2 * len(self._genesis.masternode_set)
+        if len(self._connections) >= limits.CONNECTIONS + reserved:
+            return None
+        # Loopback is exempt: whatever stands in front of this node there (a proxy, a tunnel) is many wallets.
+        crowd = self._hosts.get(host, 0) >= limits.CONNECTIONS_PER_HOST and not host.startswith("127.")
+        return not crowd and len(self._connections) < limits.CONNECTIONS
+
+    def machine(self, *, dialled: bool, binding: bytes) -> HandshakeMachine:
+        nonce = self._random(NONCE_SIZE)
+        self._nonces[nonce.hex()] = None
+        if len(self._nonces) > 4 * limits.CONNECTIONS:
+            del self._nonces[next(iter(self._nonces))]
+        return HandshakeMachine(
+            genesis=self._genesis,
+            key=self._key,
+            dialled=dialled,
+            nonce=nonce,
+            binding=binding,
+            listen=self._announce,
+        )
+
+    def is_own_nonce(self, nonce: str) -> bool:
+        return nonce in self._nonces
+
+    def opened(self, connection: NodeProtocol) -> None:
+        self._connections[connection] = None
+        if not self.running and connection.direction == "inbound":
+            connection.close(Refusal(ErrorCode.GOING_AWAY, "this node is not running"))
+
+    def proven(self, connection: NodeProtocol) -> None:
+        """A masternode stands at the other end: link with it, unless a better link exists or it is shut out."""
+        key = connection.node_key
+        if key is None:
+            return
+        dialler = self._dialler_of(connection)
+        if dialler is not None:
+            dialler.key = key
+            self._book.learn(key, dialler.address)
+        elif connection.announced is not None:
+            self._book.learn(key, connection.announced)
+        until = self._banned.get(key, 0.0)
+        if until > self._reactor.seconds():
+            wait = int((until - self._reactor.seconds()) * 1000)
+            connection.close(Refusal(ErrorCode.BUSY, "this masternode is shut out for now", retry_after_ms=wait))
+            return
+        old = self.links.get(key)
+        if old is not None and self._survives(old, connection):
+            connection.close(Refusal(ErrorCode.DUPLICATE_LINK, "this pair of masternodes is linked already"))
+        else:
+            self.links[key] = connection
+            if old is not None:
+                self._dispatcher.link_down(old)
+                old.abort()
+            self._dispatcher.link_up(connection)
+            connection.request(messages.GetPeers()).addCallbacks(self._hear_peers, lambda _: None)
+        self._tend_diallers(key)
+
+    def _survives(self, old: NodeProtocol, new: NodeProtocol) -> bool:
+        """True if the older of two links with one peer is to be kept."""
+        if not old.is_open or self._reactor.seconds() - old.opened_at >= limits.HANDSHAKE:
+            return False
+        lower = min(self._key.public_hex, old.node_key or "")
+        return self._who_dialled(old) == lower and self._who_dialled(new) != lower
+
+    def _who_dialled(self, connection: NodeProtocol) -> str | None:
+        return self._key.public_hex if connection.direction == "outbound" else connection.node_key
+
+    def dialled_self(self, connection: NodeProtocol) -> None:
+        """An address turned out to be our own: it is never dialled again."""
+        dialler = self._dialler_of(connection)
+        if dialler is not None:
+            dialler.is_self = True
+            self._rest(dialler)
+
+    def own_key_elsewhere(self, connection: NodeProtocol) -> None:
+        self._on_identity_conflict(f"another process at {connection.peer_host} runs with this node's key")
+
+    def handle_peer_message(self, connection: NodeProtocol, message: messages.AnyMessage) -> None:
+        """Questions about peers are answered here; everything else is the dispatcher's."""
+        if isinstance(message, messages.GetPeers):
+            connection.send(messages.Peers(id=message.id, peers=self._book.peers()))
+        elif isinstance(message, messages.Peers):
+            self._hear_peers(message)
+        elif isinstance(message, messages.UTXOStateNotification):
+            self.handle_utxo_message(message, connection)
+        else:
+            self._dispatcher.message_received(connection, message)
+
+    def _hear_peers(self, message: messages.Peers) -> None:
+        for peer in message.peers:
+            if peer.node_key == self._key.public_hex or not self._book.learn(peer.node_key, peer.address):
+                continue
+            if peer.node_key not in self.links:
+                self.dial(peer.address)
+                dialler = self._diallers.get(peer.address)
+                if dialler is not None:
+                    dialler.key = dialler.key or peer.node_key
+
+    def lost(self, connection: NodeProtocol) -> None:
+        self._connections.pop(connection, None)
+        key = connection.node_key
+        if key is not None and self.links.get(key) is connection:
+            del self.links[key]
+            self._dispatcher.link_down(connection)
+            self._tend_diallers(key)
+        self._dispatcher.connection_lost(connection)
+        if not self._connections:
+            emptied, self._emptied = self._emptied, []
+            for each in emptied:
+                each.callback(None)
+
+    # -- talking -------------------------------------------------------------------------------------
+
+    def send(self, key: str, message: messages.AnyMessage) -> None:
+        """To one masternode, if it is linked; what it misses it asks for when it is back."""
+        link = self.links.get(key)
+        if link is not None:
+            link.send(message)
+
+    def broadcast(self, messages: Sequence[messages.AnyMessage]) -> None:
+        """To every linked masternode; each message is encoded once."""
+        payloads = [codec.encode(message) for message in messages]
+        for link in list(self.links.values()):
+            for payload in payloads:
+                link.send_payload(payload)
+
+    def broadcast_utxo_notification(self, notification: messages.UTXOStateNotification) -> None:
+        """A hint to every linked masternode."""
+        self.broadcast([notification])
+
+    def send_utxo_notification_to_peer(self, key: str, notification: messages.UTXOStateNotification) -> None:
+        """A hint to one masternode; its proof is what counts."""
+        self.send(key, notification)
+
+    def handle_utxo_message(self, message: messages.UTXOStateNotification, connection: NodeProtocol) -> None:
+        """A peer's word about a coin is handed on as a hint. Nothing a peer says changes a coin."""
+        self._dispatcher.message_received(connection, message)
+
+    # -- behaviour -----------------------------------------------------------------------------------
+
+    def penalize(self, key: str, refusal: Refusal) -> None:
+        """Counts a proven fault of a masternode; shuts it out for ``limits.BAN`` when it has too many.
+
+        Faults are forgotten after ``limits.BAN`` without a new one, and never more than f masternodes are shut out.
+        """
+        now = self._reactor.seconds()
+        points, last = self._faults.get(key, (0, now))
+        points = (points if now - last < limits.BAN else 0) + refusal.policy.penalty
+        self._faults[key] = points, now
+        banned = [each for each, until in self._banned.items() if until > now]
+        if points >= limits.MISBEHAVIOUR and len(banned) < self._genesis.masternode_set.faulty:
+            self.log.warn("masternode {key} is shut out: {why}", key=key, why=refusal.message)
+            self._banned[key] = now + limits.BAN
+            del self._faults[key]
+            link = self.links.get(key)
+            if link is not None:
+                link.close(refusal)
+
+    # -- looking -------------------------------------------------------------------------------------
+
+    @property
+    def wallet_count(self) -> int:
+        return sum(1 for connection in self._connections if connection.remote_role is Role.WALLET)
+
+    def peers_info(self) -> list[PeerInfo]:
+        """Every masternode of the set, with its address if known and who dialled if linked."""
+        rows = []
+        for key in self._genesis.masternode_set.keys:
+            if key == self._key.public_hex:
+                rows.append(PeerInfo(key, self._announce, "self"))
+                continue
+            link = self.links.get(key)
+            rows.append(PeerInfo(key, self._book.address_of(key), "none" if link is None else link.direction))
+        return rows
+
+
+def _treq() -> Any:
+    import treq  # it brings an HTTP client's worth of imports, and few nodes have a bootstrap list
+
+    return treq

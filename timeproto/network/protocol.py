@@ -1,0 +1,354 @@
+"""Frames and messages on one connection, the same for nodes and wallets (protocol §7).
+
+A frame is a 4-byte big-endian length and a JSON payload. The class of Twisted's is kept, its buffering is not: the
+stock ``dataReceived`` copies the whole buffer for every segment (51 s of CPU for a mebibyte that comes byte by byte).
+Everything is bounded: the frame, the time it takes, silence, what waits to be written, and the time to close.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IHandshakeListener, IPushProducer, ISSLTransport
+from twisted.logger import Logger
+from twisted.protocols.basic import Int32StringReceiver
+from zope.interface import implementer
+
+from timeproto import limits
+from timeproto.errors import ErrorCode, Refusal
+from timeproto.network.requests import ConnectionGone, Requests
+from timeproto.network.throttle import TokenBucket
+from timeproto.wire import codec, messages
+from timeproto.wire.messages import Role
+
+_LENGTH = struct.Struct("!I")
+
+
+@implementer(IPushProducer, IHandshakeListener)
+class MessageProtocol(Int32StringReceiver):
+    """Messages in, messages out. Subclasses override :meth:`ready`, :meth:`message_received` and :meth:`gone`.
+
+    ``remote_role`` is what the other end has proven to be, and so what it may send.
+    """
+
+    log = Logger()
+
+    remote_role: Role = Role.WALLET
+    out_queue = limits.OUT_QUEUE_WALLET
+    must_speak_first = False
+    """True if the other end must send a whole frame within ``limits.HANDSHAKE`` (a server's clients)."""
+
+    def __init__(self, clock: Any) -> None:
+        """``clock``: an IReactorTime provider."""
+        self._clock = clock
+        self._buffer = bytearray()
+        self._expected: int | None = None
+        self._limit = limits.FRAME_WALLET
+        self._requests = Requests(clock)
+        self._bucket: TokenBucket | None = None
+        self._held: Any = None
+        self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._paused = False
+        self._closing = False
+        self._secure = False
+        self._spoken = False
+        self._opened = clock.seconds()
+        self._heard = clock.seconds()
+        self._frame_began: float | None = None
+        self._closed_at: float | None = None
+        self._pinged = False
+        self._watch: Any = None
+        self.peer_host = "?"
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.remote_role.value} {self.peer_host}>"
+
+    # -- what subclasses hear ------------------------------------------------------------------------
+
+    def ready(self) -> None:
+        """Bytes may be exchanged: the TCP connection stands, and TLS if there is any."""
+
+    def message_received(self, message: messages.AnyMessage) -> None:
+        """A message that is neither a ping nor the reply to a request of ours. May raise :class:`Refusal`."""
+
+    def gone(self, reason: Any) -> None:
+        """The connection is lost."""
+
+    # -- connection ----------------------------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        self._opened = self._heard = self._clock.seconds()
+        transport: Any = self.transport
+        set_no_delay = getattr(transport, "setTcpNoDelay", None)
+        if set_no_delay is not None:
+            set_no_delay(True)  # a vote that waits for Nagle is late
+        self.peer_host = str(getattr(transport.getPeer(), "host", "?"))
+        transport.registerProducer(self, True)
+        self._rearm()
+        if not ISSLTransport.providedBy(transport):
+            self.handshakeCompleted()
+
+    def handshakeCompleted(self) -> None:
+        """TLS stands (or there is none): from here on bytes mean something."""
+        if not self._secure and not self._closing:
+            self._secure = True
+            self.ready()
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self._closing = True
+        for call in (self._watch, self._held):
+            if call is not None and call.active():
+                call.cancel()
+        self._watch = self._held = None
+        self._buffer.clear()
+        self._drop_queue()
+        self._requests.fail_all(ConnectionGone(f"the connection to {self.peer_host} is lost"))
+        self.gone(reason)
+
+    @property
+    def is_open(self) -> bool:
+        """True until either end begins to close."""
+        return not self._closing and self.transport is not None
+
+    def close(self, refusal: Refusal | None = None) -> None:
+        """Says why, if ``refusal`` is given, and closes; aborts if that takes longer than ``limits.CLOSE``."""
+        if self._closing or self.transport is None:
+            return
+        if refusal is not None:
+            self.send(messages.error_of(refusal))
+        self._closing = True
+        self._closed_at = self._clock.seconds()
+        self._drop_queue()
+        transport: Any = self.transport
+        transport.unregisterProducer()
+        transport.resumeProducing()  # a paused transport would not notice that the other end has closed
+        transport.loseConnection()
+        self._rearm()
+
+    def abort(self) -> None:
+        """Ends the connection now, whatever is unread or unwritten."""
+        self._closing = True
+        self._drop_queue()
+        transport: Any = self.transport
+        if transport is not None:
+            transport.abortConnection()
+
+    # -- out -----------------------------------------------------------------------------------------
+
+    def send(self, message: messages.AnyMessage) -> None:
+        self.send_payload(codec.encode(message))
+
+    def send_payload(self, payload: bytes) -> None:
+        """Sends an encoded message. Bounded: a reader who lets ``out_queue`` bytes pile up is cut off."""
+        transport: Any = self.transport
+        if self._closing or transport is None:
+            return
+        if len(payload) > limits.FRAME_PEER:
+            raise Refusal(
+                ErrorCode.FRAME_TOO_LARGE,
+                f"a frame of {len(payload)} bytes is too long to send",
+                limit="frame_peer",
+                value=limits.FRAME_PEER,
+            )
+        frame = _LENGTH.pack(len(payload)) + payload
+        if not self._paused:
+            transport.write(frame)
+            return
+        self._waiting.append(frame)
+        self._waiting_bytes += len(frame)
+        if self._waiting_bytes > self.out_queue:
+            self.log.info("{who} does not read: cut off", who=self)
+            self.abort()
+
+    def request(self, message: Any) -> Deferred[Any]:
+        """Sends a request; fires with its reply, fails with :class:`Refusal` or :class:`ConnectionGone`."""
+        try:
+            number, reply = self._requests.open()
+        except (Refusal, ConnectionGone) as error:
+            failed: Deferred[Any] = Deferred()
+            failed.errback(error)
+            return failed
+        self.send(msgspec.structs.replace(message, id=number))
+        return reply
+
+    def pauseProducing(self) -> None:
+        """The transport has enough to write."""
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """The transport can take more."""
+        self._paused = False
+        transport: Any = self.transport
+        while self._waiting and not self._paused and not self._closing:
+            frame = self._waiting.popleft()
+            self._waiting_bytes -= len(frame)
+            transport.write(frame)
+
+    def stopProducing(self) -> None:
+        """The transport is gone; connectionLost follows."""
+        self._drop_queue()
+
+    def _drop_queue(self) -> None:
+        self._waiting.clear()
+        self._waiting_bytes = 0
+
+    # -- in ------------------------------------------------------------------------------------------
+
+    def raise_frame_limit(self) -> None:
+        """The other end may send frames of ``limits.FRAME_PEER`` from now on."""
+        self._limit = limits.FRAME_PEER
+
+    def throttle(self, rate: float, burst: float) -> None:
+        """Read at most ``rate`` frames a second, and the rest later."""
+        self._bucket = TokenBucket(rate, burst, self._clock)
+
+    def unthrottle(self) -> None:
+        self._bucket = None
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._closing:
+            return
+        self._heard = self._clock.seconds()
+        self._pinged = False
+        self._buffer += data
+        if self._held is None:
+            self._take_frames()
+
+    def _take_frames(self) -> None:
+        """Hands on every whole frame in the buffer. The buffer is cut once, whatever number of frames it held."""
+        at, buffer = 0, self._buffer
+        while not self._closing and self._held is None:
+            if self._expected is None:
+                if len(buffer) - at < 4:
+                    break
+                (self._expected,) = _LENGTH.unpack_from(buffer, at)
+                at += 4
+                if not self._length_is_good(self._expected):
+                    return
+            if len(buffer) - at < self._expected:
+                break
+            payload = bytes(memoryview(buffer)[at : at + self._expected])
+            at += self._expected
+            self._expected = None
+            self._frame_began = None
+            self._spoken = True
+            self.stringReceived(payload)
+            self._hold_back()
+        if self._closing:
+            buffer.clear()
+            return
+        del buffer[:at]
+        if (buffer or self._expected is not None) and self._held is None and self._frame_began is None:
+            self._frame_began = self._clock.seconds()
+            self._rearm()
+
+    def _length_is_good(self, length: int) -> bool:
+        if length == 0:
+            self.close(Refusal(ErrorCode.BAD_FRAME, "a frame is not empty"))
+        elif length > self._limit:
+            self.close(
+                Refusal(
+                    ErrorCode.FRAME_TOO_LARGE,
+                    f"a frame of {length} bytes is too long",
+                    limit="frame_peer" if self._limit == limits.FRAME_PEER else "frame_wallet",
+                    value=self._limit,
+                )
+            )
+        return not self._closing
+
+    def _hold_back(self) -> None:
+        wait = 0.0 if self._bucket is None or self._closing else self._bucket.take()
+        if wait > 0:
+            transport: Any = self.transport
+            transport.pauseProducing()
+            self._held = self._clock.callLater(wait, self._go_on)
+
+    def _go_on(self) -> None:
+        self._held = None
+        self._take_frames()
+        if self._held is None and not self._closing:
+            transport: Any = self.transport
+            transport.resumeProducing()
+
+    def stringReceived(self, string: bytes) -> None:
+        """One frame's payload. Nothing it can hold makes this raise."""
+        try:
+            message = codec.decode(string)
+        except Refusal as refusal:
+            self._complain(refusal)
+            return
+        request_id = getattr(message, "id", None)
+        try:
+            if self.remote_role not in messages.senders_of(type(message)):
+                name = type(message).__name__
+                raise Refusal(ErrorCode.NOT_AUTHORISED, f"a {self.remote_role.value} may not send {name}")
+            self._deliver(message)
+        except Refusal as refusal:
+            self._complain(refusal, request_id)
+        except Exception:
+            self.log.failure("a message of {who} could not be handled", who=self)
+            self.close(Refusal(ErrorCode.INTERNAL, "this end failed to handle the message"))
+
+    def _deliver(self, message: messages.AnyMessage) -> None:
+        if isinstance(message, messages.Ping):
+            self.send(messages.Pong(id=message.id))
+        elif isinstance(message, messages.Error):
+            if not self._requests.answer(message.id, message.refusal()):
+                self.log.info("{who} complains: {code}: {text}", who=self, code=message.code, text=message.message)
+        elif isinstance(message, messages.Reply) and self._requests.answer(message.id, message):
+            return
+        elif not isinstance(message, messages.Pong):
+            self.message_received(message)
+
+    def _complain(self, refusal: Refusal, request_id: int | None = None) -> None:
+        """One ``Error``; the connection closes if the refusal's policy says so."""
+        told = dict(refusal.details)
+        named = told.pop("request_id", request_id)
+        number = named if isinstance(named, int) else None
+        self.send(messages.error_of(Refusal(refusal.code, refusal.message, **told), number))
+        if refusal.policy.closes:
+            self.close()
+
+    # -- time ----------------------------------------------------------------------------------------
+
+    def is_greeted(self) -> bool:
+        """False while the other end still owes us, within ``limits.HANDSHAKE``, what opens a conversation."""
+        return self._spoken or not self.must_speak_first
+
+    def _deadline(self) -> tuple[float, str]:
+        """The next moment at which something must have happened, and what that is."""
+        if self._closed_at is not None:
+            return self._closed_at + limits.CLOSE, "close"
+        if not self._secure or not self.is_greeted():
+            return self._opened + limits.HANDSHAKE, "handshake"
+        idle = self._heard + limits.IDLE + (limits.PONG if self._pinged else 0.0)
+        if self._frame_began is not None and self._frame_began + limits.FRAME_TIME < idle:
+            return self._frame_began + limits.FRAME_TIME, "frame"
+        return idle, "pong" if self._pinged else "idle"
+
+    def _rearm(self) -> None:
+        """Looks at the clock when the next deadline comes. What arrives meanwhile only moves the deadline."""
+        moment, _ = self._deadline()
+        if self._watch is not None and self._watch.active():
+            if self._watch.getTime() <= moment:
+                return
+            self._watch.cancel()
+        self._watch = self._clock.callLater(max(0.0, moment - self._clock.seconds()), self._look)
+
+    def _look(self) -> None:
+        self._watch = None
+        moment, what = self._deadline()
+        if self._clock.seconds() < moment:
+            self._rearm()
+        elif what == "idle":
+            self._pinged = True
+            self.send(messages.Ping())
+            self._rearm()
+        else:
+            self.log.info("{who} let its {what} deadline pass: cut off", who=self, what=what)
+            self.abort()

@@ -1,0 +1,218 @@
+"""Keys and records of the store. Big-endian numbers in keys, so that the order on disk is the order asked for.
+
+| prefix | key | record |
+|---|---|---|
+| ``i`` | – | identity: format version, genesis hash, node key |
+| ``s`` | – | summary |
+| ``c`` | txid 32, vout u32 | coin |
+| ``a`` | sized address, spent u8, txid 32, vout u32 | empty: the index of coins by owner |
+| ``t`` | txid 32 | transaction, status, proof |
+| ``p`` | order u64 | txid of a transaction that is not final, by first commit |
+| ``o`` | txid 32 | its order in ``p`` |
+| ``v`` | txid 32 | own votes: numbers of batches |
+| ``b`` | number u64 | own vote batch |
+| ``l`` | position u64 | transition |
+| ``f`` | index u64 | txid that became final |
+| ``e`` | number u64 | evidence |
+| ``u`` | masternode key 32 | caught up to, u64 |
+
+Records are MessagePack with field names, so that a field may be added; a coin takes about 150 bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TypeVar
+
+from timeproto.errors import StorageError
+from timeproto.model.canonical import Noun
+from timeproto.model.ledger import (
+    Coin,
+    Evidence,
+    OwnVotes,
+    Summary,
+    Tally,
+    TransactionRecord,
+    Transition,
+)
+from timeproto.model.transaction import Outpoint, TxOutput
+from timeproto.model.utxo_state import WireState, from_wire, to_wire
+from timeproto.model.vote import VoteBatch
+from timeproto.wire.codec import pack, unpacker
+
+FORMAT_VERSION = 1
+
+T = TypeVar("T")
+
+_u32 = struct.Struct(">I").pack
+_u64 = struct.Struct(">Q")
+
+IDENTITY = b"i"
+SUMMARY = b"s"
+
+
+class Identity(Noun, frozen=True):
+    """Whose store this is; checked whenever it is opened."""
+
+    version: int
+    genesis: str
+    node_key: str
+
+
+class SummaryRecord(Noun, frozen=True):
+    """A summary with its unbounded numbers in decimal: MessagePack ends at 2^64."""
+
+    position: int
+    finalized: int
+    batches: int
+    evidence: int
+    digest: str
+    tallies: dict[str, tuple[int, str]]
+
+
+class CoinRecord(Noun, frozen=True):
+    """A coin with its state in tagged form."""
+
+    output: TxOutput
+    state: WireState
+
+
+class TransitionRecord(Noun, frozen=True):
+    """A transition with its states in tagged form; the position is the key's."""
+
+    outpoint: Outpoint
+    output: TxOutput
+    old_state: WireState | None
+    new_state: WireState
+    txid: str
+    timestamp: int
+
+
+_identity = unpacker(Identity)
+_summary = unpacker(SummaryRecord)
+_coin = unpacker(CoinRecord)
+_transaction = unpacker(TransactionRecord)
+_own_votes = unpacker(OwnVotes)
+_batch = unpacker(VoteBatch)
+_transition = unpacker(TransitionRecord)
+_evidence = unpacker(Evidence)
+
+
+def numbered(prefix: bytes, number: int) -> bytes:
+    """The key of entry ``number`` of the table ``prefix``."""
+    return prefix + _u64.pack(number)
+
+
+def named(prefix: bytes, hexadecimal: str) -> bytes:
+    """The key of a txid or masternode key in the table ``prefix``."""
+    return prefix + bytes.fromhex(hexadecimal)
+
+
+def number_of(value: bytes) -> int:
+    return int(_u64.unpack(value)[0])
+
+
+def number(value: int) -> bytes:
+    return _u64.pack(value)
+
+
+def coin_key(outpoint: Outpoint) -> bytes:
+    return b"c" + bytes.fromhex(outpoint.txid) + _u32(outpoint.vout)
+
+
+def address_prefix(address: str) -> bytes:
+    raw = address.encode("utf-8")
+    return b"a" + _u32(len(raw)) + raw
+
+
+def address_key(address: str, spent: bool, outpoint: Outpoint) -> bytes:
+    place = bytes.fromhex(outpoint.txid) + _u32(outpoint.vout)
+    return address_prefix(address) + (b"\x01" if spent else b"\x00") + place
+
+
+def outpoint_of_address_key(key: bytes) -> Outpoint:
+    return Outpoint(key[-36:-4].hex(), int.from_bytes(key[-4:], "big"))
+
+
+def pack_summary(summary: Summary) -> bytes:
+    tallies = {name: (tally.coins, str(tally.amount)) for name, tally in summary.tallies.items()}
+    return pack(
+        SummaryRecord(
+            summary.position, summary.finalized, summary.batches, summary.evidence, str(summary.digest), tallies
+        )
+    )
+
+
+def pack_coin(coin: Coin) -> bytes:
+    return pack(CoinRecord(coin.output, to_wire(coin.state)))
+
+
+def pack_transition(transition: Transition) -> bytes:
+    old = transition.old_state
+    record = TransitionRecord(
+        transition.outpoint,
+        transition.output,
+        None if old is None else to_wire(old),
+        to_wire(transition.new_state),
+        transition.txid,
+        transition.timestamp,
+    )
+    return pack(record)
+
+
+def _read(decode: object, value: bytes, what: str) -> object:
+    try:
+        return decode.decode(value)  # type: ignore[attr-defined]
+    except ValueError as error:
+        raise StorageError(f"the store holds a {what} that cannot be read: {error}") from error
+
+
+def read_identity(value: bytes) -> Identity:
+    return _read(_identity, value, "identity")  # type: ignore[return-value]
+
+
+def read_summary(value: bytes) -> Summary:
+    record: SummaryRecord = _read(_summary, value, "summary")  # type: ignore[assignment]
+    return Summary(
+        record.position,
+        record.finalized,
+        record.batches,
+        record.evidence,
+        int(record.digest),
+        {name: Tally(coins, int(amount)) for name, (coins, amount) in record.tallies.items()},
+    )
+
+
+def read_coin(value: bytes) -> Coin:
+    record: CoinRecord = _read(_coin, value, "coin")  # type: ignore[assignment]
+    return Coin(record.output, from_wire(record.state))
+
+
+def read_transaction(value: bytes) -> TransactionRecord:
+    return _read(_transaction, value, "transaction")  # type: ignore[return-value]
+
+
+def read_own_votes(value: bytes) -> OwnVotes:
+    return _read(_own_votes, value, "vote")  # type: ignore[return-value]
+
+
+def read_batch(value: bytes) -> VoteBatch:
+    return _read(_batch, value, "vote batch")  # type: ignore[return-value]
+
+
+def read_transition(position: int, value: bytes) -> Transition:
+    record: TransitionRecord = _read(_transition, value, "transition")  # type: ignore[assignment]
+    old = record.old_state
+    return Transition(
+        position,
+        record.outpoint,
+        record.output,
+        None if old is None else from_wire(old),
+        from_wire(record.new_state),
+        record.txid,
+        record.timestamp,
+    )
+
+
+def read_evidence(value: bytes) -> Evidence:
+    return _read(_evidence, value, "piece of evidence")  # type: ignore[return-value]
