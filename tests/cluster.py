@@ -112,11 +112,7 @@ class Node:
 
     def step(self, inputs: list[Input], now: int) -> Effects:
         """Verify, step, commit; what follows may leave."""
-        known = [
-            (entry, frozenset({entry.tx.txid} if isinstance(entry, Submit) and self.replica.knows(entry.tx.txid) else ()))
-            for entry in inputs
-        ]
-        verified = self.verifier.check(known)
+        verified = self.verifier.check([(entry, self._known(entry)) for entry in inputs])
         for ticket, refusal in verified.refused:
             self.replies[ticket] = refusal
         effects = self.replica.step(verified.inputs, now)
@@ -128,6 +124,10 @@ class Node:
             self.replies[ticket] = answer
         self.effects.append(effects)
         return effects
+
+    def _known(self, entry: Input) -> dict[str, Transaction]:
+        tx = self.replica.transaction(entry.tx.txid) if isinstance(entry, Submit) else None
+        return {} if tx is None else {tx.txid: tx}
 
 
 class Cluster:

@@ -34,8 +34,8 @@ IN_FLIGHT_PEER = 100_000
 """… and beyond this one those of peers are left to be fetched again later."""
 RIVALS_PER_OUTPOINT = 16
 """Transactions kept that want one coin: an honest masternode votes for one only."""
-ORPHANS_PEER = 10_000
-"""Transactions of peers that wait for a parent."""
+ORPHANS_PEER = 1_000
+"""Transactions of one masternode that wait for a parent."""
 ORPHANS_WALLET = 100
 """Transactions of wallets that wait for a parent."""
 ORPHAN_WAIT_WALLET = 5.0
@@ -51,12 +51,14 @@ HINTS = 200
 """Proofs pushed to laggards in one tick."""
 TICK = 1.0
 """Pause between two rounds of asking peers for what is missing."""
-VERIFIED_BATCHES = 4_096
-"""Verified vote batches remembered, so that a second copy costs no signature check."""
+VERIFIED_VOTES = 400_000
+"""Votes in the verified batches that are remembered, so that a second copy costs no signature check."""
 REFUSED_CACHE = 10_000
 """Refused transactions remembered, so that the same bytes are not verified again."""
-EVIDENCE = 10_000
-"""Pieces of evidence of double votes kept."""
+EVIDENCE_PER_VOTER = 8
+"""Pieces of evidence of double votes kept against one masternode: each holds two whole transactions."""
+EVIDENCE = MASTERNODES * EVIDENCE_PER_VOTER
+"""Pieces of evidence kept in all."""
 
 # -- requests ----------------------------------------------------------------------------------------
 QUERY = 1_000
@@ -116,6 +118,8 @@ _RELATIONS = (
     # a full vote batch and its three lists fit a peer's frame
     3 * BATCH_VOTES * 68 < FRAME_PEER,
     3 * BATCH_VOTES <= 2**PROOF_PATH,
+    # the newest verified batch is always remembered
+    3 * BATCH_VOTES <= VERIFIED_VOTES,
     # a reply to the longest query fits a frame
     QUERY * 700 < FRAME_PEER,
     CATCH_UP_PAGE * 68 < FRAME_PEER,

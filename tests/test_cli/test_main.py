@@ -21,7 +21,6 @@ class Main(SynchronousTestCase):
     def setUp(self) -> None:
         self.outcome: Any = 0
         command = ModuleType("timeproto.cli.pretend")
-        command.__spec__ = __import__("importlib.machinery").machinery.ModuleSpec(command.__name__, None)
 
         def run(arguments: argparse.Namespace) -> int:
             if isinstance(self.outcome, BaseException):

@@ -17,7 +17,7 @@ def run_until_done(main: Callable[[Any], Awaitable[int]]) -> int:
 
     def done(result: Any) -> None:
         outcome.append(result)
-        reactor.stop()  # type: ignore[attr-defined]
+        reactor.stop()
 
     async def begin() -> int:
         return await main(reactor)
@@ -25,8 +25,8 @@ def run_until_done(main: Callable[[Any], Awaitable[int]]) -> int:
     def start() -> None:
         ensureDeferred(begin()).addBoth(done)
 
-    reactor.callWhenRunning(start)  # type: ignore[attr-defined]
-    reactor.run()  # type: ignore[attr-defined]
+    reactor.callWhenRunning(start)
+    reactor.run()
     if not outcome:
         raise KeyboardInterrupt
     result = outcome[0]

@@ -28,6 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
     from timeproto.cli.running import run_until_done
     from timeproto.network.requests import ConnectionGone
     from timeproto.wallet.ask import ask
+    from timeproto.wallet.nodes import Node
     from timeproto.wire import messages
 
     nodes = arguments.node or ["127.0.0.1:24100"]
@@ -36,8 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
         digests, well = set(), True
         for address in nodes:
             try:
-                info = await ask(reactor, address, messages.GetInfo(), tls=arguments.tls)
-            except (Refusal, ConnectionGone, OSError) as error:
+                info = await ask(reactor, Node(address, tls=arguments.tls), messages.GetInfo())
+            except (Refusal, ConnectionGone) as error:
                 well = False
                 _tell_silent(address, str(error) or "it does not answer", as_json=arguments.json)
                 continue

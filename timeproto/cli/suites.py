@@ -12,7 +12,7 @@ from typing import Any
 
 from timeproto import limits
 from timeproto.consensus.validation import check_stateless
-from timeproto.errors import ErrorCode, Refusal
+from timeproto.errors import ConfigurationError, ErrorCode, Refusal
 from timeproto.model.address import address_of, require_address
 from timeproto.model.canonical import is_hex
 from timeproto.model.certificate import FinalityProof, check_proof
@@ -22,7 +22,7 @@ from timeproto.model.merkle import MerkleTree, root_from_path
 from timeproto.model.transaction import Transaction, sighash
 from timeproto.model.vote import VoteBatch, vote_leaf
 from timeproto.params import NETWORKS, NetworkParams
-from timeproto.wallet.hd import derive, mnemonic_of, seed_of
+from timeproto.wallet import hd
 from timeproto.wire.codec import decode, parse_json
 from timeproto.wire.messages import FinalityProofs, TransactionBroadcast
 
@@ -114,17 +114,23 @@ def address(value: Any) -> dict[str, str]:
 def bip39(value: Any) -> dict[str, str]:
     """``{"entropy"}`` or ``{"mnemonic"}``, and ``"passphrase"`` (none if absent) → ``{"mnemonic", "seed"}``."""
     passphrase = _field(value, "passphrase") if isinstance(value, dict) and "passphrase" in value else ""
-    if isinstance(value, dict) and "entropy" in value:
-        phrase = mnemonic_of(_bytes(_field(value, "entropy")))
-    else:
-        phrase = _field(value, "mnemonic")
-    return {"mnemonic": phrase, "seed": seed_of(phrase, passphrase).hex()}
+    try:
+        if isinstance(value, dict) and "entropy" in value:
+            phrase = hd.phrase_of(_bytes(_field(value, "entropy")))
+        else:
+            phrase = hd.check_phrase(_field(value, "mnemonic"))
+    except ConfigurationError as error:
+        raise _bad(str(error)) from None
+    return {"mnemonic": phrase, "seed": hd.seed_of(phrase, passphrase).hex()}
 
 
 def slip10(value: Any) -> dict[str, str]:
     """``{"seed", "path"}`` (``m/0'/1'``) → ``{"private", "public", "chain_code"}`` by SLIP-0010 for Ed25519."""
-    node = derive(_bytes(_field(value, "seed")), _field(value, "path"))
-    return {"private": node.key.seed.hex(), "public": node.key.public_hex, "chain_code": node.chain_code.hex()}
+    try:
+        private, chain_code, public = hd.slip10(_bytes(_field(value, "seed")), _field(value, "path"))
+    except ConfigurationError as error:
+        raise _bad(str(error)) from None
+    return {"private": private.hex(), "public": public.hex(), "chain_code": chain_code.hex()}
 
 
 def merkle(value: Any) -> dict[str, Any]:

@@ -15,27 +15,30 @@ class CatchUp:
         """``positions``: as committed, by masternode key."""
         self._positions = dict(positions)
         self._changed: dict[str, int] = {}
+        self._goals: dict[str, int] = {}
         self._fetching: set[str] = set()
 
     def position(self, peer: str) -> int:
         return self._positions.get(peer, 0)
 
-    def is_fetching(self, peer: str) -> bool:
-        """True while transactions that ``peer`` listed are on their way from it."""
-        return peer in self._fetching
-
-    def page(self, peer: str, page: Finalized, *, complete: bool) -> bool:
-        """Takes note of a page; ``complete`` if all of it is final here. False if it does not fit (a late copy)."""
+    def fits(self, peer: str, page: Finalized) -> bool:
+        """True if the page begins where we stand; false for a late copy."""
         if page.head < self.position(peer):
             self._positions[peer] = self._changed[peer] = 0  # it lost its list: read it from the start
+            self._goals.pop(peer, None)
             return False
-        if page.next - len(page.txids) != self.position(peer) or page.head < page.next:
-            return False
-        if complete and page.txids:
-            self._positions[peer] = self._changed[peer] = page.next
-        elif not complete:
+        return page.next - len(page.txids) == self.position(peer) and page.next <= page.head
+
+    def advance(self, peer: str, page: Finalized, known: int) -> bool:
+        """Moves past the first ``known`` of a page that fits: those are final here. The rest is to be fetched.
+
+        True if all is final here that was final at ``peer`` when it was first asked in this life.
+        """
+        if known:
+            self._positions[peer] = self._changed[peer] = self.position(peer) + known
+        if known < len(page.txids):
             self._fetching.add(peer)
-        return True
+        return self.position(peer) >= self._goals.setdefault(peer, page.head)
 
     def resume(self, peer: str) -> bool:
         """What ``peer`` was asked for has come: True if its list should be asked for again."""

@@ -84,3 +84,6 @@ class Turn:
     batches: dict[int, VoteBatch] = attrs.field(factory=dict)
     finalized: list[str] = attrs.field(factory=list)
     evidence: list[Evidence] = attrs.field(factory=list)
+
+    def answer(self, ticket: Ticket, answer: Any | Refusal) -> None:
+        self.effects.replies.append((ticket, answer))

@@ -6,6 +6,9 @@ masternode that only repeats a vote is never accused, since the two votes must b
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from timeproto import limits
 from timeproto.consensus.vote_set import VoteSet
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.certificate import vote_is_valid
@@ -29,6 +32,30 @@ def find_evidence(
     if first_vote is None or second_vote is None or first_tx.txid == second_tx.txid:
         return None
     return Evidence(voter, masternodes.hash, outpoint, first_tx, first_vote, second_tx, second_vote)
+
+
+class Accusations:
+    """Who stands accused over which coins, so that nobody is accused of one thing twice, or more often than is kept."""
+
+    def __init__(self, masternodes: MasternodeSet, kept: Iterable[Evidence]) -> None:
+        """``kept``: the evidence of earlier lives."""
+        self._masternodes = masternodes
+        self._coins: dict[str, set[Outpoint]] = {}
+        for evidence in kept:
+            self._coins.setdefault(evidence.voter, set()).add(evidence.outpoint)
+
+    def find(
+        self, voter: str, outpoint: Outpoint, first: tuple[Transaction, VoteSet], second: tuple[Transaction, VoteSet]
+    ) -> Evidence | None:
+        """New evidence against ``voter``, to be kept. ``outpoint`` is the first coin where the two transactions meet:
+        one coin proves it, a thousand prove no more."""
+        coins = self._coins.get(voter, set())
+        if outpoint in coins or len(coins) >= limits.EVIDENCE_PER_VOTER:
+            return None
+        evidence = find_evidence(voter, outpoint, self._masternodes, first, second)
+        if evidence is not None:
+            self._coins.setdefault(voter, set()).add(outpoint)
+        return evidence
 
 
 def check_evidence(evidence: Evidence, masternodes: MasternodeSet, genesis_hash: str) -> None:

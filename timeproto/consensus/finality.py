@@ -6,15 +6,16 @@ transaction or a parent arrives, so no order of arrival can lose one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from timeproto import limits
 from timeproto.consensus.ballot import Ballot
 from timeproto.consensus.effects import Ticket, Turn
-from timeproto.consensus.evidence import find_evidence
+from timeproto.consensus.evidence import Accusations
+from timeproto.consensus.mandate import Mandate
 from timeproto.consensus.payments import Payment, Payments, Standing
 from timeproto.consensus.recently_final import RecentlyFinal
-from timeproto.consensus.refusals import double_spend, unknown_input
+from timeproto.consensus.refusals import crowded, double_spend, in_flight, not_voting, unknown_input
 from timeproto.consensus.utxo_state_manager import IllegalTransition, UTXOStateManager
 from timeproto.consensus.validation import check_context
 from timeproto.errors import ErrorCode, Refusal
@@ -46,9 +47,8 @@ class Finality:
         self.tick = 0
         self.height = 0
         self.finalized, self.evidence = summary.finalized, summary.evidence
-        self.halted: str | None = None
-        self.vouched: set[str] = set()
-        self._accused = {(each.voter, each.outpoint): None for each in ledger.evidence(limits.EVIDENCE)}
+        self.mandate = Mandate(self.masternodes)
+        self._accusations = Accusations(self.masternodes, ledger.evidence(limits.EVIDENCE))
         self._ballot = Ballot(key, genesis, summary.batches)
         self._finishing: dict[str, Payment] = {}
         for record in ledger.pending():
@@ -62,18 +62,12 @@ class Finality:
     @property
     def not_voting(self) -> str | None:
         """Why this replica casts no votes, in words; None while it votes."""
-        if self.halted is not None:
-            return self.halted
-        heard, needed = len(self.vouched) + 1, self.masternodes.quorum
-        if heard < needed:
-            return (
-                f"waiting for peers to say which of this node's votes they hold ({heard} of {needed} masternodes)"
-            )
-        return None
+        return self.mandate.not_voting
 
-    def halt(self, reason: str) -> None:
-        """Cast no vote ever again in this life; everything else goes on."""
-        self.halted = self.halted or reason
+    def alarm(self, broken: IllegalTransition) -> None:
+        """What happened cannot happen with at most f liars: no vote of this replica may add to it."""
+        self.mandate.halt(f"the protocol's assumption is broken: {broken}")
+        self.turn.effects.alarm = self.turn.effects.alarm or str(broken)
 
     # -- transactions -----------------------------------------------------------------------------------
 
@@ -81,26 +75,19 @@ class Finality:
         """A wallet's transaction: the ticket is answered now, or when its parents are final, or when they are not."""
         payment = self.payments.get(tx.txid)
         if (payment is not None and payment.standing is Standing.LOCKED) or self.is_final(tx.txid):
-            self._accept(tx.txid, ticket)
+            self.turn.answer(ticket, messages.TransactionAccepted(txid=tx.txid))
             return
         if self.not_voting is not None:
-            self._refuse(ticket, ErrorCode.NOT_VOTING, f"this node does not vote now: {self.not_voting}")
+            self.turn.answer(ticket, not_voting(self.not_voting))
             return
-        if payment is None:
-            if len(self.payments) >= limits.IN_FLIGHT:
-                self._refuse(
-                    ticket,
-                    ErrorCode.BUSY,
-                    "too many payments are undecided; try again",
-                    limit="in_flight",
-                    value=limits.IN_FLIGHT,
-                    retry_after_ms=int(limits.TICK * 1000),
-                )
+        if payment is None or payment.tx is None:
+            full = self.payments.seen_count >= limits.IN_FLIGHT
+            if full or self.payments.crowded(tx):
+                self.turn.answer(ticket, in_flight() if full else crowded())
                 return
-            payment = self.payments.open(tx.txid, self.tick, None)
+            payment = payment or self.payments.open(tx.txid, self.tick)
+            self.payments.seen(payment, tx, None)
         payment.tickets.append(ticket)
-        if payment.tx is None:
-            self.payments.seen(payment, tx)
         self._admit(payment)
 
     def hear_transaction(self, tx: Transaction, sender: str) -> None:
@@ -110,14 +97,11 @@ class Finality:
             return
         if payment is None and (self.is_final(tx.txid) or self.payments.is_refused(tx.txid)):
             return
-        full = len(self.payments) >= limits.IN_FLIGHT_PEER or self.payments.crowded(tx)
+        full = self.payments.seen_count >= limits.IN_FLIGHT_PEER or self.payments.crowded(tx)
         if full and (payment is None or not self._is_believable(payment)):
-            if payment is not None:
-                self.payments.drop(payment)
-            return  # it is fetched again when there is room, or when more voted for it
-        payment = payment or self.payments.open(tx.txid, self.tick, sender)
-        payment.source = payment.source or sender
-        self.payments.seen(payment, tx)
+            return  # the votes for it stay, and it is fetched again when there is room or more of them
+        payment = payment or self.payments.open(tx.txid, self.tick)
+        self.payments.seen(payment, tx, sender)
         self._admit(payment)
 
     def _is_believable(self, payment: Payment) -> bool:
@@ -145,8 +129,7 @@ class Finality:
         spent_by = [
             holder(coin.state) for coin in present if isinstance(coin.state, SpentFinalized | Confirmed)
         ]
-        beaten = [txid for txid in spent_by if txid != tx.txid]
-        if beaten and (payment.source is None or len(beaten) == len(present)):
+        if len(spent_by) == len(present):  # while a coin is left it can still be locked for this one elsewhere
             self.give_up(payment, double_spend(tx, self.manager), for_ever=True)
             return
         if not self.manager.may_lock(tx):
@@ -166,29 +149,30 @@ class Finality:
         """The lock vote, if this replica votes: all inputs are free (or this transaction's already)."""
         if self.not_voting is not None or payment.tx is None:
             return
+        for outpoint, rival in self.payments.rivals(payment):
+            if rival.cast_lock:  # the locks rule it out; if they ever fail, no vote is cast
+                raise IllegalTransition(f"two lock votes for {outpoint}: {payment.txid} and {rival.txid}")
         self.manager.process_transaction(payment.tx, self.turn.now)
         payment.standing = Standing.LOCKED
-        for outpoint, rival in self.payments.rivals(payment):
-            if rival.cast_lock:  # the locks above rule it out; if they ever fail, no vote leaves
-                raise IllegalTransition(f"two lock votes for {outpoint}: {payment.txid} and {rival.txid}")
         self._ballot.lock(payment)
         self._sign_if_full()
         if payment.source is None:
             self.turn.relay.append(payment.tx)
-        tickets, payment.tickets = payment.tickets, []
-        for ticket in tickets:
-            self._accept(payment.txid, ticket)
+        self.answer_all(payment, None)
 
     def _wait(self, payment: Payment, parents: list[str]) -> None:
+        asked = payment.standing is Standing.WAITING
         pushed_out = self.payments.wait(payment, parents)
-        unknown = [txid for txid in payment.missing if self.payments.get(txid) is None]
-        self.ask_for(unknown, payment.source)
+        if not asked:  # after that, time asks again: a wallet that repeats itself costs the peers nothing
+            self.ask_for([txid for txid in payment.missing if self.payments.get(txid) is None], payment.source)
         if pushed_out is not None and pushed_out.tx is not None:
             self.give_up(pushed_out, unknown_input(pushed_out.tx, self.manager))
 
     def _contend(self, payment: Payment) -> None:
-        for outpoint, rival in self.payments.contend(payment):
-            for voter in payment.votes.voters(VoteKind.LOCK):
+        self.payments.contend(payment)
+        voters = payment.votes.voters(VoteKind.LOCK)
+        for outpoint, rival in self.payments.rivals(payment):
+            for voter in voters:
                 self._suspect(voter, outpoint, payment, rival)
 
     def give_up(self, payment: Payment, refusal: Refusal, *, for_ever: bool = False) -> None:
@@ -199,9 +183,11 @@ class Finality:
             return
         if payment.votes.has_quorum(VoteKind.LOCK) or payment.proof is not None:
             raise IllegalTransition(f"a quorum voted for {payment.txid}, which is not valid: {refusal}")
-        if payment.source is not None and refusal.code in (ErrorCode.NOT_OWNER, ErrorCode.VALUE_MISMATCH):
-            blame = Refusal(ErrorCode.BAD_VOTE, f"an invalid transaction was relayed: {refusal.message}")
-            self.turn.effects.blame.append((payment.source, blame))
+        if refusal.code in (ErrorCode.NOT_OWNER, ErrorCode.VALUE_MISMATCH):
+            # Whoever handed it on may not have its parents yet; whoever voted for it has, and lied.
+            blame = Refusal(ErrorCode.BAD_VOTE, f"a lock vote for an invalid transaction: {refusal.message}")
+            voters = payment.votes.voters(VoteKind.LOCK)
+            self.turn.effects.blame += [(voter, blame) for voter in voters if voter != self.key.public_hex]
         self.payments.refuse(payment)
 
     # -- votes ------------------------------------------------------------------------------------------
@@ -209,10 +195,11 @@ class Finality:
     def count(self, batch: VoteBatch, sender: str) -> None:
         """A signed batch, from its voter or handed on by another masternode."""
         if batch.voter == self.key.public_hex:
-            self._compare_with_memory(batch)
+            for kind, txid in batch.votes():
+                self._compare_with_memory(kind, txid)
             return
         for kind, txid in batch.votes():
-            payment = self.payments.get(txid) or self.open_early(txid, batch.voter, sender)
+            payment = self.spoken_of(txid, batch.voter, sender)
             if payment is None:
                 if kind is VoteKind.COMMIT:
                     self.recent.heard(txid, batch.voter)
@@ -223,15 +210,20 @@ class Finality:
                         self._suspect(batch.voter, outpoint, payment, rival)
                 self._weigh(payment)
 
-    def open_early(self, txid: str, voter: str, sender: str) -> Payment | None:
-        """A payment known by a vote alone, which is fetched; None if there is nothing left to decide about it."""
-        if self.is_final(txid) or self.payments.is_refused(txid):
-            return None
-        payment = self.payments.open(txid, self.tick, sender)
+    def spoken_of(self, txid: str, voter: str, sender: str) -> Payment | None:
+        """The payment that ``voter`` speaks of, fetched from ``sender`` if nobody spoke of it before; None if there is
+        nothing left to decide about it."""
+        payment = self.payments.get(txid)
+        if payment is not None and payment.tx is not None:
+            return payment
+        if payment is None:
+            if self.is_final(txid) or self.payments.is_refused(txid):
+                return None
+            payment = self.payments.open(txid, self.tick)
+            self.ask_for([txid], sender)
         forgotten = self.payments.early_vote(payment, voter)
         if forgotten is not None:
             self.payments.drop(forgotten)
-        self.ask_for([txid], sender)
         return payment
 
     def _weigh(self, payment: Payment) -> None:
@@ -262,18 +254,18 @@ class Finality:
             self._ballot.sign(self.height, self.turn)
             finishing, self._finishing = self._finishing, {}
             for payment in finishing.values():
-                self._finish(payment)
+                try:
+                    self._finish(payment)
+                except IllegalTransition as broken:
+                    self.alarm(broken)
 
     def _suspect(self, voter: str, outpoint: Outpoint, payment: Payment, rival: Payment) -> None:
-        """Keeps the evidence if ``voter`` lock-voted both; once for each voter and coin."""
-        if (voter, outpoint) in self._accused or voter == self.key.public_hex:
+        """Keeps the evidence if ``voter`` lock-voted both."""
+        if voter == self.key.public_hex:
             return
         assert payment.tx is not None and rival.tx is not None
-        evidence = find_evidence(
-            voter, outpoint, self.masternodes, (payment.tx, payment.votes), (rival.tx, rival.votes)
-        )
-        if evidence is not None and self.evidence < limits.EVIDENCE:
-            self._accused[voter, outpoint] = None
+        evidence = self._accusations.find(voter, outpoint, (payment.tx, payment.votes), (rival.tx, rival.votes))
+        if evidence is not None:
             self.turn.evidence.append(evidence)
             self.evidence += 1
 
@@ -284,15 +276,14 @@ class Finality:
             self.hear_proof(proof, sender)
 
     def hear_proof(self, proof: FinalityProof, sender: str) -> None:
-        payment = self.payments.get(proof.txid)
-        if payment is None:
-            if self.payments.is_refused(proof.txid):
-                raise IllegalTransition(f"{proof.txid} is proven final, but it is not valid")
-            payment = self.open_early(proof.txid, sender, sender)
-            if payment is None:
-                return
-        payment.proof = payment.proof or proof
-        self._weigh(payment)
+        if any(vote.voter == self.key.public_hex for vote in proof.votes):
+            self._compare_with_memory(VoteKind.COMMIT, proof.txid)
+        if self.payments.is_refused(proof.txid):
+            raise IllegalTransition(f"{proof.txid} is proven final, but it is not valid")
+        payment = self.spoken_of(proof.txid, sender, sender)
+        if payment is not None:
+            payment.proof = payment.proof or proof
+            self._weigh(payment)
 
     def _finish(self, payment: Payment) -> None:
         """The one way to finality: all inputs spent, all outputs there, the proof kept, in one change set."""
@@ -317,11 +308,15 @@ class Finality:
         """A rival lost a coin for ever. Other coins may still be locked for it: those wait for a block's verdict."""
         assert rival.tx is not None
         self.answer_all(rival, double_spend(rival.tx, self.manager))
-        states = [self.manager.get_state(outpoint) for outpoint in rival.tx.outpoints]
-        if all(isinstance(state, SpentFinalized | Confirmed) for state in states):
+        if self._is_beaten(rival.tx):
             self.payments.refuse(rival)
         else:
             rival.standing = Standing.RIVAL
+
+    def _is_beaten(self, tx: Transaction) -> bool:
+        """True if others have spent every one of its coins: there is nothing left for a block to decide."""
+        states = (self.manager.get_state(outpoint) for outpoint in tx.outpoints)
+        return all(isinstance(state, SpentFinalized | Confirmed) for state in states)
 
     def is_final(self, txid: str) -> bool:
         if txid in self.recent:
@@ -334,8 +329,8 @@ class Finality:
     def recall(self, record: TransactionRecord) -> None:
         """At a restart: a transaction this replica voted for, with the votes it cast, as they were sent."""
         tx = record.tx
-        payment = self.payments.open(tx.txid, self.tick, self.key.public_hex)
-        self.payments.seen(payment, tx)
+        payment = self.payments.open(tx.txid, self.tick)
+        self.payments.seen(payment, tx, self.key.public_hex)
         payment.own = self.ledger.own_votes(tx.txid) or OwnVotes()
         for kind, number in ((VoteKind.LOCK, payment.own.lock), (VoteKind.COMMIT, payment.own.commit)):
             batch = None if number is None else self.ledger.batch(number)
@@ -343,6 +338,9 @@ class Finality:
                 payment.votes.add(kind, self.key.public_hex, batch)
         payment.cast_lock = payment.own.lock is not None
         payment.cast_commit = payment.own.commit is not None
+        if self._is_beaten(tx):
+            self.payments.refuse(payment)
+            return
         self.manager.hold(tx)
         payment.standing = Standing.LOCKED if self.manager.holds(tx) else Standing.RIVAL
         self.payments.contend(payment)
@@ -358,10 +356,10 @@ class Finality:
         found = (self.turn.batches.get(number) or self.ledger.batch(number) for number in sorted(numbers))
         return [batch for batch in found if batch is not None]
 
-    def vouch(self, sender: str) -> None:
-        """``sender`` told all it holds of this replica's votes, and none of them was news."""
+    def vote_after(self, fulfil: Callable[[str], None], peer: str) -> None:
+        """``fulfil(peer)`` meets a condition of the mandate; if it was the last, votes for what was found meanwhile."""
         before = self.not_voting
-        self.vouched.add(sender)
+        fulfil(peer)
         if before is not None and self.not_voting is None:
             for payment in self.payments:
                 if payment.standing is Standing.OPEN and payment.tx is not None:
@@ -371,23 +369,19 @@ class Finality:
                         payment.standing = Standing.RIVAL
                 self._weigh(payment)
 
-    def _compare_with_memory(self, batch: VoteBatch) -> None:
-        """A batch signed by this replica's own key: all its votes must be remembered (protocol §4, O-05, P-19)."""
-        for kind, txid in batch.votes():
-            payment = self.payments.get(txid)
-            own = payment.own if payment is not None else self.ledger.own_votes(txid) or OwnVotes()
-            cast = payment is not None and (
-                payment.cast_lock if kind is VoteKind.LOCK else payment.cast_commit
+    def _compare_with_memory(self, kind: VoteKind, txid: str) -> None:
+        """A vote signed with this replica's own key: it must be remembered (protocol §4, O-05, P-19)."""
+        payment = self.payments.get(txid)
+        if payment is not None and payment.votes.has(kind, self.key.public_hex):
+            return
+        own = self.ledger.own_votes(txid) or OwnVotes()  # the payment may have been forgotten since, not the vote
+        if {VoteKind.LOCK: own.lock, VoteKind.COMMIT: own.commit}.get(kind) is None:
+            reason = (
+                f"a {kind.name.lower()} vote for {txid} is signed with this node's key, and this node does not"
+                " know it: another process uses the key, or the data directory is older than the votes"
             )
-            number = {VoteKind.LOCK: own.lock, VoteKind.COMMIT: own.commit}.get(kind)
-            if number is None and not cast:
-                reason = (
-                    f"a {kind.name.lower()} vote for {txid} is signed with this node's key, and this node does not"
-                    " know it: another process uses the key, or the data directory is older than the votes"
-                )
-                self.halt(reason)
-                self.turn.effects.identity_conflict = reason
-                return
+            self.mandate.halt(reason)
+            self.turn.effects.identity_conflict = self.turn.effects.identity_conflict or reason
 
     # -- small words ------------------------------------------------------------------------------------
 
@@ -397,16 +391,8 @@ class Finality:
         if wanted:
             self.turn.effects.send.append((peer, messages.GetTransactions(txids=wanted[: limits.FETCH])))
 
-    def _accept(self, txid: str, ticket: Ticket) -> None:
-        self.turn.effects.replies.append((ticket, messages.TransactionAccepted(txid=txid)))
-
-    def _refuse(self, ticket: Ticket, code: ErrorCode, message: str, **details: str | int) -> None:
-        self.turn.effects.replies.append((ticket, Refusal(code, message, **details)))
-
     def answer_all(self, payment: Payment, refusal: Refusal | None) -> None:
+        """Tells every wallet that waits for this payment why not; None: it is accepted."""
         tickets, payment.tickets = payment.tickets, []
         for ticket in tickets:
-            if refusal is None:
-                self._accept(payment.txid, ticket)
-            else:
-                self.turn.effects.replies.append((ticket, refusal))
+            self.turn.answer(ticket, refusal or messages.TransactionAccepted(txid=payment.txid))

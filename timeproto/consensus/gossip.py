@@ -57,14 +57,17 @@ class Gossip:
             self._finality.hear_proof(message.proof, sender)
             return
         txid = holder(from_wire(message.notification.new_state))
-        if txid is not None and self._finality.payments.get(txid) is None:
-            self._finality.open_early(txid, sender, sender)
+        if txid is not None:
+            self._finality.spoken_of(txid, sender, sender)
 
     def hear_finalized(self, message: messages.Finalized, sender: str) -> None:
         """A page of a peer's list of finals: fetch what is not final here, or move on."""
-        unknown = [txid for txid in message.txids if not self._finality.is_final(txid)]
-        if not self._catch_up.page(sender, message, complete=not unknown):
+        if not self._catch_up.fits(sender, message):
             return
+        unknown = [txid for txid in message.txids if not self._finality.is_final(txid)]
+        known = message.txids.index(unknown[0]) if unknown else len(message.txids)
+        if self._catch_up.advance(sender, message, known):
+            self._finality.vote_after(self._finality.mandate.level, sender)
         if unknown:
             self._finality.ask_for(unknown, sender)
         elif message.next < message.head:
@@ -92,7 +95,7 @@ class Gossip:
     def _ask_to_vouch(self, peer: str) -> None:
         """Asks what ``peer`` holds of this replica's votes, until this replica knows enough to vote."""
         finality = self._finality
-        if finality.not_voting is not None and peer not in finality.vouched:
+        if finality.not_voting is not None and not finality.mandate.has_vouched(peer):
             self._send(peer, messages.GetVotes(voter=finality.key.public_hex))
 
     def _exchange_late(self, peer: str) -> None:

@@ -1,7 +1,8 @@
-"""Refusals that name what a wallet needs to know: which coin, and who has it."""
+"""Refusals that name what a wallet needs to know: which coin and who has it, or which limit and when to retry."""
 
 from __future__ import annotations
 
+from timeproto import limits
 from timeproto.consensus.utxo_state_manager import IllegalTransition, UTXOStateManager
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.transaction import Transaction
@@ -27,3 +28,21 @@ def unknown_input(tx: Transaction, manager: UTXOStateManager) -> Refusal:
     """Names the first coin that does not exist here."""
     absent = next((outpoint for outpoint in tx.outpoints if manager.get_utxo_info(outpoint) is None), tx.outpoints[0])
     return Refusal(ErrorCode.UNKNOWN_INPUT, f"there is no coin {absent} here", outpoint=str(absent))
+
+
+def not_voting(reason: str) -> Refusal:
+    return Refusal(ErrorCode.NOT_VOTING, f"this node does not vote now: {reason}")
+
+
+def in_flight() -> Refusal:
+    return _busy("too many payments are undecided; try again", "in_flight", limits.IN_FLIGHT)
+
+
+def crowded() -> Refusal:
+    message = "too many transactions want one of these coins; it waits for a verdict"
+    return _busy(message, "rivals_per_outpoint", limits.RIVALS_PER_OUTPOINT)
+
+
+def _busy(message: str, limit: str, value: int) -> Refusal:
+    retry = int(limits.TICK * 1000)
+    return Refusal(ErrorCode.BUSY, message, limit=limit, value=value, retry_after_ms=retry)

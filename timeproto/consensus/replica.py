@@ -19,6 +19,7 @@ from timeproto.consensus.utxo_state_manager import IllegalTransition, UTXOStateM
 from timeproto.model.genesis import Genesis
 from timeproto.model.keys import SigningKey
 from timeproto.model.ledger import Changes, Ledger
+from timeproto.model.transaction import Transaction
 from timeproto.model.vote import VoteBatch
 from timeproto.wire import messages
 
@@ -74,10 +75,13 @@ class Replica:
         """The last decided block."""
         return self._finality.height
 
-    def knows(self, txid: str) -> bool:
-        """True if the transaction is here already, so that its signatures need not be checked again."""
+    def transaction(self, txid: str) -> Transaction | None:
+        """The transaction if it is here already: one that equals it needs no check of its signatures."""
         payment = self.payments.get(txid)
-        return (payment is not None and payment.tx is not None) or self._finality.is_final(txid)
+        if payment is not None:
+            return payment.tx
+        record = self._ledger.transaction(txid)
+        return None if record is None else record.tx
 
     def state_digest(self) -> str:
         """Equal on two replicas that know the same (see UTXOStateManager.state_digest)."""
@@ -85,20 +89,19 @@ class Replica:
 
     def halt(self, reason: str) -> None:
         """Cast no vote ever again in this life; everything else goes on."""
-        self._finality.halt(reason)
+        self._finality.mandate.halt(reason)
 
     # -- the step ------------------------------------------------------------------------------------
 
     def step(self, inputs: Iterable[Input], now: int) -> Effects:
         """Everything that follows from ``inputs``, in their order. ``now`` (Unix ms) is only ever written down."""
         turn = self._finality.turn = Turn(now)
-        try:
-            for entry in inputs:
+        for entry in inputs:
+            try:
                 self._take(entry)
-            self._finality.settle()
-        except IllegalTransition as broken:
-            self.halt(f"the protocol's assumption is broken: {broken}")
-            turn.effects.alarm = str(broken)
+            except IllegalTransition as broken:
+                self._finality.alarm(broken)
+        self._finality.settle()
         return self._conclude(turn)
 
     def _conclude(self, turn: Turn) -> Effects:
@@ -154,7 +157,7 @@ class Replica:
                     finality.count(batch, sender)
                 finality.hear_proofs(message.proofs, sender)
                 if message.voter == finality.key.public_hex and not message.more:
-                    finality.vouch(sender)
+                    finality.vote_after(finality.mandate.vouched, sender)
             case messages.UTXOStateNotification():
                 gossip.hear_hint(message, sender)
             case messages.Finalized():

@@ -137,7 +137,7 @@ class Devnet:
         """What node ``number`` says of itself, None if it cannot be asked."""
         try:
             reply = await ask(self._reactor, self.layout.nodes[number - 1].address, messages.GetInfo())
-        except (Refusal, ConnectionGone, OSError):
+        except (Refusal, ConnectionGone):
             return None
         return reply if isinstance(reply, messages.Info) else None
 

@@ -23,7 +23,7 @@ from timeproto import limits
 from timeproto.consensus.effects import Effects, Heard, Input, LinkDown, LinkUp, Submit, Tick
 from timeproto.consensus.replica import Replica
 from timeproto.errors import ConfigurationError, ErrorCode, IdentityConflict, Refusal, StorageError
-from timeproto.masternode.verifier import Verified, Verifier
+from timeproto.masternode.verifier import NONE_KNOWN, Known, Verified, Verifier
 from timeproto.model.certificate import FinalityProof
 from timeproto.model.ledger import Changes, Store, Transition
 from timeproto.model.transaction import Transaction
@@ -92,12 +92,15 @@ class MasternodeUTXOIntegration:
         self._fatal = fatal
         self._peers: Peers | None = None
         self._wallets: Wallets | None = None
-        self._inbox: list[tuple[Input, frozenset[str]]] = []
+        self._inbox: list[tuple[Input, Known]] = []
         self._ready: list[Input] = []
-        self._reads: list[Callable[[], None]] = []
+        self._tick_due = False
+        self._reads: list[tuple[Callable[[], Any], Deferred[Any]]] = []
+        self._tickets: dict[Deferred[messages.TransactionAccepted], None] = {}
         self._verifying = False
-        self._committing = False
+        self._busy = False
         self._broken: Exception | None = None
+        self._ahead_of_disk = False
         self._idle: list[Deferred[None]] = []
 
     def initialize(self, *, peers: Peers, wallets: Wallets) -> None:
@@ -122,16 +125,15 @@ class MasternodeUTXOIntegration:
         if self._broken is not None:
             return fail(self._not_voting())
         if len(self._inbox) >= limits.INBOX:
-            return fail(
-                Refusal(
-                    ErrorCode.BUSY,
-                    "too much is waiting here; try again",
-                    limit="inbox",
-                    value=limits.INBOX,
-                    retry_after_ms=1_000,
-                )
-            )
+            return fail(_too_much())
         ticket: Deferred[messages.TransactionAccepted] = Deferred()
+        self._tickets[ticket] = None
+
+        def answered(answer: T) -> T:
+            self._tickets.pop(ticket, None)
+            return answer
+
+        ticket.addBoth(answered)
         self._post(Submit(tx, ticket), self._known([tx]))
         return ticket
 
@@ -142,23 +144,24 @@ class MasternodeUTXOIntegration:
         self._post(LinkDown(key))
 
     def tick(self) -> None:
-        """Called every ``limits.TICK`` seconds."""
-        self._post(Tick())
+        """Called every ``limits.TICK`` seconds. After a stall one tick follows, not all that were missed."""
+        self._require_wiring()
+        self._tick_due = True
+        self._advance()
 
     def read(self, question: Callable[[], T]) -> Deferred[T]:
-        """Runs ``question`` at the next boundary between commits: at once if none is under way."""
+        """Runs ``question`` at the next boundary between commits: at once if none is under way.
+
+        Fails with ``going_away`` once a commit has failed: what is in memory may then never have been.
+        """
+        if self._ahead_of_disk:
+            return fail(_going_away())
+        if len(self._reads) >= limits.INBOX:
+            return fail(_too_much())
         answer: Deferred[T] = Deferred()
-
-        def ask() -> None:
-            try:
-                answer.callback(question())
-            except Exception as error:
-                answer.errback(error)
-
-        if self._committing:
-            self._reads.append(ask)
-        else:
-            ask()
+        self._reads.append((question, answer))
+        if not self._busy:
+            self._answer_reads()
         return answer
 
     def when_idle(self) -> Deferred[None]:
@@ -168,34 +171,41 @@ class MasternodeUTXOIntegration:
         self._tell_idle()
         return idle
 
-    def _post(self, entry: Input, known: frozenset[str] = frozenset()) -> None:
+    def _require_wiring(self) -> None:
         if self._peers is None:
             raise ConfigurationError("the node is miswired: initialize() has not been called")
+
+    def _post(self, entry: Input, known: Known = NONE_KNOWN) -> None:
+        self._require_wiring()
+        if self._broken is not None:
+            return
         if len(self._inbox) >= limits.INBOX and isinstance(entry, Heard):
             self.counters.dropped += 1  # whatever it was, it is asked for again
             return
         self._inbox.append((entry, known))
         self._verify()
 
-    def _known_in(self, message: messages.AnyMessage) -> frozenset[str]:
+    def _known_in(self, message: messages.AnyMessage) -> Known:
         match message:
             case messages.TransactionBroadcast():
                 return self._known([message.tx])
             case messages.Transactions():
                 return self._known(message.transactions)
-        return frozenset()
+        return NONE_KNOWN
 
-    def _known(self, transactions: Iterable[Transaction]) -> frozenset[str]:
-        return frozenset(tx.txid for tx in transactions if self.replica.knows(tx.txid))
+    def _known(self, transactions: Iterable[Transaction]) -> Known:
+        held = ((tx.txid, self.replica.transaction(tx.txid)) for tx in transactions)
+        return {txid: tx for txid, tx in held if tx is not None}
 
     # -- verify, step, commit ------------------------------------------------------------------------
 
     def _verify(self) -> None:
-        if self._verifying or not self._inbox or self._broken is not None:
+        """Starts the verify stage unless it is at work, or a step's worth waits already: so the inbox is what fills."""
+        if self._verifying or not self._inbox or self._broken is not None or len(self._ready) >= limits.STEP_INPUTS:
             return
         entries, self._inbox = self._inbox[: limits.STEP_INPUTS], self._inbox[limits.STEP_INPUTS :]
         self._verifying = True
-        self._offload(self._verifier.check, entries).addCallback(self._verified).addErrback(self._collapse)
+        self._offload(self._verifier.check, entries).addCallback(self._verified).addErrback(self._verify_failed)
 
     def _verified(self, verified: Verified) -> None:
         self._verifying = False
@@ -207,33 +217,56 @@ class MasternodeUTXOIntegration:
         self._advance()
 
     def _advance(self) -> None:
-        """Answers what wants to read, then steps and commits: one commit under way at a time."""
-        while not self._committing:
-            reads, self._reads = self._reads, []
-            for read in reads:
-                read()
-            if not self._ready or self._broken is not None:
+        """Answers what wants to read, then steps and commits: one step under way at a time, from its first decision
+        to the last word of its release."""
+        while not self._busy:
+            self._answer_reads()
+            if self._busy or self._broken is not None or not (self._ready or self._tick_due):
                 break
             inputs, self._ready = self._ready[: limits.STEP_INPUTS], self._ready[limits.STEP_INPUTS :]
-            self.counters.steps += 1
-            self.counters.inputs += len(inputs)
+            if self._tick_due:
+                inputs.append(Tick())
+                self._tick_due = False
+            self._busy = True
+            self._step(inputs)
+            self._verify()
+        self._tell_idle()
+
+    def _step(self, inputs: list[Input]) -> None:
+        self.counters.steps += 1
+        self.counters.inputs += len(inputs)
+        try:
             effects = self.replica.step(inputs, self._now())
             if effects.changes is None:
                 self._release(effects)
-            else:
-                self._commit(effects, effects.changes)
-        self._tell_idle()
+                self._busy = False
+                return
+        except Exception:
+            self._collapse(Failure())
+            return
+        self._commit(effects, effects.changes)
 
     def _commit(self, effects: Effects, changes: Changes) -> None:
-        self._committing = True
         self.counters.commits += 1
 
         def committed(_: None) -> None:
-            self._committing = False
             self._release(effects)
+            self._busy = False
             self._advance()
 
         self._offload(self._store.commit, changes).addCallback(committed).addErrback(self._collapse)
+
+    def _answer_reads(self) -> None:
+        reads, self._reads = self._reads, []
+        for question, answer in reads:
+            if answer.called:
+                continue  # who asked has gone
+            try:
+                found = question()
+            except Exception as error:
+                answer.errback(error)
+            else:
+                answer.callback(found)
 
     # -- release -------------------------------------------------------------------------------------
 
@@ -241,6 +274,9 @@ class MasternodeUTXOIntegration:
         """What was decided is durable: let it out, peers first, since they are waited for."""
         if self._peers is None or self._wallets is None:
             raise ConfigurationError("the node is miswired: initialize() has not been called")
+        if effects.identity_conflict is not None:  # what was decided beside it may go against a forgotten vote
+            self._give_up(IdentityConflict(effects.identity_conflict))
+            return
         self._peers.broadcast([message for key, message in effects.send if key is None])
         for key, message in effects.send:
             if key is not None and isinstance(message, messages.UTXOStateNotification):
@@ -254,8 +290,6 @@ class MasternodeUTXOIntegration:
             self.broadcast_state_change(effects.changes)
         if effects.alarm is not None:
             self.log.critical("this node votes no more: {reason}", reason=effects.alarm)
-        if effects.identity_conflict is not None:
-            self._give_up(IdentityConflict(effects.identity_conflict))
 
     def broadcast_state_change(self, changes: Changes) -> None:
         """Tells the wallets every transition of a committed change set, with the proofs that came with it."""
@@ -295,23 +329,31 @@ class MasternodeUTXOIntegration:
 
     # -- the end -------------------------------------------------------------------------------------
 
-    def _collapse(self, failure: Failure) -> None:
-        """A stage failed: no vote may leave any more, since what was decided may not be durable."""
+    def _verify_failed(self, failure: Failure) -> None:
         self._verifying = False
-        reason = failure.value
-        if not isinstance(reason, StorageError):
-            self.log.failure("the node's own code failed", failure=failure)
-            reason = StorageError(f"the node cannot go on: {reason}")
-        self._give_up(reason)
+        self._give_up(self._reason(failure))
+
+    def _collapse(self, failure: Failure) -> None:
+        """A step or its commit failed: nothing more may leave, not even in an answer, since it may not be durable."""
+        self._busy = False
+        self._ahead_of_disk = True
+        reads, self._reads = self._reads, []
+        for _, answer in reads:
+            _answer(answer, _going_away())
+        self._give_up(self._reason(failure))
+
+    def _reason(self, failure: Failure) -> Exception:
+        if isinstance(failure.value, StorageError):
+            return failure.value
+        self.log.failure("the node's own code failed", failure=failure)
+        return StorageError(f"the node cannot go on: {failure.value}")
 
     def _give_up(self, reason: Exception) -> None:
         first, self._broken = self._broken is None, self._broken or reason
         self.replica.halt(str(reason))
-        left = [*self._ready, *(entry for entry, _ in self._inbox)]
         self._ready, self._inbox = [], []
-        for entry in left:
-            if isinstance(entry, Submit):
-                _answer(entry.ticket, self._not_voting())
+        for ticket in list(self._tickets):
+            _answer(ticket, self._not_voting())
         if first:
             self._fatal(reason)
         self._tell_idle()
@@ -320,10 +362,24 @@ class MasternodeUTXOIntegration:
         return Refusal(ErrorCode.NOT_VOTING, f"this node does not vote now: {self._broken}")
 
     def _tell_idle(self) -> None:
-        if not (self._verifying or self._committing) and (self._broken is not None or not (self._inbox or self._ready)):
+        if not (self._verifying or self._busy) and (self._broken is not None or not (self._inbox or self._ready)):
             idle, self._idle = self._idle, []
             for waiting in idle:
                 waiting.callback(None)
+
+
+def _too_much() -> Refusal:
+    return Refusal(
+        ErrorCode.BUSY,
+        "too much is waiting here; try again",
+        limit="inbox",
+        value=limits.INBOX,
+        retry_after_ms=1_000,
+    )
+
+
+def _going_away() -> Refusal:
+    return Refusal(ErrorCode.GOING_AWAY, "the node stops: its storage failed")
 
 
 def _answer(ticket: Any, answer: Any) -> None:

@@ -7,10 +7,11 @@ since the replica may have had to forget them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 import msgspec
+from twisted.logger import Logger
 
 from timeproto import limits
 from timeproto.consensus.effects import Heard, Input, Submit, Ticket
@@ -22,6 +23,11 @@ from timeproto.model.genesis import Genesis
 from timeproto.model.transaction import Transaction
 from timeproto.model.vote import VoteBatch
 from timeproto.wire import messages
+
+Known = Mapping[str, Transaction]
+"""Transactions by txid that the replica holds: whatever equals one of them was verified before."""
+
+NONE_KNOWN: Known = {}
 
 
 @attrs.define
@@ -36,29 +42,42 @@ class Verified:
 class Verifier:
     """Used by one thread at a time; its two caches are bounded."""
 
+    log = Logger()
+
     def __init__(self, genesis: Genesis) -> None:
         self._genesis = genesis
         self._masternodes = genesis.masternode_set
         self._batches: dict[str, VoteBatch] = {}
+        self._votes = 0
         self._refusals: dict[bytes, Refusal] = {}
 
-    def check(self, entries: Sequence[tuple[Input, frozenset[str]]]) -> Verified:
-        """Each entry is an input and the txids in it that the replica knows already: those need no signature check."""
+    def check(self, entries: Sequence[tuple[Input, Known]]) -> Verified:
+        """Each entry is an input and the transactions in it that the replica holds already."""
         verified = Verified()
         for entry, known in entries:
-            if isinstance(entry, Submit):
-                refusal = self._problem_with(entry.tx, known)
-                if refusal is None:
-                    verified.inputs.append(entry)
-                else:
+            try:
+                self._check(entry, known, verified)
+            except Exception:
+                # Nothing was decided yet, so what cannot be judged is left out and the node lives.
+                self.log.failure("an input could not be verified")
+                if isinstance(entry, Submit):
+                    refusal = Refusal(ErrorCode.INTERNAL, "the node failed to verify the transaction")
                     verified.refused.append((entry.ticket, refusal))
-            elif isinstance(entry, Heard):
-                self._check_heard(entry, known, verified)
-            else:
-                verified.inputs.append(entry)
         return verified
 
-    def _check_heard(self, entry: Heard, known: frozenset[str], verified: Verified) -> None:
+    def _check(self, entry: Input, known: Known, verified: Verified) -> None:
+        if isinstance(entry, Submit):
+            refusal = self._problem_with(entry.tx, known)
+            if refusal is None:
+                verified.inputs.append(entry)
+            else:
+                verified.refused.append((entry.ticket, refusal))
+        elif isinstance(entry, Heard):
+            self._check_heard(entry, known, verified)
+        else:
+            verified.inputs.append(entry)
+
+    def _check_heard(self, entry: Heard, known: Known, verified: Verified) -> None:
         message, sender = entry.message, entry.sender
         faults: list[Refusal] = []
         checked: messages.AnyMessage | None = message
@@ -69,7 +88,7 @@ class Verifier:
                 checked = msgspec.structs.replace(
                     message,
                     transactions=self._good_transactions(message.transactions, known, faults),
-                    proofs=self._good_proofs(message.proofs, known, faults),
+                    proofs=self._good_proofs(message.proofs, faults),
                 )
             case VoteBatch():
                 checked = self._good_batch(message, faults)
@@ -78,12 +97,12 @@ class Verifier:
                 checked = msgspec.structs.replace(
                     message,
                     batches=tuple(batch for batch in batches if batch is not None),
-                    proofs=self._good_proofs(message.proofs, known, faults),
+                    proofs=self._good_proofs(message.proofs, faults),
                 )
             case messages.FinalityProofs():
-                checked = messages.FinalityProofs(proofs=self._good_proofs(message.proofs, known, faults))
+                checked = messages.FinalityProofs(proofs=self._good_proofs(message.proofs, faults))
             case messages.UTXOStateNotification():
-                if message.proof is not None and not self._good_proofs([message.proof], known, faults):
+                if message.proof is not None and not self._good_proofs([message.proof], faults):
                     checked = None
             case _:
                 pass  # nothing in it is signed
@@ -92,7 +111,7 @@ class Verifier:
         verified.blame += [(sender, fault) for fault in faults]
 
     def _good_transactions(
-        self, transactions: Iterable[Transaction], known: frozenset[str], faults: list[Refusal]
+        self, transactions: Iterable[Transaction], known: Known, faults: list[Refusal]
     ) -> tuple[Transaction, ...]:
         good = []
         for tx in transactions:
@@ -103,9 +122,9 @@ class Verifier:
                 faults.append(Refusal(ErrorCode.BAD_SIGNATURE, f"an invalid transaction came: {refusal.message}"))
         return tuple(good)
 
-    def _problem_with(self, tx: Transaction, known: frozenset[str]) -> Refusal | None:
+    def _problem_with(self, tx: Transaction, known: Known) -> Refusal | None:
         """Why the transaction is not valid by itself, from memory if the same bytes were refused before."""
-        if tx.txid in known and tx.txid == tx.computed_txid:
+        if known.get(tx.txid) == tx:  # the same to the last byte: the txid does not cover the signatures
             return None
         same = sha256(tx.canonical + bytes.fromhex(tx.txid) + bytes(tx.signature))
         refusal = self._refusals.get(same)
@@ -113,10 +132,10 @@ class Verifier:
             try:
                 check_stateless(tx, self._genesis.params, self._genesis.hash)
             except Refusal as found:
-                refusal = self._refusals[same] = found
+                refusal = self._refusals[same] = _anew(found)
                 if len(self._refusals) > limits.REFUSED_CACHE:
                     del self._refusals[next(iter(self._refusals))]
-        return refusal
+        return None if refusal is None else _anew(refusal)
 
     def _good_batch(self, batch: VoteBatch, faults: list[Refusal]) -> VoteBatch | None:
         """The batch (or the equal one seen before, whose tree is made already), None if it does not hold."""
@@ -130,13 +149,12 @@ class Verifier:
             faults.append(Refusal(ErrorCode.BAD_VOTE, f"a vote batch is not signed by its voter {batch.voter}"))
             return None
         self._batches[batch.signature] = batch
-        if len(self._batches) > limits.VERIFIED_BATCHES:
-            del self._batches[next(iter(self._batches))]
+        self._votes += batch.tree.size
+        while self._votes > limits.VERIFIED_VOTES:
+            self._votes -= self._batches.pop(next(iter(self._batches))).tree.size
         return batch
 
-    def _good_proofs(
-        self, proofs: Iterable[FinalityProof], known: frozenset[str], faults: list[Refusal]
-    ) -> tuple[FinalityProof, ...]:
+    def _good_proofs(self, proofs: Iterable[FinalityProof], faults: list[Refusal]) -> tuple[FinalityProof, ...]:
         good = []
         for proof in proofs:
             try:
@@ -146,3 +164,8 @@ class Verifier:
             else:
                 good.append(proof)
         return tuple(good)
+
+
+def _anew(refusal: Refusal) -> Refusal:
+    """The same refusal without its traceback, which would keep the transaction in memory with it."""
+    return Refusal(refusal.code, refusal.message, **refusal.details)

@@ -76,6 +76,9 @@ class MessageProtocol(Int32StringReceiver):
     def message_received(self, message: messages.AnyMessage) -> None:
         """A message that is neither a ping nor the reply to a request of ours. May raise :class:`Refusal`."""
 
+    def complained(self, refusal: Refusal) -> None:
+        """The other end refused something that was no request of ours."""
+
     def gone(self, reason: Any) -> None:
         """The connection is lost."""
 
@@ -300,6 +303,7 @@ class MessageProtocol(Int32StringReceiver):
         elif isinstance(message, messages.Error):
             if not self._requests.answer(message.id, message.refusal()):
                 self.log.info("{who} complains: {code}: {text}", who=self, code=message.code, text=message.message)
+                self.complained(message.refusal())
         elif isinstance(message, messages.Reply) and self._requests.answer(message.id, message):
             return
         elif not isinstance(message, messages.Pong):

@@ -1,0 +1,48 @@
+"""Whether this replica may vote, and why not (protocol §4, §9).
+
+A replica that starts may have forgotten what it signed: an old copy of its data, or none. So it casts no vote until
+a quorum of masternodes, itself among them, has told what it holds of this replica's votes, and until what was final
+with those masternodes is final here. And it never votes again once something happened that cannot be.
+"""
+
+from __future__ import annotations
+
+from timeproto.model.masternodes import MasternodeSet
+
+
+class Mandate:
+    """What speaks against voting; nothing does once :attr:`not_voting` is None."""
+
+    def __init__(self, masternodes: MasternodeSet) -> None:
+        self._needed = masternodes.quorum
+        self._halted: str | None = None
+        self._vouched: set[str] = set()
+        self._level: set[str] = set()
+
+    @property
+    def not_voting(self) -> str | None:
+        """Why this replica casts no votes, in words; None while it votes."""
+        if self._halted is not None:
+            return self._halted
+        heard = len(self._vouched & self._level) + 1
+        if heard >= self._needed:
+            return None
+        return (
+            "waiting for peers to say which of this node's votes they hold, and for what is final with them"
+            f" ({heard} of {self._needed} masternodes)"
+        )
+
+    def halt(self, reason: str) -> None:
+        """Cast no vote ever again in this life; the first reason stays."""
+        self._halted = self._halted or reason
+
+    def vouched(self, peer: str) -> None:
+        """``peer`` told all it holds of this replica's votes for what is undecided."""
+        self._vouched.add(peer)
+
+    def has_vouched(self, peer: str) -> bool:
+        return peer in self._vouched
+
+    def level(self, peer: str) -> None:
+        """What was final with ``peer`` when it was first asked is final here: no vote can go against that."""
+        self._level.add(peer)

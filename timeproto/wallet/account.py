@@ -1,0 +1,183 @@
+"""Money: keys from a wallet file, coins from the network, payments that survive a crash of the wallet.
+
+A payment is written to the wallet file before it leaves, so that a wallet that dies knows, when it is back, what it
+has promised, and sends the same transaction again rather than another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.logger import Logger
+
+from timeproto.errors import Refusal
+from timeproto.model.address import require_address
+from timeproto.model.keys import SigningKey
+from timeproto.model.transaction import Transaction, TxOutput
+from timeproto.model.utxo_state import SpentFinalized, Unspent, holder
+from timeproto.params import NetworkParams
+from timeproto.wallet import builder, hd
+from timeproto.wallet.client import Change, WalletClient
+from timeproto.wallet.coins import Balance, CoinBook, WalletCoin
+from timeproto.wallet.payment import Payment
+from timeproto.wire import messages
+
+GAP_LIMIT = 20
+"""Unused addresses in a row after which no more are looked for (BIP-44)."""
+RECEIVE, CHANGE = 0, 1
+
+
+class Purse(Protocol):
+    """What an account keeps between runs (wallet.keystore.WalletFile)."""
+
+    phrase: str
+    receive_index: int
+    change_index: int
+    pending: Any
+
+    def reserve_receive_index(self) -> int: ...
+
+    def reserve_change_index(self) -> int: ...
+
+    def add_pending(self, tx: Transaction) -> None: ...
+
+    def remove_pending(self, txid: str) -> None: ...
+
+
+class Account:
+    """One wallet file over one :class:`WalletClient`."""
+
+    log = Logger()
+
+    def __init__(self, purse: Purse, client: WalletClient, *, now: Callable[[], int]) -> None:
+        """``now`` gives Unix seconds, for the timestamp of transactions."""
+        self.client = client
+        self.book = CoinBook()
+        self._purse = purse
+        self._now = now
+        self._params: NetworkParams = client.genesis.params
+        self._tree = hd.Tree(hd.seed_of(purse.phrase))
+        self._keys: dict[str, SigningKey] = {}
+        for change, count in ((RECEIVE, purse.receive_index), (CHANGE, purse.change_index)):
+            for index in range(count):
+                self._know(change, index)
+
+    # -- addresses -----------------------------------------------------------------------------------
+
+    def _know(self, change: int, index: int) -> str:
+        key = self._tree.key(0, change, index)
+        address = hd.address(key, self._params)
+        self._keys[address] = key
+        return address
+
+    @property
+    def addresses(self) -> list[str]:
+        """Every address of this account that was handed out or received change."""
+        return list(self._keys)
+
+    async def new_address(self) -> str:
+        """A fresh address to be paid at; watched from now on, and remembered first."""
+        address = self._know(RECEIVE, self._purse.reserve_receive_index())
+        await self.client.watch(self._changed, addresses=[address])
+        return address
+
+    async def restore(self, tell: Callable[[int, int], None] = lambda used, tried: None) -> int:
+        """Finds the addresses that were ever used, by gap limit; returns how many. ``tell(used, tried)`` shows progress.
+
+        Index order is kept: an address below the last used one is ours even if it never was paid.
+        """
+        used = tried = 0
+        for change, reserve in (
+            (RECEIVE, self._purse.reserve_receive_index),
+            (CHANGE, self._purse.reserve_change_index),
+        ):
+            gap, index = 0, 0
+            while gap < GAP_LIMIT:
+                address = hd.address(self._tree.key(0, change, index), self._params)
+                reply = await self.client.ask(messages.GetAddressUTXOs(address=address, spent=True, limit=1))
+                tried, index = tried + 1, index + 1
+                gap = 0 if reply.coins else gap + 1
+                used += 1 if reply.coins else 0
+                tell(used, tried)
+                known = self._purse.receive_index if change == RECEIVE else self._purse.change_index
+                if reply.coins:
+                    for missing in range(known, index):
+                        reserve()
+                        self._know(change, missing)
+        return used
+
+    # -- coins ---------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Reads the coins of every address, keeps reading, and takes up the payments that were left undecided."""
+        await self.client.watch(self._changed, addresses=self.addresses)
+        await self.client.settled()
+        for tx in list(self._purse.pending):
+            self.book.reserve(tx.outpoints, tx.txid)
+            self._follow(self.client.submit(tx))
+
+    def balance(self) -> Balance:
+        """In smallest units: available, pending (in our own undecided payments), locked (by others), total."""
+        return self.book.balance()
+
+    def _changed(self, change: Change) -> None:
+        state, outpoint = change.new_state, change.outpoint
+        if isinstance(state, SpentFinalized):
+            self.book.spent(outpoint)
+        elif isinstance(state, Unspent):
+            if change.proven:
+                self.book.add(WalletCoin(outpoint, change.output.amount, change.output.address))
+                self.book.unlock(outpoint)
+        else:
+            self.book.add(WalletCoin(outpoint, change.output.amount, change.output.address))
+            self.book.lock(outpoint, holder(state) or "")
+
+    # -- payments ------------------------------------------------------------------------------------
+
+    async def send(self, address: str, amount: int) -> Payment:
+        """Pays ``amount`` to ``address``: picks and reserves coins in one step, signs, remembers, sends.
+
+        Raises ``InsufficientFunds``, or :class:`Refusal` for an address or amount that cannot be paid.
+        """
+        require_address(address, self._params)
+        outputs = [TxOutput(amount, address)]
+        selection = self.book.select_and_reserve(
+            amount, lambda ins, outs: builder.fee_for(ins, outs, self._params), self._params.dust
+        )
+        outpoints = [coin.outpoint for coin in selection.coins]
+        try:
+            change_address = None
+            if selection.change:
+                change_address = self._know(CHANGE, self._purse.reserve_change_index())
+            tx = builder.build(
+                selection, outputs, change_address, self._keys, self.client.genesis, self._now()
+            )
+            self._purse.add_pending(tx)
+        except BaseException:
+            self.book.release(outpoints)
+            raise
+        self.book.reserve(outpoints, tx.txid)
+        if change_address is not None:
+            await self.client.watch(self._changed, addresses=[change_address])
+        payment = self.client.submit(tx)
+        self._follow(payment)
+        return payment
+
+    def _follow(self, payment: Payment) -> None:
+        tx = payment.tx
+
+        def final(_: Any) -> None:
+            for outpoint in tx.outpoints:
+                self.book.spent(outpoint)
+            self._purse.remove_pending(tx.txid)
+
+        def failed(failure: Any) -> None:
+            if failure.check(Refusal):  # a node said no: the coins are ours to spend again
+                self.book.release(tx.outpoints)
+                self._purse.remove_pending(tx.txid)
+            # otherwise nobody knows: it stays in the file, and is sent again next time
+
+        payment.when_final().addCallbacks(final, failed).addErrback(
+            lambda failure: self.log.failure("a payment's end could not be noted", failure=failure)
+        )

@@ -1,0 +1,109 @@
+"""One payment of ours on its way: what was heard of it, and the Deferreds that wait for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+
+from timeproto.model.certificate import FinalityProof
+from timeproto.model.transaction import Transaction
+
+
+@attrs.frozen
+class Step:
+    """A state the payment reached: ``accepted``, ``Locked``, ``SpentPending``, ``SpentFinalized``; ``ms`` since it
+    was sent."""
+
+    state: str
+    ms: float
+
+
+@attrs.define(eq=False)
+class Payment:
+    """A transaction that was handed to the network. It ends in a verified proof, or in an exception that says why."""
+
+    tx: Transaction
+    sent_at: float
+    history: list[Step] = attrs.field(factory=list)
+    proof: FinalityProof | None = None
+    error: Exception | None = None
+    is_accepted: bool = False
+    _accepted: list[Deferred[Payment]] = attrs.field(factory=list)
+    _final: list[Deferred[FinalityProof]] = attrs.field(factory=list)
+    _listeners: list[Any] = attrs.field(factory=list)
+
+    @property
+    def txid(self) -> str:
+        return self.tx.txid
+
+    @property
+    def is_over(self) -> bool:
+        return self.proof is not None or self.error is not None
+
+    def when_accepted(self) -> Deferred[Payment]:
+        """Fires when a node has locked the coins, durably; fails if the payment does."""
+        waiting: Deferred[Payment] = Deferred()
+        if self.error is not None:
+            waiting.errback(self.error)
+        elif self.is_accepted:
+            waiting.callback(self)
+        else:
+            self._accepted.append(waiting)
+        return waiting
+
+    def when_final(self) -> Deferred[FinalityProof]:
+        """Fires with the proof, verified here; fails if the payment does."""
+        waiting: Deferred[FinalityProof] = Deferred()
+        if self.error is not None:
+            waiting.errback(self.error)
+        elif self.proof is not None:
+            waiting.callback(self.proof)
+        else:
+            self._final.append(waiting)
+        return waiting
+
+    def on_step(self, listener: Any) -> None:
+        """Calls ``listener(step)`` for every step, those in the past first."""
+        for step in self.history:
+            listener(step)
+        self._listeners.append(listener)
+
+    # -- for the client ------------------------------------------------------------------------------
+
+    def reached(self, state: str, now: float) -> None:
+        """A state was told: each is noted once, in the order of its first arrival."""
+        if self.is_over or any(step.state == state for step in self.history):
+            return
+        step = Step(state, (now - self.sent_at) * 1000)
+        self.history.append(step)
+        for listener in self._listeners:
+            listener(step)
+
+    def accepted(self, now: float) -> None:
+        self.reached("accepted", now)
+        self.is_accepted = True
+        waiting, self._accepted = self._accepted, []
+        for each in waiting:
+            each.callback(self)
+
+    def became_final(self, proof: FinalityProof, now: float) -> None:
+        """``proof`` is verified already."""
+        if self.is_over:
+            return
+        self.accepted(now)
+        self.reached("SpentFinalized", now)
+        self.proof = proof
+        waiting, self._final = self._final, []
+        for each in waiting:
+            each.callback(proof)
+
+    def failed(self, why: Exception) -> None:
+        if self.is_over:
+            return
+        self.error = why
+        accepted, self._accepted = self._accepted, []
+        final, self._final = self._final, []
+        for each in (*accepted, *final):
+            each.errback(why)

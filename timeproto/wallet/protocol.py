@@ -1,0 +1,153 @@
+"""The wallet's end of a connection: requests with replies, notifications with a listener (protocol §7, §8).
+
+For those who write a wallet of their own::
+
+    factory = WalletClientFactory(reactor, genesis, on_notification=print)
+    protocol = await endpoint.connect(factory)
+    await protocol.when_ready()
+    await protocol.request(messages.UTXOSubscribe(subscriber_id="w", addresses=("TIME0…",)))
+
+Whatever a node says is a claim until :mod:`timeproto.wallet.belief` has checked its proof.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory
+
+from timeproto.errors import ErrorCode, Refusal
+from timeproto.model.genesis import Genesis
+from timeproto.network.handshake import HandshakeMachine
+from timeproto.network.protocol import MessageProtocol
+from timeproto.network.requests import ConnectionGone
+from timeproto.network.tls import channel_binding
+from timeproto.wire import messages
+from timeproto.wire.messages import Role
+
+Listener = Callable[[messages.UTXOStateNotification], None]
+
+
+class WalletClientProtocol(MessageProtocol):
+    """A connection to a node. With a genesis it makes the node prove its masternode key before anything is sent."""
+
+    remote_role = Role.NODE
+
+    def __init__(
+        self,
+        clock: Any,
+        genesis: Genesis | None = None,
+        *,
+        node_key: str | None = None,
+        on_notification: Listener | None = None,
+        on_lost: Callable[[], None] | None = None,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        super().__init__(clock)
+        self.raise_frame_limit()
+        self._genesis = genesis
+        self._expected_key = node_key
+        self._on_notification = on_notification
+        self._on_lost = on_lost
+        self._random = random
+        self._machine: HandshakeMachine | None = None
+        self._is_ready = False
+        self._ended: Exception | None = None
+        self._expectant: list[Deferred[None]] = []
+
+    @property
+    def node_key(self) -> str | None:
+        """The node's key, proven; None while it is not."""
+        machine = self._machine
+        return machine.peer_key if machine is not None and machine.done else None
+
+    def when_ready(self) -> Deferred[None]:
+        """Fires when requests may be sent; fails with :class:`Refusal` or :class:`ConnectionGone`."""
+        waiting: Deferred[None] = Deferred()
+        if self._is_ready:
+            waiting.callback(None)
+        elif self._ended is not None:
+            waiting.errback(self._ended)
+        else:
+            self._expectant.append(waiting)
+        return waiting
+
+    def is_greeted(self) -> bool:
+        return self._is_ready
+
+    def ready(self) -> None:
+        if self._genesis is None:
+            self._become_ready()
+            return
+        self._machine = HandshakeMachine(
+            genesis=self._genesis,
+            key=None,
+            dialled=True,
+            nonce=self._random(32),
+            binding=channel_binding(self.transport),
+            expected_key=self._expected_key,
+        )
+        for message in self._machine.begin():
+            self.send(message)
+
+    def message_received(self, message: messages.AnyMessage) -> None:
+        if isinstance(message, messages.UTXOStateNotification):
+            if self._on_notification is not None:
+                self._on_notification(message)
+        elif isinstance(message, messages.Handshake | messages.HandshakeAck):
+            self._shake_hands(message)
+
+    def _shake_hands(self, message: messages.Handshake | messages.HandshakeAck) -> None:
+        machine = self._machine
+        if machine is None:
+            raise Refusal(ErrorCode.BAD_HANDSHAKE, "no handshake was begun")
+        try:
+            if isinstance(message, messages.Handshake):
+                machine.hear_handshake(message)
+            else:
+                machine.hear_ack(message)
+        except Refusal as refusal:
+            self._end(refusal)
+            raise
+        if machine.done:
+            self._become_ready()
+
+    def complained(self, refusal: Refusal) -> None:
+        """The node refuses the conversation itself: whoever waits for it is told why."""
+        if not self._is_ready:
+            self._end(refusal)
+
+    def gone(self, reason: Any) -> None:
+        self._is_ready = False
+        self._end(ConnectionGone(f"the node at {self.peer_host} went away"))
+        if self._on_lost is not None:
+            self._on_lost()
+
+    def _become_ready(self) -> None:
+        self._is_ready = True
+        waiting, self._expectant = self._expectant, []
+        for each in waiting:
+            each.callback(None)
+
+    def _end(self, why: Exception) -> None:
+        self._ended = self._ended or why
+        waiting, self._expectant = self._expectant, []
+        for each in waiting:
+            each.errback(self._ended)
+
+
+class WalletClientFactory(Factory):
+    """Makes :class:`WalletClientProtocol`; ``arguments`` are its."""
+
+    noisy = False
+
+    def __init__(self, clock: Any, genesis: Genesis | None = None, **arguments: Any) -> None:
+        self._clock = clock
+        self._genesis = genesis
+        self._arguments = arguments
+
+    def buildProtocol(self, addr: Any) -> WalletClientProtocol:
+        return WalletClientProtocol(self._clock, self._genesis, **self._arguments)
