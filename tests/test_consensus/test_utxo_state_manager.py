@@ -1,3 +1,5 @@
+"""The table of transitions, state by event, and the figures kept beside it (protocol §3)."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator

@@ -41,6 +41,7 @@ class Result:
     notify_ms: list[float]
     agree: bool
     seconds: float
+    cpu_s: float
 
     def summary(self) -> dict[str, Any]:
         return {
@@ -55,6 +56,7 @@ class Result:
             "lock_p99_ms": percentile(self.lock_ms, 99),
             "notify_p50_ms": percentile(self.notify_ms, 50),
             "notify_p99_ms": percentile(self.notify_ms, 99),
+            "cpu_s_per_1000": round(1000 * self.cpu_s / self.sent, 2),
             "nodes_agree": self.agree,
         }
 
@@ -118,6 +120,7 @@ async def _load(
         for client in (*clients, watcher):
             await client.when_connected()
         await watcher.watch(told, addresses=[receiver])
+        cpu_before = devnet.cpu_seconds()
         began = reactor.seconds()
         payments: list[Payment] = []
         for number, tx in enumerate(transactions):
@@ -131,6 +134,7 @@ async def _load(
         if patience.active():
             patience.cancel()
         took = reactor.seconds() - began
+        cpu = devnet.cpu_seconds() - cpu_before
         await watcher.settled()
         agree = await _agree(reactor, devnet)
     finally:
@@ -139,7 +143,7 @@ async def _load(
     final_ms = [step.ms for payment in payments for step in payment.history if step.state == "SpentFinalized"]
     lock_ms = [step.ms for payment in payments for step in payment.history if step.state == "accepted"]
     final = sum(1 for payment in payments if payment.proof is not None)
-    return Result(len(payments), final, len(payments) - final, final_ms, lock_ms, notify_ms, agree, took)
+    return Result(len(payments), final, len(payments) - final, final_ms, lock_ms, notify_ms, agree, took, cpu)
 
 
 async def _agree(reactor: Any, devnet: Devnet) -> bool:

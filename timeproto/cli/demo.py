@@ -151,7 +151,7 @@ class _Story:
         is_refused = isinstance(refusal, Refusal) and refusal.code is ErrorCode.DOUBLE_SPEND
         self._must(is_refused, "the double spend was refused")
         if isinstance(refusal, Refusal):
-            _say(f"  refused ({refusal.code}): {refusal.message[:110]}")
+            _say(f"  refused ({refusal.code}): {refusal.message}")
             named = refusal.details.get("conflicting_txid")
             self._must(named == payment.txid, "the refusal named the payment that has the coin")
         _say()

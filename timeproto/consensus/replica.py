@@ -83,6 +83,10 @@ class Replica:
         record = self._ledger.transaction(txid)
         return None if record is None else record.tx
 
+    def is_settled(self, batch: VoteBatch) -> bool:
+        """True if everything the batch votes for has just become final here: it can change nothing any more."""
+        return all(txid in self._finality.recent for _, txid in batch.votes())
+
     def state_digest(self) -> str:
         """Equal on two replicas that know the same (see UTXOStateManager.state_digest)."""
         return self.manager.state_digest(self.payments.contenders())

@@ -133,6 +133,15 @@ class Devnet:
                     raise ConfigurationError(f"masternode {process.node.number} is not ready: {reason}")
                 await deferLater(self._reactor, POLL)
 
+    def cpu_seconds(self) -> float:
+        """User and system time that all running nodes have used so far."""
+        ticks = 0
+        for process in self.processes:
+            if process.status is None and process.pid is not None:
+                fields = Path(f"/proc/{process.pid}/stat").read_text("ascii").rpartition(")")[2].split()
+                ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     async def info(self, number: int) -> messages.Info | None:
         """What node ``number`` says of itself, None if it cannot be asked."""
         try:

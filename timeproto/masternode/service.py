@@ -7,17 +7,14 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from twisted.application import service
 from twisted.internet import protocol, stdio
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import LoopingCall
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import FilteringLogObserver, Logger, LogLevel, LogLevelFilterPredicate, globalLogPublisher
 from twisted.python.failure import Failure
-from twisted.python.threadpool import ThreadPool
 
 from timeproto import limits
 from timeproto.consensus.replica import Replica, found
@@ -26,6 +23,7 @@ from timeproto.masternode.config import Config
 from timeproto.masternode.integration import MasternodeUTXOIntegration
 from timeproto.masternode.verifier import Verifier
 from timeproto.masternode.view import ReplicaView
+from timeproto.masternode.worker import Worker
 from timeproto.model.genesis import Genesis
 from timeproto.model.keys import SigningKey
 from timeproto.model.vote import VoteBatch
@@ -35,9 +33,6 @@ from timeproto.network.utxo_handler import UTXOProtocolHandler
 from timeproto.storage.rocks import RocksStore, open_store
 from timeproto.wire import messages
 from timeproto.wire.messages import Role
-
-THREADS = 3
-"""One for the verify stage, one for commits, one to spare for opening and closing."""
 
 _STATUS = ((ConfigurationError, ExitStatus.CONFIGURATION), (IdentityConflict, ExitStatus.IDENTITY))
 
@@ -108,8 +103,8 @@ class TimeNode(service.MultiService):
         self._key = key
         self._genesis = genesis
         self._until_stdin_closes = until_stdin_closes
-        self._pool = ThreadPool(minthreads=THREADS, maxthreads=THREADS, name="timenode")
-        self._offload: Callable[..., Deferred[Any]] = partial(deferToThreadPool, reactor, self._pool)
+        self._verifying = Worker(reactor, "timenode-verify")
+        self._storing = Worker(reactor, "timenode-store")
         self._store: RocksStore | None = None
         self._integration: MasternodeUTXOIntegration | None = None
         self._starting: Deferred[None] | None = None
@@ -122,7 +117,8 @@ class TimeNode(service.MultiService):
         """Begins to start; what goes wrong ends the process with its exit status and one sentence."""
         super().startService()
         self._set_log_level()
-        self._pool.start()
+        self._verifying.start()
+        self._storing.start()
         # After daemonizing, which no thread survives, and inside the reactor, which a failure must stop.
         self._reactor.callWhenRunning(self._begin)
 
@@ -138,16 +134,17 @@ class TimeNode(service.MultiService):
     async def _start(self) -> None:
         config, genesis = self._config, self._genesis
         started = self._reactor.seconds()
-        store = self._store = await self._offload(open_store, config.store_path, genesis.hash, self._key.public_hex)
+        store = self._store = await self._storing(open_store, config.store_path, genesis.hash, self._key.public_hex)
         founding = found(store, genesis)
         if founding is not None:
-            await self._offload(store.commit, founding)
+            await self._storing(store.commit, founding)
         replica = Replica(store, genesis, self._key)
         integration = self._integration = MasternodeUTXOIntegration(
             replica=replica,
             store=store,
             verifier=Verifier(genesis),
-            offload=self._offload,
+            offload=self._verifying,
+            offload_commits=self._storing,
             now=self._now,
             fatal=self.leave,
         )
@@ -231,8 +228,9 @@ class TimeNode(service.MultiService):
         if self._integration is not None:
             await self._integration.when_idle()
         if self._store is not None:
-            await self._offload(self._store.close)
-        self._pool.stop()
+            await self._storing(self._store.close)
+        self._verifying.stop()
+        self._storing.stop()
 
     def stopService(self) -> Deferred[None]:
         """Closes every connection with ``going_away``, waits for what is being committed, closes the store."""
