@@ -114,13 +114,15 @@ class TwoRounds(SynchronousTestCase):
 
 class AnyOrder(SynchronousTestCase):
     def test_every_order_of_transaction_and_votes_ends_final(self) -> None:
-        """All 5,040 orders of {tx, 3 lock votes, 3 commit votes}, n = 4: quorum is a level, not an edge (N-10)."""
+        """All 840 orders of {tx, 3 lock votes, 3 commit votes}, n = 4: quorum is a level, not an edge (N-10)."""
         first = Alone(4)
         tx = first.pay(first.coins()[:1])
         parts: list[tuple[object, int]] = [(messages.Transactions(transactions=(tx,)), 1)]
         parts += [(first.batch(voter, lock=[tx]), voter) for voter in (1, 2, 3)]
         parts += [(first.batch(voter, commit=[tx]), voter) for voter in (1, 2, 3)]
         for order in itertools.permutations(parts):
+            if [order.index(part) for part in parts[1:4]] != sorted(order.index(part) for part in parts[1:4]):
+                continue  # the same with the voters' names exchanged
             alone = Alone(4)
             for message, sender in order:
                 alone.hear(message, sender)
@@ -219,6 +221,7 @@ class Families(SynchronousTestCase):
         alone = Alone(1)
         links = self.chain(alone, 15)
         alone.act(*(Submit(tx, tx.txid) for tx in links))
+        alone.tick(int(limits.ORPHAN_WAIT_WALLET / limits.TICK) + 1)
         told = [alone.answer(tx.txid) for tx in links]  # type: ignore[arg-type]
         self.assertEqual(told[0], "accepted")
         self.assertEqual(set(told), {"accepted", "unknown_input"})

@@ -19,9 +19,10 @@ from timeproto.devnet.layout import COIN_AMOUNT, Layout, lay_out
 from timeproto.devnet.processes import Devnet
 from timeproto.model.transaction import Transaction, TxOutput
 from timeproto.wallet import builder, hd
-from timeproto.wallet.client import Change, WalletClient
+from timeproto.wallet.client import WalletClient
 from timeproto.wallet.coins import Selection, WalletCoin
 from timeproto.wallet.payment import Payment
+from timeproto.wallet.watching import Change
 
 PATIENCE = 30.0
 """Seconds after the last send in which a payment must be final to count."""
@@ -30,8 +31,8 @@ AMOUNT = 10**8
 
 @attrs.define
 class Result:
-    """Times in milliseconds. ``lock``: to the ``TransactionAccepted``; ``final``: to the verified proof; ``notify``: from
-    the node's step to the receiver's wallet, at another node."""
+    """Times in milliseconds. ``lock``: to the ``TransactionAccepted``; ``final``: to the verified proof; ``notify``:
+    from the node's step to the receiver's wallet, at another node."""
 
     sent: int
     final: int
@@ -92,19 +93,17 @@ def prepare(layout: Layout, count: int) -> tuple[list[Transaction], str]:
         builder.build(
             Selection(coins=(coin,), fee=fee, change=COIN_AMOUNT - AMOUNT - fee),
             [TxOutput(AMOUNT, receiver)],
-            sender,
-            {sender: alice},
-            layout.genesis,
-            0,
+            change_address=sender,
+            keys={sender: alice},
+            genesis=layout.genesis,
+            timestamp=0,
         )
         for coin in coins[:count]
     ]
     return transactions, receiver
 
 
-async def _load(
-    reactor: Any, devnet: Devnet, transactions: list[Transaction], receiver: str, rate: float
-) -> Result:
+async def _load(reactor: Any, devnet: Devnet, transactions: list[Transaction], receiver: str, rate: float) -> Result:
     genesis = devnet.layout.genesis
     clients = [WalletClient(reactor, genesis, [address]) for address in devnet.addresses]
     watcher = WalletClient(reactor, genesis, [devnet.addresses[-1]])

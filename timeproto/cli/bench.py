@@ -103,7 +103,10 @@ def _print(report: dict[str, Any]) -> None:
         f"\n{machine['cores']} cores, {machine['machine']}, Python {machine['python']};"
         f" one Ed25519 verification {machine['verify_us']} µs"
     )
-    print(f"sent {report['sent']}, final {report['final']}, failed {report['failed']}, nodes agree: {report['nodes_agree']}")
+    print(
+        f"sent {report['sent']}, final {report['final']}, failed {report['failed']},"
+        f" nodes agree: {report['nodes_agree']}"
+    )
     print(f"{report['cpu_s_per_1000']} CPU-seconds per 1,000 payments, over all masternodes")
     for what, name in (
         ("final (send to verified proof)", ""),

@@ -127,7 +127,10 @@ class _Story:
                 break
             await _pause(self._reactor, 0.01)
         self._must(bob.balance().total == before + AMOUNT, "Bob was told of his money")
-        _say(f"Bob was told, by another masternode, checked the proof too, and has {format_amount(bob.balance().total)} TIME.\n")
+        _say(
+            "Bob was told, by another masternode, checked the proof too, and has"
+            f" {format_amount(bob.balance().total)} TIME.\n"
+        )
 
         spent = payment.tx.outpoints[0]
         coin = next(coin for coin in free if coin.outpoint == spent)
@@ -137,10 +140,10 @@ class _Story:
         rival = builder.build(
             Selection(coins=(coin,), fee=fee, change=0),
             [TxOutput(coin.amount - fee, mine)],
-            None,
-            {mine: key},
-            layout.genesis,
-            int(time.time()),
+            change_address=None,
+            keys={mine: key},
+            genesis=layout.genesis,
+            timestamp=int(time.time()),
         )
         _say(f"Now she signs another payment of the same coin, to herself, and hands it to {cheat_client.node}:")
         refusal: Exception | None = None

@@ -22,7 +22,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         " own, waits until each sees all others, and stops them all on Ctrl-C.",
     )
     parser.add_argument("-n", "--masternodes", type=int, default=7, help="how many (default 7)")
-    parser.add_argument("--datadir", type=Path, help="keep everything here for the next start (default: a temporary folder)")
+    parser.add_argument(
+        "--datadir", type=Path, help="keep everything here for the next start (default: a temporary folder)"
+    )
     parser.add_argument("--base-port", type=int, default=BASE_PORT, help=f"port of the first (default {BASE_PORT})")
     parser.add_argument("--tls", action="store_true", help="speak TLS between all")
     parser.add_argument("--log-level", default="info", help="of the masternodes (default info)")

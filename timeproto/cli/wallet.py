@@ -50,7 +50,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     restore = commands.add_parser("restore", help="make a wallet from a phrase and find its addresses")
     restore.add_argument("--phrase-file", type=Path, metavar="FILE", help="read the phrase here (default: ask)")
     for making in (new, restore):
-        making.add_argument("--genesis", type=Path, metavar="FILE", help="the network's genesis (default: ask the node)")
+        making.add_argument(
+            "--genesis", type=Path, metavar="FILE", help="the network's genesis (default: ask the node)"
+        )
     commands.add_parser("address", help="show a fresh address to be paid at")
     commands.add_parser("balance", help="show what there is")
     send = commands.add_parser("send", help="pay, and wait for the proof that it is final")
@@ -74,8 +76,7 @@ def _nodes(arguments: argparse.Namespace) -> list[Any]:
 
     tls = arguments.tls or arguments.ca is not None
     return [
-        Node(address, key=arguments.node_key, tls=tls, ca=arguments.ca)
-        for address in arguments.node or [DEFAULT_NODE]
+        Node(address, key=arguments.node_key, tls=tls, ca=arguments.ca) for address in arguments.node or [DEFAULT_NODE]
     ]
 
 
@@ -350,7 +351,9 @@ def _tell_change(change: Any, *, as_json: bool) -> None:
     moment = time.strftime("%H:%M:%S", time.localtime(change.timestamp / 1000)) if change.timestamp else "now     "
     path = f"{old} → {new}" if old is not None else new
     proven = "proven" if change.proven else "claimed"
-    print(f"{moment}  {change.outpoint}  {format_amount(change.output.amount):>16} TIME  {path}  ({proven})", flush=True)
+    print(
+        f"{moment}  {change.outpoint}  {format_amount(change.output.amount):>16} TIME  {path}  ({proven})", flush=True
+    )
 
 
 def _proof(arguments: argparse.Namespace) -> int:

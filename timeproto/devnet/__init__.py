@@ -1,1 +1,1 @@
-"""A network of masternodes on one machine, each its own ``twistd timenode`` process: for demos, benches, wallet authors."""
+"""A network of masternodes on one machine, each its own ``twistd timenode`` process."""

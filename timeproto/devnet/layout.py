@@ -1,8 +1,8 @@
 """What a devnet keeps on disk: one folder for each masternode, the genesis, and two funded wallets.
 
-    DATADIR/genesis.json
-    DATADIR/node-1/node.key, config.toml, node.log, store/
-    DATADIR/wallets/alice.phrase, bob.phrase        mode 0600, for ``timeproto wallet restore``
+DATADIR/genesis.json
+DATADIR/node-1/node.key, config.toml, node.log, store/
+DATADIR/wallets/alice.phrase, bob.phrase        mode 0600, for ``timeproto wallet restore``
 """
 
 from __future__ import annotations
@@ -124,9 +124,7 @@ def _write_secret(path: Path, text: str) -> None:
         file.write(text + "\n")
 
 
-def _write_config(
-    node: NodeFiles, genesis: Path, addresses: list[str], *, tls: bool, log_level: str
-) -> None:
+def _write_config(node: NodeFiles, genesis: Path, addresses: list[str], *, tls: bool, log_level: str) -> None:
     peers = ", ".join(f'"{address}"' for address in addresses if address != node.address)
     node.config.write_text(
         f'datadir = "{node.folder}"\n'

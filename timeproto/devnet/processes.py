@@ -49,9 +49,7 @@ class NodeProcess(ProcessProtocol):
             str(self.node.config),
             "--until-stdin-closes",
         ]
-        self._reactor.spawnProcess(
-            self, arguments[0], arguments, env=dict(os.environ), path=str(self.node.folder)
-        )
+        self._reactor.spawnProcess(self, arguments[0], arguments, env=dict(os.environ), path=str(self.node.folder))
 
     @property
     def pid(self) -> int | None:

@@ -129,7 +129,7 @@ class TimeNode(service.MultiService):
         self._starting.addErrback(self._failed)
 
     def _failed(self, failure: Failure) -> None:
-        self.leave(failure.value)
+        self.leave(failure.value or RuntimeError("no reason was given"))
 
     async def _start(self) -> None:
         config, genesis = self._config, self._genesis

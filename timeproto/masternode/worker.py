@@ -18,7 +18,7 @@ _Job = tuple[Callable[..., Any], tuple[Any, ...], "Deferred[Any]"]
 
 
 class Worker:
-    """``worker(f, *args)`` runs ``f(*args)`` in the thread, in the order of the calls; fires in the reactor's thread."""
+    """``worker(f, *args)`` runs ``f(*args)`` in the thread, in the order of the calls; fires in the reactor."""
 
     def __init__(self, reactor: Any, name: str) -> None:
         self._reactor = reactor

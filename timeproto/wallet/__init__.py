@@ -7,10 +7,11 @@ Above it: :class:`WalletClient`, a service over several nodes that verifies what
 
 from timeproto.wallet.account import Account
 from timeproto.wallet.belief import Belief, Lie
-from timeproto.wallet.client import Change, WalletClient, Watch
+from timeproto.wallet.client import WalletClient
 from timeproto.wallet.nodes import Node
 from timeproto.wallet.payment import Payment, Step
 from timeproto.wallet.protocol import WalletClientFactory, WalletClientProtocol
+from timeproto.wallet.watching import Change, Watch
 
 __all__ = [
     "Account",

@@ -6,7 +6,7 @@ has promised, and sends the same transaction again rather than another.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from twisted.logger import Logger
@@ -18,9 +18,10 @@ from timeproto.model.transaction import Transaction, TxOutput
 from timeproto.model.utxo_state import SpentFinalized, Unspent, holder
 from timeproto.params import NetworkParams
 from timeproto.wallet import builder, hd
-from timeproto.wallet.client import Change, WalletClient
+from timeproto.wallet.client import WalletClient
 from timeproto.wallet.coins import Balance, CoinBook, WalletCoin
 from timeproto.wallet.payment import Payment
+from timeproto.wallet.watching import Change
 from timeproto.wire import messages
 
 GAP_LIMIT = 20
@@ -32,9 +33,15 @@ class Purse(Protocol):
     """What an account keeps between runs (wallet.keystore.WalletFile)."""
 
     phrase: str
-    receive_index: int
-    change_index: int
-    pending: Any
+
+    @property
+    def receive_index(self) -> int: ...
+
+    @property
+    def change_index(self) -> int: ...
+
+    @property
+    def pending(self) -> Sequence[Transaction]: ...
 
     def reserve_receive_index(self) -> int: ...
 
@@ -83,7 +90,7 @@ class Account:
         return address
 
     async def restore(self, tell: Callable[[int, int], None] = lambda used, tried: None) -> int:
-        """Finds the addresses that were ever used, by gap limit; returns how many. ``tell(used, tried)`` shows progress.
+        """Finds the addresses that were ever used, by gap limit; returns how many. ``tell(used, tried)``: progress.
 
         Index order is kept: an address below the last used one is ours even if it never was paid.
         """
@@ -151,7 +158,12 @@ class Account:
             if selection.change:
                 change_address = self._know(CHANGE, self._purse.reserve_change_index())
             tx = builder.build(
-                selection, outputs, change_address, self._keys, self.client.genesis, self._now()
+                selection,
+                outputs,
+                change_address=change_address,
+                keys=self._keys,
+                genesis=self.client.genesis,
+                timestamp=self._now(),
             )
             self._purse.add_pending(tx)
         except BaseException:

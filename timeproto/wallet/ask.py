@@ -13,8 +13,8 @@ from timeproto.wallet.protocol import WalletClientFactory
 
 
 async def ask(reactor: Any, node: Node | str, question: Any, genesis: Genesis | None = None) -> Any:
-    """The reply. Raises :class:`~timeproto.errors.Refusal` (they said no) or :class:`ConnectionGone` (nobody is there, or
-    they went away). With ``genesis`` the node must prove that it is one of its masternodes."""
+    """The reply. Raises :class:`~timeproto.errors.Refusal` (they said no) or :class:`ConnectionGone` (nobody is there,
+    or they went away). With ``genesis`` the node must prove that it is one of its masternodes."""
     if isinstance(node, str):
         node = Node(node)
     factory = WalletClientFactory(reactor, genesis, node_key=node.key)

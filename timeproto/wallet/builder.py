@@ -43,6 +43,7 @@ def transaction_size(inputs: int, outputs: int) -> int:
 def build(
     selection: Selection,
     outputs: Sequence[TxOutput],
+    *,
     change_address: str | None,
     keys: Mapping[str, SigningKey],
     genesis: Genesis,

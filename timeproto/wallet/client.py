@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import attrs
 from twisted.application.internet import ClientService, backoffPolicy
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, ensureDeferred
@@ -21,51 +20,23 @@ from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.certificate import FinalityProof
 from timeproto.model.genesis import Genesis
-from timeproto.model.transaction import Outpoint, Transaction, TxOutput
+from timeproto.model.transaction import Outpoint, Transaction
 from timeproto.model.utxo_state import SpentFinalized, UTXOState, from_wire, holder, kind
 from timeproto.network.requests import ConnectionGone
 from timeproto.wallet.belief import Belief, Lie
 from timeproto.wallet.nodes import Node, Rotation
 from timeproto.wallet.payment import Payment
 from timeproto.wallet.protocol import WalletClientFactory, WalletClientProtocol
+from timeproto.wallet.watching import Change, Watch, Watches, address_coins
 from timeproto.wire import messages
 
 FIRST_RETRY = 0.2
 RETRY_FACTOR = 1.5
 ASK_AGAIN = 2.0
 """Seconds after which an undecided payment's proof is asked for."""
-SUBSCRIPTION = "wallet"
 
 _ELSEWHERE = (ErrorCode.NOT_VOTING, ErrorCode.BUSY, ErrorCode.GOING_AWAY, ErrorCode.INTERNAL, ErrorCode.TIMEOUT)
 """Refusals that say something about the node, not about the payment: another node, or later."""
-
-
-@attrs.frozen
-class Change:
-    """A proven or claimed change of a watched coin. ``proven`` says which: a claim is never money."""
-
-    outpoint: Outpoint
-    output: TxOutput
-    old_state: UTXOState | None
-    new_state: UTXOState
-    timestamp: int
-    proven: bool
-
-
-@attrs.define(eq=False)
-class Watch:
-    """A standing wish to be told. ``on_change(change)`` is called in order, once for each transition."""
-
-    addresses: frozenset[str]
-    outpoints: frozenset[Outpoint]
-    on_change: Callable[[Change], None]
-    _stop: Callable[[Watch], None]
-
-    def wants(self, outpoint: Outpoint, output: TxOutput) -> bool:
-        return outpoint in self.outpoints or output.address in self.addresses
-
-    def stop(self) -> None:
-        self._stop(self)
 
 
 class WalletClient(MultiService):
@@ -91,9 +62,7 @@ class WalletClient(MultiService):
         self._random = random
         self._protocol: WalletClientProtocol | None = None
         self._payments: dict[str, Payment] = {}
-        self._watches: list[Watch] = []
-        self._coins: dict[Outpoint, UTXOState] = {}
-        self._queue: Deferred[None] | None = None
+        self._watches = Watches(self.belief)
         self._connected: list[Deferred[None]] = []
         self.last_refusal: Exception | None = None
         self._service = ClientService(
@@ -146,11 +115,11 @@ class WalletClient(MultiService):
             raise ConnectionGone("no node is connected")
         return await self._protocol.request(request)
 
-    async def _prepare(self, protocol: WalletClientProtocol) -> None:
+    async def _prepare(self, protocol: Any) -> None:
         """A new connection: prove the node, take up the watches, send again what is not decided."""
         try:
             await protocol.when_ready()
-            await self._resubscribe(protocol)
+            await self._watches.resubscribe(protocol)
         except Exception as error:
             self.last_refusal = error
             self.log.info("the node at {node} is not for us: {why}", node=self.node, why=error)
@@ -255,74 +224,20 @@ class WalletClient(MultiService):
 
         After a reconnect what changed meanwhile is told as one change from the state last told.
         """
-        watch = Watch(frozenset(addresses), frozenset(outpoints), on_change, self._unwatch)
-        self._watches.append(watch)
+        watch = self._watches.add(on_change, addresses, outpoints)
         if self._protocol is not None:
-            await self._subscribe(self._protocol, watch.addresses, watch.outpoints, watch)
+            await self._watches.subscribe(self._protocol, watch.addresses, watch.outpoints, watch)
         return watch
 
-    def _unwatch(self, watch: Watch) -> None:
-        if watch in self._watches:
-            self._watches.remove(watch)
+    async def settled(self) -> None:
+        """Returns when everything heard so far has been checked and told."""
+        await self._watches.settled()
 
-    async def _resubscribe(self, protocol: WalletClientProtocol) -> None:
-        """Takes the watches up on a new connection, and hears what became of known coins meanwhile."""
-        addresses = frozenset[str]().union(*(watch.addresses for watch in self._watches))
-        outpoints = frozenset[Outpoint]().union(*(watch.outpoints for watch in self._watches))
-        seen = await self._subscribe(protocol, addresses, outpoints, None)
-        lost = sorted(self._coins.keys() - seen)  # spent while we were away: no snapshot lists those
-        for start in range(0, len(lost), limits.QUERY):
-            page = tuple(lost[start : start + limits.QUERY])
-            reply = await protocol.request(messages.UTXOStateQuery(outpoints=page))
-            for item in reply.states:
-                if item.outpoint is not None and item.state is not None and item.output is not None:
-                    coin = messages.CoinState(item.outpoint, item.state, item.output)
-                    self._in_order(self._hear_snapshot(coin, None))
-
-    async def _subscribe(
-        self,
-        protocol: WalletClientProtocol,
-        addresses: frozenset[str],
-        outpoints: frozenset[Outpoint],
-        newcomer: Watch | None,
-    ) -> set[Outpoint]:
-        """Subscribes, and has the snapshot heard: by ``newcomer`` alone, or as news by every watch. Returns the coins in
-        the snapshot."""
-        items: list[Any] = [*sorted(addresses), *sorted(outpoints)]
-        seen: set[Outpoint] = set()
-        for start in range(0, len(items), limits.FILTER):
-            page = items[start : start + limits.FILTER]
-            subscribed = await protocol.request(
-                messages.UTXOSubscribe(
-                    subscriber_id=SUBSCRIPTION,
-                    addresses=tuple(item for item in page if isinstance(item, str)),
-                    outpoints=tuple(item for item in page if isinstance(item, Outpoint)),
-                )
-            )
-            coins = {coin.outpoint: coin for coin in subscribed.states}
-            if subscribed.more:
-                for address in (item for item in page if isinstance(item, str)):
-                    rest = await self.address_coins(address, protocol=protocol)
-                    coins.update((coin.outpoint, coin) for coin in rest)
-            for coin in coins.values():
-                self._in_order(self._hear_snapshot(coin, newcomer))
-            seen.update(coins)
-        return seen
-
-    async def address_coins(
-        self, address: str, *, spent: bool = False, protocol: WalletClientProtocol | None = None
-    ) -> list[messages.CoinState]:
-        """All coins of an address as the node claims them, page by page."""
-        coins: list[messages.CoinState] = []
-        asked = protocol or self._protocol
-        if asked is None:
+    async def address_coins(self, address: str, *, spent: bool = False) -> list[messages.CoinState]:
+        """All coins of an address as the node of the moment claims them."""
+        if self._protocol is None:
             raise ConnectionGone("no node is connected")
-        while True:
-            after = coins[-1].outpoint if coins else None
-            page = await asked.request(messages.GetAddressUTXOs(address=address, after=after, spent=spent))
-            coins += page.coins
-            if not page.more or not page.coins:
-                return coins
+        return await address_coins(self._protocol, address, spent=spent)
 
     def _notified(self, message: messages.UTXOStateNotification) -> None:
         """A notification: first what concerns our payments, at once; then, in order, what watches hear of."""
@@ -331,8 +246,7 @@ class WalletClient(MultiService):
         payment = self._payments.get(holder(state) or "")
         if payment is not None and change.outpoint in payment.tx.outpoints:
             self._hear_of_payment(payment, state, message.proof)
-        if any(watch.wants(change.outpoint, message.output) for watch in self._watches):
-            self._in_order(self._hear_change(message, state))
+        self._watches.notified(message)
 
     def _hear_of_payment(self, payment: Payment, state: UTXOState, proof: FinalityProof | None) -> None:
         if not isinstance(state, SpentFinalized):
@@ -343,78 +257,6 @@ class WalletClient(MultiService):
         except Lie as lie:
             self.log.warn("the node at {node} lies: {what}", node=self.node, what=lie)
 
-    async def settled(self) -> None:
-        """Returns when everything heard so far has been checked and told."""
-        while self._queue is not None and not self._queue.called:
-            await _after(self._queue)
-
-    def _in_order(self, work: Any) -> None:
-        """Runs ``work`` after all that came before it: checking may have to fetch, the order must stay."""
-        before = self._queue
-
-        async def run() -> None:
-            if before is not None:
-                await _after(before)
-            try:
-                await work
-            except Lie as lie:
-                self.log.warn("the node at {node} lies: {what}", node=self.node, what=lie)
-            except (ConnectionGone, Refusal) as error:
-                self.log.info("a change could not be checked: {why}", why=error)
-
-        done: Deferred[None] = Deferred()
-        self._queue = done
-        ensureDeferred(run()).addBoth(lambda _: done.callback(None))
-
-    async def _hear_snapshot(self, coin: messages.CoinState, newcomer: Watch | None) -> None:
-        """A coin's state now. A newcomer is told in any case, the others only if it is not what they were told last."""
-        state = from_wire(coin.state)
-        before = self._coins.get(coin.outpoint)
-        if newcomer is None and before is not None and (kind(before), holder(before)) == (kind(state), holder(state)):
-            return
-        proven = await self._is_proven(coin.outpoint, coin.output, state, None)
-        watches = list(self._watches) if newcomer is None else [newcomer]
-        old = before if newcomer is None else None
-        self._tell(watches, coin.outpoint, coin.output, old, state, 0, proven=proven)
-
-    async def _hear_change(self, message: messages.UTXOStateNotification, state: UTXOState) -> None:
-        change = message.notification
-        proven = await self._is_proven(change.outpoint, message.output, state, message.proof)
-        old = None if change.old_state is None else from_wire(change.old_state)
-        self._tell(list(self._watches), change.outpoint, message.output, old, state, change.timestamp, proven=proven)
-
-    async def _is_proven(
-        self, outpoint: Outpoint, output: TxOutput, state: UTXOState, proof: FinalityProof | None
-    ) -> bool:
-        """True if the coin exists and, where it is said to be spent, is; :class:`Lie` if a proof is false or lacking.
-
-        Locked and SpentPending are what a node says of itself: nothing proves them, and nothing hangs on them."""
-        if isinstance(state, SpentFinalized):
-            await self.belief.coin_is_spent(outpoint, state.txid, proof)
-            return True
-        await self.belief.coin_exists(outpoint, output, proof)
-        return holder(state) is None
-
-    def _tell(
-        self,
-        watches: list[Watch],
-        outpoint: Outpoint,
-        output: TxOutput,
-        old: UTXOState | None,
-        new: UTXOState,
-        timestamp: int,
-        *,
-        proven: bool,
-    ) -> None:
-        if isinstance(new, SpentFinalized) and not any(outpoint in watch.outpoints for watch in self._watches):
-            self._coins.pop(outpoint, None)  # it will not be heard of again
-        else:
-            self._coins[outpoint] = new
-        change = Change(outpoint, output, old, new, timestamp, proven)
-        for watch in watches:
-            if watch in self._watches and watch.wants(outpoint, output):
-                watch.on_change(change)
-
     def _run(self, work: Any) -> None:
         def failed(failure: Any) -> None:
             if isinstance(failure.value, Lie):
@@ -423,17 +265,6 @@ class WalletClient(MultiService):
                 self.log.failure("the wallet's own code failed", failure=failure)
 
         ensureDeferred(work).addErrback(failed)
-
-
-def _after(done: Deferred[None]) -> Deferred[None]:
-    """Another Deferred that fires with ``done``: many may wait for one."""
-    waiting: Deferred[None] = Deferred()
-
-    def pass_on(result: None) -> None:
-        waiting.callback(None)
-
-    done.addCallback(pass_on)
-    return waiting
 
 
 class _Factory(WalletClientFactory):

@@ -148,9 +148,7 @@ class CoinBook:
         return None
 
 
-def _complete(
-    coins: list[WalletCoin], target: int, fee_for: Callable[[int, int], int], dust: int
-) -> Selection | None:
+def _complete(coins: list[WalletCoin], target: int, fee_for: Callable[[int, int], int], dust: int) -> Selection | None:
     """The selection these coins make, with change if it is worth it; None if they do not suffice."""
     total = sum(coin.amount for coin in coins)
     change = total - target - fee_for(len(coins), 2)

@@ -85,9 +85,7 @@ class Tree:
         return SigningKey(bytes(self._root.get_child_from_path(path).privkey))
 
 
-def derive(
-    phrase: str, *, account: int = 0, change: int = 0, index: int = 0, passphrase: str = ""
-) -> SigningKey:
+def derive(phrase: str, *, account: int = 0, change: int = 0, index: int = 0, passphrase: str = "") -> SigningKey:
     """One key of a phrase. For many, make a :class:`Tree`: the seed takes 2,048 rounds each time."""
     return Tree(seed_of(phrase, passphrase)).key(account, change, index)
 

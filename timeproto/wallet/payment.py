@@ -105,5 +105,7 @@ class Payment:
         self.error = why
         accepted, self._accepted = self._accepted, []
         final, self._final = self._final, []
-        for each in (*accepted, *final):
+        for each in accepted:
             each.errback(why)
+        for waiting in final:
+            waiting.errback(why)

@@ -1,0 +1,236 @@
+"""Nothing grows without a bound, and nobody can push out what others need (L-7, R-8)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.cluster import Cluster, pay
+from tests.test_consensus.alone import Alone
+from timeproto import limits
+from timeproto.consensus.recently_final import RecentlyFinal
+from timeproto.model.transaction import Outpoint, Transaction
+from timeproto.model.utxo_state import Locked, to_wire
+from timeproto.model.vote import sign_batch
+from timeproto.wire import messages
+
+
+def made_up(start: int, number: int) -> list[str]:
+    """Txids of transactions that nobody can show."""
+    return [f"{start + each:064x}" for each in range(number)]
+
+
+def announce(alone: Alone, voter: int, txids: list[str]) -> Any:
+    """``voter`` signs lock votes for txids."""
+    batch = sign_batch(alone.keys[voter], alone.genesis.hash, alone.genesis.masternode_set.hash, 0, lock=txids)
+    return alone.hear(batch, voter)
+
+
+def orphan(alone: Alone, number: int, wallet: int = 0) -> Transaction:
+    """A well-signed payment of a coin that does not exist."""
+    owner = alone.wallets[wallet]
+    return pay(alone.genesis, [(Outpoint(f"{number:064x}", 0), 10**9, owner)], [], fee=10_000)
+
+
+class EarlyVotes(SynchronousTestCase):
+    def test_a_voter_pushes_out_only_what_nobody_else_speaks_of(self) -> None:
+        """A liar votes early for a real payment, then floods: the honest votes for it stay (B-12)."""
+        self.patch(limits, "EARLY_VOTES", 20)
+        alone = Alone(7)
+        tx = alone.pay(alone.coins()[:1])
+        announce(alone, 3, [tx.txid])
+        for voter in (1, 2, 4, 5, 6):
+            alone.vote(voter, lock=[tx], commit=[tx])
+        for start in range(0, 200, 20):
+            announce(alone, 3, made_up(start, 20))
+        self.assertLessEqual(len(alone.replica.payments), 21)
+        alone.show(tx)
+        self.assertTrue(alone.is_final(tx))
+
+    def test_a_flood_is_bounded_for_each_voter(self) -> None:
+        """10^3 votes for nothing leave at most the bound, the newest; others' early votes are untouched."""
+        self.patch(limits, "EARLY_VOTES", 50)
+        alone = Alone(4)
+        announce(alone, 2, made_up(10_000, 50))
+        for start in range(0, 1_000, 100):
+            announce(alone, 3, made_up(start, 100))
+        self.assertEqual(len(alone.replica.payments), 100)
+        self.assertTrue(all(alone.replica.payments.get(txid) for txid in made_up(10_000, 50)))
+        self.assertTrue(all(alone.replica.payments.get(txid) for txid in made_up(950, 50)))
+
+    def test_a_flood_takes_no_wallets_room(self) -> None:
+        """What votes alone announce does not count as in flight: a wallet is not told ``busy`` for it."""
+        self.patch(limits, "IN_FLIGHT", 30)
+        alone = Alone(4)
+        for start in range(0, 100, 50):
+            announce(alone, 3, made_up(start, 50))
+        self.assertEqual(alone.answer(alone.submit(alone.pay(alone.coins()[:1]))), "accepted")
+
+    def test_what_nobody_can_show_is_let_go(self) -> None:
+        """After ``EARLY_WAIT`` the votes for it are forgotten, every trace."""
+        self.patch(limits, "EARLY_WAIT", 5.0)
+        alone = Alone(4)
+        announce(alone, 3, made_up(0, 10))
+        alone.tick(7)
+        self.assertEqual(len(alone.replica.payments), 0)
+        self.assertEqual(leftovers(alone), {})
+
+    def test_a_hint_is_as_bounded_as_a_vote(self) -> None:
+        """A peer that tells of locks that never were fills its own room only."""
+        self.patch(limits, "EARLY_VOTES", 10)
+        alone = Alone(4)
+        for number in range(40):
+            alone.hear(hint(alone, f"{number:064x}"), 2)
+        self.assertEqual(len(alone.replica.payments), 10)
+
+
+def hint(alone: Alone, txid: str) -> messages.UTXOStateNotification:
+    outpoint, output = alone.genesis.coins()[0]
+    return messages.UTXOStateNotification(
+        notification=messages.StateChange(outpoint, None, to_wire(Locked(txid, 1)), 1, alone.keys[2].public_hex),
+        cursor=messages.Cursor(alone.keys[2].public_hex, 1),
+        output=output,
+    )
+
+
+class Orphans(SynchronousTestCase):
+    def test_wallets_orphans_are_few_and_the_oldest_is_told(self) -> None:
+        """Past the bound the oldest is refused at once; none is locked, voted for or relayed (H-22)."""
+        self.patch(limits, "ORPHANS_WALLET", 5)
+        alone = Alone(4)
+        tickets = [alone.submit(orphan(alone, number)) for number in range(20)]
+        self.assertEqual([alone.answer(ticket) for ticket in tickets[:15]], ["unknown_input"] * 15)
+        self.assertEqual([alone.answer(ticket) for ticket in tickets[15:]], [None] * 5)
+        self.assertEqual(len(alone.replica.payments), 5)
+        self.assertEqual(alone.cast(), [])
+        self.assertEqual([entry for entry in alone.store.transitions(0, 10)], [])
+
+    def test_a_masternode_fills_its_own_room_only(self) -> None:
+        """A flood of one peer's orphans leaves another's waiting child where it is."""
+        self.patch(limits, "ORPHANS_PEER", 10)
+        alone = Alone(4)
+        parent = alone.pay(alone.coins()[:1])
+        child = alone.pay([alone.change_of(parent)])
+        alone.show(child, peer=1)
+        for number in range(100):
+            alone.show(orphan(alone, number), peer=3)
+        self.assertEqual(len(alone.replica.payments), 11)
+        alone.finish(parent, child)
+        alone.show(parent)
+        self.assertTrue(alone.is_final(child))
+
+    def test_an_orphan_sent_again_and_again_asks_the_peers_once(self) -> None:
+        """A wallet cannot make one node ask all the others by repeating itself (B-31, H-25)."""
+        alone = Alone(4)
+        tx = orphan(alone, 7)
+        for _ in range(10):
+            alone.submit(tx)
+        asked = [message for effects in alone.node.effects for _, message in effects.send
+                 if isinstance(message, messages.GetTransactions)]
+        self.assertEqual(len(asked), 1)
+
+    def test_orphans_of_peers_are_let_go_in_time(self) -> None:
+        """After ``ORPHAN_WAIT_PEER`` a parent that never came is given up, every trace."""
+        self.patch(limits, "ORPHAN_WAIT_PEER", 4.0)
+        alone = Alone(4)
+        alone.show(*(orphan(alone, number) for number in range(5)))
+        alone.tick(6)
+        self.assertEqual(leftovers(alone), {})
+
+
+class Crowds(SynchronousTestCase):
+    def test_rivals_for_one_coin_are_bounded_for_peers_and_wallets(self) -> None:
+        """Votes by one liar and transactions by his wallet make no more rivals than are kept (B-28)."""
+        self.patch(limits, "RIVALS_PER_OUTPOINT", 4)
+        alone = Alone(4)
+        crowd = [alone.pay(alone.coins()[:1], amount=1_000_000 + number) for number in range(20)]
+        for number, tx in enumerate(crowd):
+            alone.vote(3, lock=[tx])
+            if number % 2:
+                alone.show(tx, peer=3)
+            else:
+                alone.submit(tx)
+        (_, wanted_by), = alone.replica.payments.contenders()
+        self.assertEqual(len(wanted_by), 4)
+        ticket = alone.submit(crowd[18])
+        self.assertEqual(alone.answer(ticket), "busy")
+        self.assertEqual(alone.node.replies[ticket].details["limit"], "rivals_per_outpoint")
+
+    def test_a_crowd_cannot_hide_what_honest_masternodes_vote_for(self) -> None:
+        """Votes for a crowded-out payment are kept, and with f + 1 of them it is let in."""
+        self.patch(limits, "RIVALS_PER_OUTPOINT", 4)
+        alone = Alone(7)
+        *crowd, real = [alone.pay(alone.coins()[:1], amount=1_000_000 + number) for number in range(8)]
+        alone.show(*crowd, peer=6)
+        for voter in (1, 2, 3, 4):
+            alone.vote(voter, lock=[real])
+            alone.show(real, peer=voter)
+        alone.vote(5, lock=[real])
+        self.assertTrue(alone.voted(real)[1])
+
+    def test_in_flight_is_bounded_and_says_so(self) -> None:
+        """A wallet past the bound is told ``busy``, which limit, and when to come back; peers have more room."""
+        self.patch(limits, "IN_FLIGHT", 3)
+        self.patch(limits, "IN_FLIGHT_PEER", 5)
+        alone = Alone(4, coins=10)
+        payments = [alone.pay([coin]) for coin in alone.coins()]
+        tickets = [alone.submit(tx) for tx in payments[:4]]
+        self.assertEqual([alone.answer(ticket) for ticket in tickets], ["accepted"] * 3 + ["busy"])
+        details = alone.node.replies[tickets[3]].details
+        self.assertEqual((details["limit"], details["value"]), ("in_flight", 3))
+        self.assertGreater(details["retry_after_ms"], 0)
+        alone.show(*payments[3:])
+        self.assertEqual(len(alone.replica.payments), 5)
+        alone.finish(*payments[:3])
+        self.assertEqual(alone.answer(alone.submit(payments[9])), "accepted")
+
+
+class Traces(SynchronousTestCase):
+    def test_final_payments_leave_nothing_behind(self) -> None:
+        """When all is decided every container of undecided things is empty, on every masternode (L-7)."""
+        for seed in range(4):
+            cluster = Cluster(4, seed, duplicate=0.3, lose=0.1)
+            cluster.settle(3)
+            for wallet in range(3):
+                for coin in range(4):
+                    cluster.submit(cluster.payment(wallet, coin, (wallet + 1) % 3), cluster.random.randrange(4))
+            cluster.lose = 0.0
+            cluster.settle(12)
+            for node in cluster.nodes:
+                self.assertEqual(node.replica.final_count, 12, f"seed {seed}")
+                self.assertEqual(leftovers(node), {}, f"seed {seed}")
+
+    def test_the_memory_of_recent_finals_is_bounded(self) -> None:
+        """The oldest final payment is forgotten first, and its late votes do no harm."""
+        self.patch(limits, "RECENTLY_FINAL", 10)
+        recent = RecentlyFinal()
+        for number in range(50):
+            recent.note(str(number), {"a"})
+        self.assertEqual([txid for txid in map(str, range(50)) if txid in recent], list(map(str, range(40, 50))))
+        recent.heard("0", "a")
+        recent.heard("45", "a")
+        self.assertEqual(recent.laggards(), [])
+        late = [txid for txid, _ in recent.laggards()]
+        self.assertEqual(late, [str(number) for number in range(40, 50) if number != 45])
+
+    def test_the_list_of_refused_is_bounded(self) -> None:
+        """Invalid transactions without end leave the bound of them, and no payment."""
+        self.patch(limits, "REFUSED_CACHE", 5)
+        alone = Alone(4)
+        outpoint, amount, owner = alone.coins()[0]
+        for number in range(30):
+            alone.show(alone.pay([(outpoint, amount + 1 + number, owner)]))
+        self.assertEqual(len(alone.replica.payments), 0)
+        self.assertLessEqual(sum(leftovers(alone).values()), 5)
+
+
+def leftovers(holder: Any) -> dict[str, int]:
+    """The containers of a replica's payments that are not empty, by name."""
+    payments = holder.replica.payments
+    sizes = {name: len(value) for name, value in vars(payments).items() if isinstance(value, dict)}
+    sizes["_early"] = sum(len(spoken) for spoken in payments._early.values())
+    sizes["seen"] = payments.seen_count
+    sizes["held"] = len(holder.replica.manager._held)
+    sizes["finishing"] = len(holder.replica._finality._finishing)
+    return {name: size for name, size in sizes.items() if size}

@@ -1,0 +1,191 @@
+"""The wallet file: one JSON document, the phrase sealed in it, everything else readable and authenticated.
+
+The phrase is sealed with XChaCha20-Poly1305 under a key that Argon2id makes from the password; what stands beside it in
+the clear is the seal's associated data, so that nobody can swap the genesis under a wallet. Mode 0600, written whole or
+not at all: the old file is there until the new one is safely on the disk.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+import nacl.bindings
+import nacl.exceptions
+import nacl.utils
+from msgspec import Meta
+from nacl.pwhash import argon2id
+
+from timeproto.errors import ConfigurationError
+from timeproto.model.canonical import U32, Hex32, Noun
+from timeproto.model.genesis import Genesis
+from timeproto.model.transaction import Transaction
+from timeproto.wire import codec
+
+OPS_LIMIT = argon2id.OPSLIMIT_INTERACTIVE
+MEMORY_LIMIT = argon2id.MEMLIMIT_INTERACTIVE
+MOST_OPS = 20
+MOST_MEMORY = 1024 * 1024 * 1024
+"""A file may not ask for more than this: opening somebody's file must not eat the machine."""
+MOST_SIZE = 64 * 1024 * 1024
+
+_KEY_SIZE = nacl.bindings.crypto_aead_xchacha20poly1305_ietf_KEYBYTES
+_NONCE_SIZE = nacl.bindings.crypto_aead_xchacha20poly1305_ietf_NPUBBYTES
+_HexText = Annotated[str, Meta(pattern=r"\A(?:[0-9a-f]{2})*\Z", max_length=4_096)]
+
+
+class Derivation(Noun, frozen=True):
+    """How the password becomes a key (RFC 9106)."""
+
+    name: Literal["argon2id"]
+    opslimit: Annotated[int, Meta(ge=1, le=MOST_OPS)]
+    memlimit: Annotated[int, Meta(ge=8_192, le=MOST_MEMORY)]
+    salt: Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
+
+
+class Document(Noun, frozen=True):
+    """The file. ``receive`` and ``change`` count the addresses handed out; ``pending`` are own undecided payments."""
+
+    version: Literal[1]
+    genesis_hash: Hex32
+    kdf: Derivation
+    nonce: Annotated[str, Meta(pattern=r"\A[0-9a-f]{48}\Z")]
+    sealed: _HexText
+    receive: U32
+    change: U32
+    pending: tuple[Transaction, ...]
+    genesis: Genesis
+
+
+class WalletFile:
+    """An open wallet file. Every change is on the disk before the method that made it returns."""
+
+    def __init__(self, path: Path, document: Document, phrase: str) -> None:
+        self.path = path
+        self.phrase = phrase
+        self._document = document
+
+    def __repr__(self) -> str:
+        return f"<WalletFile {self.path}>"
+
+    # -- making and opening --------------------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        phrase: str,
+        password: str,
+        genesis: Genesis,
+        *,
+        opslimit: int = OPS_LIMIT,
+        memlimit: int = MEMORY_LIMIT,
+    ) -> WalletFile:
+        """A new file; never over an existing one."""
+        if path.exists():
+            raise ConfigurationError(f"there is a file {path} already")
+        kdf = Derivation("argon2id", opslimit, memlimit, nacl.utils.random(argon2id.SALTBYTES).hex())
+        nonce = nacl.utils.random(_NONCE_SIZE)
+        sealed = nacl.bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(
+            phrase.encode("utf-8"), _associated(kdf, genesis.hash), nonce, _key(kdf, password)
+        )
+        document = Document(1, genesis.hash, kdf, nonce.hex(), sealed.hex(), 0, 0, (), genesis)
+        wallet = cls(path, document, phrase)
+        wallet._save(document)
+        return wallet
+
+    @classmethod
+    def open(cls, path: Path, password: str) -> WalletFile:
+        """Opens and decrypts; :class:`ConfigurationError` if that cannot be, in one sentence."""
+        try:
+            found = path.stat()
+            text = path.read_bytes() if found.st_size <= MOST_SIZE else b""
+        except OSError as error:
+            raise ConfigurationError(f"the wallet {path} cannot be read: {error.strerror}") from None
+        mode = stat.S_IMODE(found.st_mode)
+        if mode & 0o077:
+            raise ConfigurationError(f"the wallet {path} can be read by others (mode {mode:04o}): chmod 600 it")
+        document = codec.load_document(text, Document, f"the wallet {path}")
+        if document.genesis.hash != document.genesis_hash:
+            raise ConfigurationError(f"the wallet {path} is damaged: its genesis is not the one it names")
+        try:
+            phrase = nacl.bindings.crypto_aead_xchacha20poly1305_ietf_decrypt(
+                bytes.fromhex(document.sealed),
+                _associated(document.kdf, document.genesis_hash),
+                bytes.fromhex(document.nonce),
+                _key(document.kdf, password),
+            )
+        except nacl.exceptions.CryptoError:
+            raise ConfigurationError(f"the password does not open {path} (or the file was changed)") from None
+        return cls(path, document, phrase.decode("utf-8"))
+
+    # -- what it holds -------------------------------------------------------------------------------
+
+    @property
+    def genesis(self) -> Genesis:
+        return self._document.genesis
+
+    @property
+    def receive_index(self) -> int:
+        """How many addresses were handed out: indices 0 to this, exclusive."""
+        return self._document.receive
+
+    @property
+    def change_index(self) -> int:
+        return self._document.change
+
+    @property
+    def pending(self) -> tuple[Transaction, ...]:
+        """Payments that left, or were about to leave, and are not known to be decided."""
+        return self._document.pending
+
+    def reserve_receive_index(self) -> int:
+        """The next index, remembered before it is used."""
+        index = self._document.receive
+        self._save(msgspec.structs.replace(self._document, receive=index + 1))
+        return index
+
+    def reserve_change_index(self) -> int:
+        index = self._document.change
+        self._save(msgspec.structs.replace(self._document, change=index + 1))
+        return index
+
+    def add_pending(self, tx: Transaction) -> None:
+        self._save(msgspec.structs.replace(self._document, pending=(*self._document.pending, tx)))
+
+    def remove_pending(self, txid: str) -> None:
+        rest = tuple(tx for tx in self._document.pending if tx.txid != txid)
+        if len(rest) != len(self._document.pending):
+            self._save(msgspec.structs.replace(self._document, pending=rest))
+
+    def _save(self, document: Document) -> None:
+        folder = self.path.parent
+        descriptor, name = tempfile.mkstemp(dir=folder, prefix=f".{self.path.name}.")  # mode 0600 from the start
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(codec.dump_document(document))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(name, self.path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        directory = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+        self._document = document
+
+
+def _associated(kdf: Derivation, genesis_hash: str) -> bytes:
+    return b"timeproto/wallet/v1" + bytes.fromhex(genesis_hash) + codec.encode(kdf)
+
+
+def _key(kdf: Derivation, password: str) -> bytes:
+    salt = bytes.fromhex(kdf.salt)
+    return argon2id.kdf(_KEY_SIZE, password.encode("utf-8"), salt, opslimit=kdf.opslimit, memlimit=kdf.memlimit)
