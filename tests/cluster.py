@@ -147,7 +147,7 @@ class Cluster:
         self.random = random.Random(seed)
         self.wallets = [key(1_000 + number) for number in range(wallets)]
         self.genesis = make_genesis(n, self.wallets, coins)
-        self.nodes = [Node(self.genesis, key(number + 1), store()) for number in range(n)]
+        self.nodes = [self.make_node(number, store()) for number in range(n)]
         self.by_key = {node.key: node for node in self.nodes}
         self.duplicate, self.lose = duplicate, lose
         self.cut: set[frozenset[str]] = set()
@@ -157,6 +157,10 @@ class Cluster:
         self._tickets = 0
         for node in self.nodes:
             self._link(node)
+
+    def make_node(self, number: int, store: Store) -> Node:
+        """Masternode ``number``, at the start or again; tests put others in its place here."""
+        return Node(self.genesis, key(number + 1), store)
 
     def coins_of(self, wallet: int) -> list[tuple[Outpoint, int, SigningKey]]:
         """The wallet's genesis coins, ready for :func:`pay`."""
@@ -214,7 +218,7 @@ class Cluster:
 
     def restart(self, number: int, store: Store | None = None) -> Node:
         old = self.nodes[number]
-        node = Node(self.genesis, old.signing_key, store or old.store)
+        node = self.make_node(number, store or old.store)
         node.replies = old.replies
         node.told = old.told
         self.nodes[number] = self.by_key[old.key] = node

@@ -16,7 +16,7 @@ class CatchUp:
         self._positions = dict(positions)
         self._changed: dict[str, int] = {}
         self._goals: dict[str, int] = {}
-        self._fetching: set[str] = set()
+        self._awaited: dict[str, str] = {}
 
     def position(self, peer: str) -> int:
         return self._positions.get(peer, 0)
@@ -37,18 +37,16 @@ class CatchUp:
         if known:
             self._positions[peer] = self._changed[peer] = self.position(peer) + known
         if known < len(page.txids):
-            self._fetching.add(peer)
+            self._awaited[peer] = page.txids[known]
         return self.position(peer) >= self._goals.setdefault(peer, page.head)
 
-    def resume(self, peer: str) -> bool:
-        """What ``peer`` was asked for has come: True if its list should be asked for again."""
-        return self.forget(peer)
+    def awaited(self, peer: str) -> str | None:
+        """The first txid of ``peer``'s list that is not final here and was asked for: once it is, the list goes on."""
+        return self._awaited.get(peer)
 
-    def forget(self, peer: str) -> bool:
-        """No longer wait for ``peer``; True if we did."""
-        waited = peer in self._fetching
-        self._fetching.discard(peer)
-        return waited
+    def forget(self, peer: str) -> None:
+        """No longer wait for ``peer``."""
+        self._awaited.pop(peer, None)
 
     def take_changes(self) -> dict[str, int]:
         """The positions that moved since the last call, to be committed."""

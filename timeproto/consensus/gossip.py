@@ -74,8 +74,10 @@ class Gossip:
             self._ask_finalized(sender)
 
     def transactions_arrived(self, sender: str) -> None:
-        """If they were fetched to catch up with ``sender``, go on where that stopped."""
-        if self._catch_up.resume(sender):
+        """If they were fetched to catch up with ``sender``, go on where that stopped; not for anything less."""
+        awaited = self._catch_up.awaited(sender)
+        if awaited is not None and self._finality.is_final(awaited):
+            self._catch_up.forget(sender)
             self._ask_finalized(sender)
 
     # -- time ----------------------------------------------------------------------------------------

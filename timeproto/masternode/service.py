@@ -124,12 +124,16 @@ class TimeNode(service.MultiService):
 
     def _begin(self) -> None:
         if self._until_stdin_closes:
-            stdio.StandardIO(_UntilEnd(self._reactor.stop), reactor=self._reactor)
+            stdio.StandardIO(_UntilEnd(self._stop_reactor), reactor=self._reactor)
         self._starting = ensureDeferred(self._start())
         self._starting.addErrback(self._failed)
 
     def _failed(self, failure: Failure) -> None:
         self.leave(failure.value or RuntimeError("no reason was given"))
+
+    def _stop_reactor(self) -> None:
+        if self.running and self._reactor.running:
+            self._reactor.stop()
 
     async def _start(self) -> None:
         config, genesis = self._config, self._genesis
@@ -217,8 +221,7 @@ class TimeNode(service.MultiService):
         sys.stderr.write(f"timenode: {' '.join(str(reason).split())}\n")
         # twistd ends with 0 once its reactor has stopped; this runs after it has tidied up.
         atexit.register(_exit_with, status)
-        if self._reactor.running:
-            self._reactor.stop()
+        self._stop_reactor()
 
     async def _stop(self) -> None:
         ticking = getattr(self, "_ticking", None)

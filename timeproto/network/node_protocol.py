@@ -60,6 +60,7 @@ class NodeProtocol(MessageProtocol):
         self.direction = direction
         self.node_key: str | None = None
         self.announced: str | None = None
+        self.dialled_address: str | None = None
         self.opened_at = clock.seconds()
         self._switchboard = switchboard
         self._crowded = crowded

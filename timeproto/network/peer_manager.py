@@ -25,6 +25,7 @@ from timeproto.errors import ConfigurationError, ErrorCode, Refusal
 from timeproto.model.genesis import Genesis
 from timeproto.model.keys import SigningKey
 from timeproto.network.discovery import AddressBook, Bootstrap, parse_address
+from timeproto.network.greeting import GreetedEndpoint, HandleFactory
 from timeproto.network.handshake import HandshakeMachine
 from timeproto.network.node_protocol import Dispatcher, NodeFactory, NodeProtocol
 from timeproto.network.tls import KeyedConnectionCreator, ServerContextFactory, make_certificate
@@ -164,17 +165,15 @@ class PeerManager(MultiService):
             return
         host, port = parse_address(address)
 
-        def handshaken(protocol: Any) -> Deferred[None]:
-            # Only a finished handshake counts as a success: who refuses us is dialled ever more rarely.
-            protocol.dialled_address = address
-            return protocol.when_handshaken()  # type: ignore[no-any-return]
+        def greet(connection: NodeProtocol) -> Deferred[None]:
+            connection.dialled_address = address
+            return connection.when_handshaken()
 
         service = ClientService(
-            self._connect(host, port),
-            NodeFactory(self._reactor, self, "outbound"),
+            GreetedEndpoint(self._connect(host, port), NodeFactory(self._reactor, self, "outbound"), greet),
+            HandleFactory(),
             retryPolicy=backoffPolicy(FIRST_RETRY, limits.RECONNECT_MAX, RETRY_FACTOR),
             clock=self._reactor,
-            prepareConnection=handshaken,
         )
         dialler = self._diallers[address] = _Dialler(address, service)
         self._wake(dialler)
@@ -194,7 +193,7 @@ class PeerManager(MultiService):
             maybeDeferred(dialler.service.stopService)
 
     def _dialler_of(self, connection: NodeProtocol) -> _Dialler | None:
-        return self._diallers.get(getattr(connection, "dialled_address", ""))
+        return self._diallers.get(connection.dialled_address or "")
 
     def _tend_diallers(self, key: str) -> None:
         """Rests those whose masternode is linked by another connection, wakes the others."""

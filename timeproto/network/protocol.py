@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -63,6 +64,7 @@ class MessageProtocol(Int32StringReceiver):
         self._closed_at: float | None = None
         self._pinged = False
         self._watch: Any = None
+        self._lost_listeners: list[Callable[[Any], None]] = []
         self.peer_host = "?"
 
     def __repr__(self) -> str:
@@ -112,6 +114,13 @@ class MessageProtocol(Int32StringReceiver):
         self._drop_queue()
         self._requests.fail_all(ConnectionGone(f"the connection to {self.peer_host} is lost"))
         self.gone(reason)
+        listeners, self._lost_listeners = self._lost_listeners, []
+        for listener in listeners:
+            listener(reason)
+
+    def on_lost(self, listener: Callable[[Any], None]) -> None:
+        """Calls ``listener(reason)`` once, when the connection is lost."""
+        self._lost_listeners.append(listener)
 
     @property
     def is_open(self) -> bool:

@@ -22,6 +22,7 @@ from timeproto.model.certificate import FinalityProof
 from timeproto.model.genesis import Genesis
 from timeproto.model.transaction import Outpoint, Transaction
 from timeproto.model.utxo_state import SpentFinalized, UTXOState, from_wire, holder, kind
+from timeproto.network.greeting import GreetedEndpoint, HandleFactory
 from timeproto.network.requests import ConnectionGone
 from timeproto.wallet.belief import Belief, Lie
 from timeproto.wallet.nodes import Node, Rotation
@@ -66,11 +67,10 @@ class WalletClient(MultiService):
         self._connected: list[Deferred[None]] = []
         self.last_refusal: Exception | None = None
         self._service = ClientService(
-            self._nodes,
-            _Factory(self),
+            GreetedEndpoint(self._nodes, _Factory(self), lambda protocol: ensureDeferred(self._prepare(protocol))),
+            HandleFactory(),
             retryPolicy=backoffPolicy(FIRST_RETRY, limits.RECONNECT_MAX, RETRY_FACTOR),
             clock=reactor,
-            prepareConnection=lambda protocol: ensureDeferred(self._prepare(protocol)),
         )
         self._service.setServiceParent(self)
         self._asking = LoopingCall(self._ask_for_proofs)
@@ -123,7 +123,6 @@ class WalletClient(MultiService):
         except Exception as error:
             self.last_refusal = error
             self.log.info("the node at {node} is not for us: {why}", node=self.node, why=error)
-            protocol.close()
             raise
         self._protocol = protocol
         self.last_refusal = None

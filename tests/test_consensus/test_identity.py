@@ -1,0 +1,175 @@
+"""A node that forgot what it signed, or shares its key, must find out before it votes (P-19, P-20, O-05)."""
+
+from __future__ import annotations
+
+import copy
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.cluster import Cluster
+from tests.test_consensus.alone import Alone
+from timeproto.model.vote import VoteBatch, sign_batch
+from timeproto.storage.memory import MemoryStore
+from timeproto.wire import messages
+
+
+def votes_sent(cluster: Cluster, key: str, since: int) -> list[VoteBatch]:
+    """The batches ``key`` itself put on the wire after the first ``since`` messages."""
+    return [message for sender, _, message in cluster.sent[since:]
+            if isinstance(message, VoteBatch) and sender == message.voter == key]
+
+
+def forget_a_vote(cluster: Cluster) -> None:
+    """Masternode 0 votes for a payment, masternode 1 hears of it, and 0 is gone; 3 is away, so nothing is decided."""
+    cluster.kill(3)
+    cluster.partition([0, 1], [2])
+    cluster.submit(cluster.payment(0, 0, 1), 0)
+    cluster.run()
+    cluster.kill(0)
+    cluster.heal()
+
+
+class BeforeTheFirstVote(SynchronousTestCase):
+    def test_below_a_quorum_of_vouchers_no_vote_is_cast(self) -> None:
+        """q - 2 peers are not enough beside oneself; with q - 1 the waiting payments are voted for at once."""
+        alone = Alone(7, voting=False)
+        tx = alone.pay(alone.coins()[:1])
+        alone.show(tx)
+        for peer in (1, 2, 3):
+            self.assertIn("of 5 masternodes", alone.replica.not_voting or "")
+            self.assertEqual(alone.answer(alone.submit(tx)), "not_voting")
+            alone.vouch(peer)
+        self.assertEqual(alone.voted(tx), (False, False))
+        alone.vouch(3)
+        self.assertEqual(alone.voted(tx), (False, False))
+        alone.vouch(4)
+        self.assertIsNone(alone.replica.not_voting)
+        self.assertEqual(alone.voted(tx), (True, False))
+
+    def test_finality_does_not_wait_for_the_own_vote(self) -> None:
+        """A node that may not vote still counts, commits to nothing, and learns what is final."""
+        alone = Alone(4, voting=False)
+        tx = alone.pay(alone.coins()[:1])
+        alone.show(tx)
+        alone.finish(tx)
+        self.assertTrue(alone.is_final(tx))
+        self.assertEqual(alone.cast(), [])
+
+    def test_only_a_whole_answer_vouches(self) -> None:
+        """A page with more to come, an answer about another voter, or plain votes are no voucher."""
+        alone = Alone(4, voting=False)
+        for peer in (1, 2, 3):
+            alone.hear(messages.Finalized(txids=(), next=0, head=0), peer)
+            alone.hear(messages.Votes(voter=alone.node.key, more=True), peer)
+            alone.hear(messages.Votes(voter=alone.keys[2].public_hex), peer)
+            alone.hear(messages.Votes(), peer)
+        self.assertIsNotNone(alone.replica.not_voting)
+
+    def test_what_is_final_elsewhere_comes_first(self) -> None:
+        """A peer's finals that are not final here yet may hold a coin this node spent for them: no vote before."""
+        alone = Alone(4, voting=False)
+        tx, rival = alone.pay(alone.coins()[:1]), alone.pay(alone.coins()[:1], amount=2_000_000)
+        for peer in (1, 2):
+            alone.hear(messages.Votes(voter=alone.node.key), peer)
+            alone.hear(messages.Finalized(txids=(tx.txid,), next=1, head=1), peer)
+        alone.show(rival)
+        self.assertEqual(alone.voted(rival), (False, False))
+        alone.hear(messages.Transactions(transactions=(tx,), proofs=(alone.proof(tx),)), 1)
+        for peer in (1, 2):
+            alone.hear(messages.Finalized(txids=(tx.txid,), next=1, head=1), peer)
+        self.assertIsNone(alone.replica.not_voting)
+        self.assertEqual(alone.voted(rival), (False, False))
+
+
+class Amnesia(SynchronousTestCase):
+    def test_a_forgotten_vote_told_by_a_peer_is_an_identity_conflict(self) -> None:
+        """One batch of one's own that is not remembered: conflict, and not a vote ever after."""
+        for kind in ("lock", "commit", "abort"):
+            alone = Alone(4, voting=False)
+            tx = alone.pay(alone.coins()[:1])
+            own = sign_batch(alone.keys[0], alone.genesis.hash, alone.genesis.masternode_set.hash, 0, **{kind: [tx.txid]})
+            effects = alone.vouch(1, batches=(own,))
+            self.assertIn(kind, effects.identity_conflict or "")
+            alone.vouch(2)
+            alone.vouch(3)
+            alone.submit(tx)
+            alone.show(alone.pay(alone.coins()[1:2]))
+            self.assertEqual(alone.cast(), [])
+
+    def test_a_forgotten_vote_inside_a_proof_is_one_too(self) -> None:
+        """The payment is final and nobody holds its batches any more: the proof itself remembers."""
+        alone = Alone(4, voting=False)
+        tx = alone.pay(alone.coins()[:1])
+        effects = alone.hear(messages.FinalityProofs(proofs=(alone.proof(tx, voters=[0, 1, 2]),)), 1)
+        self.assertIn("commit vote", effects.identity_conflict or "")
+
+    def test_own_votes_that_are_remembered_are_no_conflict(self) -> None:
+        """Echoes of everything this node ever signed, undecided or final, in this life or the last."""
+        alone = Alone(4)
+        done, open_ = alone.pay(alone.coins()[:1]), alone.pay(alone.coins()[1:2])
+        alone.submit(done)
+        alone.finish(done)
+        alone.submit(open_)
+        echoes = alone.cast()
+        record = alone.store.transaction(done.txid)
+        assert record is not None and record.proof is not None
+        for life in range(2):
+            for echo in echoes:
+                self.assertIsNone(alone.hear(echo, 2).identity_conflict)
+            again = alone.hear(messages.FinalityProofs(proofs=(record.proof, alone.proof(done, voters=[0, 1, 2]))), 2)
+            self.assertIsNone(again.identity_conflict)
+            if not life:
+                alone.start(voting=False)
+        self.assertEqual(alone.cast(), [])
+
+    def test_an_old_backup_is_found_out_before_it_votes(self) -> None:
+        """Data from yesterday, put back while peers hold today's votes: no batch of the new life leaves (O-11)."""
+        for seed in range(10):
+            cluster = Cluster(4, seed)
+            cluster.settle(2)
+            backup = copy.deepcopy(cluster.nodes[0].store)
+            forget_a_vote(cluster)
+            since = len(cluster.sent)
+            node = cluster.restart(0, backup)
+            cluster.submit(cluster.payment(0, 0, 2), 0)
+            cluster.submit(cluster.payment(1, 0, 2), 1)
+            cluster.settle(6)
+            conflict = [effects.identity_conflict for effects in node.effects if effects.identity_conflict]
+            self.assertTrue(conflict, f"seed {seed}")
+            self.assertEqual(votes_sent(cluster, node.key, since), [], f"seed {seed}")
+
+    def test_an_empty_data_directory_is_an_old_backup(self) -> None:
+        """The key without its data: found out the same way, not a silent fresh start (P-20)."""
+        cluster = Cluster(4, 1)
+        cluster.settle(2)
+        forget_a_vote(cluster)
+        node = cluster.restart(0, MemoryStore())
+        cluster.settle(6)
+        self.assertTrue(any(effects.identity_conflict for effects in node.effects))
+
+    def test_a_backup_that_missed_only_finals_catches_up_and_votes(self) -> None:
+        """Nothing undecided was forgotten: after catching up there is nothing to contradict, unless a proof tells."""
+        for seed in range(10):
+            cluster = Cluster(4, seed)
+            cluster.settle(2)
+            backup = copy.deepcopy(cluster.nodes[3].store)
+            cluster.kill(3)
+            paid = cluster.payment(0, 0, 1)
+            cluster.submit(paid, 0)
+            cluster.settle(3)
+            node = cluster.restart(3, backup)
+            rival = cluster.payment(0, 0, 2)
+            ticket = cluster.submit(rival, 3)
+            cluster.settle(5)
+            self.assertEqual(cluster.final(paid.txid), [True] * 4, f"seed {seed}")
+            self.assertEqual(cluster.refusal(ticket), "not_voting")
+            self.assertIsNone(node.replica.not_voting)
+            self.assertFalse(any(rival.txid in batch.lock for batch in votes_sent(cluster, node.key, 0)))
+
+    def test_two_processes_with_one_key_find_out(self) -> None:
+        """A twin votes elsewhere with this node's key: its first vote that comes by stops this one (O-05)."""
+        alone = Alone(4)
+        theirs = sign_batch(alone.keys[0], alone.genesis.hash, alone.genesis.masternode_set.hash, 0, lock=["ab" * 32])
+        self.assertIn("another process uses the key", alone.hear(theirs, 2).identity_conflict or "")
+        tx = alone.pay(alone.coins()[:1])
+        self.assertEqual(alone.answer(alone.submit(tx)), "not_voting")

@@ -1,0 +1,130 @@
+"""Real masternodes as processes on free ports of the loopback, and payments to put to them."""
+
+from __future__ import annotations
+
+import random
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+
+from timeproto.bench.finality import prepare
+from timeproto.devnet.layout import COIN_AMOUNT, Layout, lay_out
+from timeproto.devnet.processes import Devnet
+from timeproto.model.transaction import Transaction, TxOutput
+from timeproto.wallet import builder, hd
+from timeproto.wallet.client import WalletClient
+from timeproto.wallet.coins import Selection, WalletCoin
+
+
+def free_ports(count: int) -> int:
+    """The first of ``count`` free ports in a row."""
+    for _ in range(200):
+        base = random.randrange(20_000, 32_000)
+        taken = []
+        try:
+            for port in range(base, base + count):
+                listening = socket.socket()
+                taken.append(listening)
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listening.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        else:
+            return base
+        finally:
+            for listening in taken:
+                listening.close()
+    raise RuntimeError("no free ports")
+
+
+async def until(condition: Any, patience: float = 30.0, pause: float = 0.05) -> None:
+    """Returns when ``condition()`` (which may be awaited) is true; fails after ``patience`` seconds."""
+    deadline = reactor.seconds() + patience
+    while True:
+        held = condition()
+        if hasattr(held, "__await__"):
+            held = await held
+        if held:
+            return
+        if reactor.seconds() > deadline:
+            raise AssertionError(f"{condition} did not become true within {patience:g} s")
+        await deferLater(reactor, pause)
+
+
+class DevnetCase(TestCase):
+    """A devnet per test, stopped whatever happens."""
+
+    timeout = 150
+    coins = 60
+
+    async def start(self, masternodes: int, **options: Any) -> Devnet:
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir(parents=True)
+        layout = lay_out(
+            folder, masternodes, free_ports(masternodes), log_level="warn", coins_per_wallet=self.coins, **options
+        )
+        self.devnet = Devnet(reactor, layout)
+        self.addCleanup(self._stop)
+        self.transactions, self.receiver = prepare(layout, self.coins)
+        await self.devnet.start()
+        return self.devnet
+
+    async def _stop(self) -> None:
+        await self.devnet.stop()
+        self.assert_clean_logs()
+
+    def assert_clean_logs(self) -> None:
+        """No node logged a failure of its own code (L-8)."""
+        for node in self.devnet.layout.nodes:
+            if node.log.exists():
+                text = node.log.read_text("utf-8", "replace")
+                self.assertNotIn("Traceback", text, f"masternode {node.number}")
+                self.assertNotIn("Unhandled error", text, f"masternode {node.number}")
+
+    async def client(self, *numbers: int) -> WalletClient:
+        """A connected wallet client of nodes by number (from 1)."""
+        addresses = [self.devnet.addresses[number - 1] for number in numbers]
+        client = WalletClient(reactor, self.devnet.layout.genesis, addresses)
+        client.startService()
+        self.addCleanup(client.stopService)
+        await client.when_connected()
+        return client
+
+    async def digests(self, numbers: Iterable[int] | None = None) -> set[str | None]:
+        numbers = numbers or [node.number for node in self.devnet.layout.nodes]
+        infos = [await self.devnet.info(number) for number in numbers]
+        return {None if info is None else info.digest for info in infos}
+
+    async def agree(self, patience: float = 30.0) -> None:
+        """All nodes come to one digest."""
+
+        async def one_digest() -> bool:
+            found = await self.digests()
+            return len(found) == 1 and None not in found
+
+        await until(one_digest, patience)
+
+    async def finals(self, number: int) -> int:
+        info = await self.devnet.info(number)
+        return -1 if info is None else info.final
+
+
+def rival_of(layout: Layout, tx: Transaction, timestamp: int = 1) -> Transaction:
+    """Another signed payment of the same coins by the same owner."""
+    owner = hd.derive(layout.phrase("alice"))
+    address = hd.address(owner, layout.genesis.params)
+    fee = builder.fee_for(1, 1, layout.genesis.params)
+    coin = WalletCoin(tx.outpoints[0], COIN_AMOUNT, address)
+    return builder.build(
+        Selection((coin,), fee, 0),
+        [TxOutput(COIN_AMOUNT - fee, address)],
+        change_address=None,
+        keys={address: owner},
+        genesis=layout.genesis,
+        timestamp=timestamp,
+    )

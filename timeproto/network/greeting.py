@@ -1,0 +1,73 @@
+"""Connections that count only once they are greeted: the door between our handshakes and Twisted's ClientService.
+
+``ClientService`` takes an open TCP connection for a success, and its ``prepareConnection`` cannot lose the connection
+it prepares (it has no transition for that, as of Twisted 26.10). So the handshake happens inside ``connect``: who
+refuses us counts as a failed attempt and is dialled ever more rarely, and a connection lost in mid-handshake is one
+more failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import Factory, Protocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from timeproto.network.protocol import MessageProtocol
+from timeproto.network.requests import ConnectionGone
+
+
+class Handle(Protocol):
+    """What ClientService holds in place of the connection: it hears of the end, and can bring it about."""
+
+
+class HandleFactory(Factory):
+    """Makes handles, for ClientService."""
+
+    noisy = False
+    protocol = Handle
+
+
+class _Hangup:
+    """The part of a transport that ClientService uses."""
+
+    def __init__(self, connection: MessageProtocol) -> None:
+        self._connection = connection
+
+    def loseConnection(self) -> None:
+        self._connection.close()
+
+
+@implementer(IStreamClientEndpoint)
+class GreetedEndpoint:
+    """Connects by ``endpoint`` with ``factory``, and succeeds when ``greet(connection)`` has."""
+
+    def __init__(self, endpoint: Any, factory: Any, greet: Callable[[Any], Deferred[Any]]) -> None:
+        self._endpoint = endpoint
+        self._factory = factory
+        self._greet = greet
+
+    def __repr__(self) -> str:
+        return f"<GreetedEndpoint {self._endpoint!r}>"
+
+    def connect(self, protocolFactory: Any) -> Deferred[Any]:
+        """Fires with a handle made by ``protocolFactory``; cancelling it drops the connection."""
+        return Deferred.fromCoroutine(self._connect(protocolFactory))
+
+    async def _connect(self, handles: Any) -> Any:
+        connection: MessageProtocol = await self._endpoint.connect(self._factory)
+        try:
+            await self._greet(connection)
+            if not connection.is_open:
+                raise ConnectionGone(f"{connection.peer_host} left as soon as it was greeted")
+        except BaseException:
+            connection.abort()
+            raise
+        handle = handles.buildProtocol(None)
+        handle.makeConnection(_Hangup(connection))
+        connection.on_lost(lambda reason: handle.connectionLost(reason or Failure(ConnectionGone("lost"))))
+        return handle
