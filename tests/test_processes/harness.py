@@ -88,8 +88,8 @@ class DevnetCase(TestCase):
 
     async def client(self, *numbers: int) -> WalletClient:
         """A connected wallet client of nodes by number (from 1)."""
-        addresses = [self.devnet.addresses[number - 1] for number in numbers]
-        client = WalletClient(reactor, self.devnet.layout.genesis, addresses)
+        nodes = [self.devnet.node(number) for number in numbers]
+        client = WalletClient(reactor, self.devnet.layout.genesis, nodes)
         client.startService()
         self.addCleanup(client.stopService)
         await client.when_connected()

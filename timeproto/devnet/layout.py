@@ -50,6 +50,7 @@ class Layout:
     datadir: Path
     genesis: Genesis
     nodes: tuple[NodeFiles, ...]
+    tls: bool = False
 
     @property
     def genesis_path(self) -> Path:
@@ -87,7 +88,7 @@ def lay_out(
     )
     for node in nodes:
         _write_config(node, genesis_path, addresses, tls=tls, log_level=log_level)
-    return Layout(datadir, genesis, nodes)
+    return Layout(datadir, genesis, nodes, tls)
 
 
 def _create(datadir: Path, masternodes: int, coins_per_wallet: int) -> Genesis:

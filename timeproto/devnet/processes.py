@@ -20,6 +20,7 @@ from timeproto.devnet.layout import Layout, NodeFiles
 from timeproto.errors import ConfigurationError, Refusal
 from timeproto.network.requests import ConnectionGone
 from timeproto.wallet.ask import ask
+from timeproto.wallet.nodes import Node
 from timeproto.wire import messages
 
 STOP_TIME = 8.0
@@ -98,6 +99,10 @@ class Devnet:
     def addresses(self) -> list[str]:
         return [node.address for node in self.layout.nodes]
 
+    def node(self, number: int) -> Node:
+        """How a wallet reaches masternode ``number`` (from 1)."""
+        return Node(self.addresses[number - 1], tls=self.layout.tls)
+
     async def start(self, patience: float = 60.0) -> None:
         """Starts every node and returns when each votes and sees all others; :class:`ConfigurationError` if one
         ends, or if that takes more than ``patience`` seconds."""
@@ -143,7 +148,7 @@ class Devnet:
     async def info(self, number: int) -> messages.Info | None:
         """What node ``number`` says of itself, None if it cannot be asked."""
         try:
-            reply = await ask(self._reactor, self.layout.nodes[number - 1].address, messages.GetInfo())
+            reply = await ask(self._reactor, self.node(number), messages.GetInfo())
         except (Refusal, ConnectionGone):
             return None
         return reply if isinstance(reply, messages.Info) else None

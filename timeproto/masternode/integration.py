@@ -97,6 +97,7 @@ class MasternodeUTXOIntegration:
         self._wallets: Wallets | None = None
         self._inbox: list[tuple[Input, Known]] = []
         self._ready: list[Input] = []
+        self._late: list[Input] = []
         self._tick_due = False
         self._reads: list[tuple[Callable[[], Any], Deferred[Any]]] = []
         self._tickets: dict[Deferred[messages.TransactionAccepted], None] = {}
@@ -124,8 +125,8 @@ class MasternodeUTXOIntegration:
         if isinstance(message, VoteBatch) and self.replica.is_settled(message):
             # Of n votes the last n - q come when all is decided: not one of them is worth a signature check. That its
             # voter committed is taken from the voter itself, on its own link, and from nobody else.
-            if message.voter == sender and self._broken is None:
-                self._ready.append(Heard(message, sender))
+            if message.voter == sender and len(self._late) < limits.STEP_INPUTS:
+                self._late.append(Heard(message, sender))
             return
         self._post(Heard(message, sender), self._known_in(message))
 
@@ -233,6 +234,8 @@ class MasternodeUTXOIntegration:
             if self._busy or self._broken is not None or not (self._ready or self._tick_due):
                 break
             inputs, self._ready = self._ready[: limits.STEP_INPUTS], self._ready[limits.STEP_INPUTS :]
+            late, self._late = self._late, []
+            inputs += late
             if self._tick_due:
                 inputs.append(Tick())
                 self._tick_due = False
