@@ -323,7 +323,7 @@ class MasternodeUTXOIntegration:
         replica = self.replica
         return {
             "states": replica.manager.tallies,
-            "in_flight": len(replica.payments),
+            "in_flight": replica.payments.seen_count,
             "waiting": replica.payments.waiting,
             "final": replica.final_count,
             "evidence": replica.evidence_count,

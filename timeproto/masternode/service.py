@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -109,6 +110,7 @@ class TimeNode(service.MultiService):
         self._integration: MasternodeUTXOIntegration | None = None
         self._starting: Deferred[None] | None = None
         self._leaving = False
+        self._asked = False
         self._last_now = 0
 
     # -- starting ------------------------------------------------------------------------------------
@@ -123,6 +125,8 @@ class TimeNode(service.MultiService):
         self._reactor.callWhenRunning(self._begin)
 
     def _begin(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._asked_to_stop)
         if self._until_stdin_closes:
             stdio.StandardIO(_UntilEnd(self._stop_reactor), reactor=self._reactor)
         self._starting = ensureDeferred(self._start())
@@ -130,6 +134,13 @@ class TimeNode(service.MultiService):
 
     def _failed(self, failure: Failure) -> None:
         self.leave(failure.value or RuntimeError("no reason was given"))
+
+    def _asked_to_stop(self, number: int, frame: Any) -> None:
+        """The first signal stops in order, with status 0; a second one at once."""
+        if self._asked:
+            os._exit(128 + number)
+        self._asked = True
+        self._reactor.callFromThread(self._stop_reactor)
 
     def _stop_reactor(self) -> None:
         if self.running and self._reactor.running:
@@ -218,7 +229,9 @@ class TimeNode(service.MultiService):
         if not isinstance(reason, ConfigurationError | IdentityConflict | StorageError | Refusal):
             self.log.failure("the node's own code failed")
         self.log.critical("the node stops: {reason}", reason=reason)
-        sys.stderr.write(f"timenode: {' '.join(str(reason).split())}\n")
+        if sys.__stderr__ is not None:  # twistd has turned sys.stderr into a log
+            sys.__stderr__.write(f"timenode: {' '.join(str(reason).split())}\n")
+            sys.__stderr__.flush()
         # twistd ends with 0 once its reactor has stopped; this runs after it has tidied up.
         atexit.register(_exit_with, status)
         self._stop_reactor()
