@@ -19,10 +19,10 @@ def run(seed: int, *, liars: int | None = None, steps: int = 50) -> Ordeal:
     """One run: payments, double spends, chains, kills, power cuts, partitions, loss, then healing and the reckoning."""
     n = 4 if seed % 3 else 7
     most = (n - 1) // 3
-    cluster = Ordeal(n, seed, liars=most if liars is None else liars, wallets=4, coins=4, duplicate=0.15, lose=0.1)
+    cluster = Ordeal(n, seed, liars=most if liars is None else liars, wallets=4, coins=6, duplicate=0.15, lose=0.1)
     chance = cluster.random
     cluster.settle(3)
-    coins = [(wallet, coin) for wallet in range(4) for coin in range(4)]
+    coins = [(wallet, coin) for wallet in range(4) for coin in range(6)]
     chance.shuffle(coins)
     single: list[tuple[Transaction, int]] = []
     for _ in range(steps):
@@ -32,15 +32,16 @@ def run(seed: int, *, liars: int | None = None, steps: int = 50) -> Ordeal:
             down = [number for number, node in enumerate(cluster.nodes) if not node.alive]
             if down:
                 cluster.restart(chance.choice(down))
-        elif dice < 0.32 and coins:
-            wallet, coin = coins.pop()
-            if chance.random() < 0.4:
-                for to in range(chance.randint(2, 3)):
-                    amount = 10**8 + to
-                    cluster.submit(cluster.payment(wallet, coin, (wallet + 1) % 4, amount=amount), chance.choice(up))
+        elif dice < 0.32 and len(coins) > 1:
+            first, second = coins.pop(), coins.pop()
+            if chance.random() < 0.4:  # rivals for one coin; some of them want another one as well
+                for rival in range(chance.randint(2, 3)):
+                    spent = [first, second] if chance.random() < 0.4 else [first]
+                    cluster.submit(payment_of(cluster, spent, 10**8 + rival), chance.choice(up))
             else:
-                tx = cluster.payment(wallet, coin, (wallet + 1) % 4)
-                single.append((tx, cluster.submit(tx, chance.choice(up))))
+                for spent in [[first, second]] if chance.random() < 0.5 else [[first], [second]]:
+                    tx = payment_of(cluster, spent, 10**8)
+                    single.append((tx, cluster.submit(tx, chance.choice(up))))
         elif dice < 0.42 and single:
             parent, _ = chance.choice(single)  # a child of what may not be final yet
             child = spend_first_output(cluster, parent)
@@ -69,6 +70,13 @@ def run(seed: int, *, liars: int | None = None, steps: int = 50) -> Ordeal:
     return cluster
 
 
+def payment_of(cluster: Ordeal, spent: list[tuple[int, int]], amount: int) -> Transaction:
+    """Genesis coins, each as (wallet, number), paid to the next wallet."""
+    coins = [cluster.coins_of(wallet)[number] for wallet, number in spent]
+    to = address(cluster.wallets[(spent[0][0] + 1) % len(cluster.wallets)])
+    return cluster.register(pay(cluster.genesis, coins, [(to, amount)]))
+
+
 def spend_first_output(cluster: Ordeal, parent: Transaction) -> Transaction | None:
     """A payment of a payment's first output, once for each parent."""
     outpoint, output = parent.output_outpoint(0), parent.outputs[0]
@@ -76,7 +84,7 @@ def spend_first_output(cluster: Ordeal, parent: Transaction) -> Transaction | No
     if any(outpoint in tx.outpoints for tx in cluster.transactions.values()):
         return None
     tx = pay(cluster.genesis, [(outpoint, output.amount, owner)], [(output.address, output.amount // 2)])
-    return cluster.transactions.setdefault(tx.txid, tx)
+    return cluster.register(tx)
 
 
 class Runs(SynchronousTestCase):
