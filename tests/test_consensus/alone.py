@@ -135,7 +135,8 @@ class Alone:
 
     def cast(self) -> list[VoteBatch]:
         """Every batch the replica signed in this life, in order."""
-        return [message for effects in self.node.effects for _, message in effects.send if isinstance(message, VoteBatch)]
+        sent = [message for effects in self.node.effects for _, message in effects.send]
+        return [message for message in sent if isinstance(message, VoteBatch)]
 
     def voted(self, tx: Transaction) -> tuple[bool, bool]:
         """Whether the replica cast its lock vote and its commit vote for ``tx`` in this life."""

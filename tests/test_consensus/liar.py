@@ -1,4 +1,4 @@
-"""A Byzantine masternode: signs everything, tells each peer something else, replays, forges, and answers just enough."""
+"""A Byzantine masternode: signs everything, tells each peer something else, replays, forges, answers just enough."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MISCHIEF = 120
 
 
 class Liar(Node):
-    """Stands where a :class:`~tests.cluster.Node` does. ``transactions`` is all there is: a liar knows every wallet's."""
+    """Stands where a :class:`~tests.cluster.Node` does. ``transactions`` are all there are: a liar knows every wallet."""
 
     def __init__(
         self, genesis: Genesis, owner: SigningKey, chance: random.Random, transactions: dict[str, Transaction]
@@ -126,7 +126,7 @@ class Liar(Node):
             return []
         txid = txids[0]
         (own,) = self._sign((txid,), (txid,))
-        mine, other = signed_vote(own, own.index(VoteKind.COMMIT, txid)), signed_vote(own, own.index(VoteKind.LOCK, txid))
+        mine, other = (signed_vote(own, own.index(each, txid)) for each in (VoteKind.COMMIT, VoteKind.LOCK))
         votes = [mine]
         for batch in {batch.voter: batch for batch in self._heard}.values():
             index = next((at for at, (_, each) in enumerate(batch.votes()) if each == txid), 0)

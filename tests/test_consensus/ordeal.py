@@ -38,7 +38,7 @@ class Broken(AssertionError):
 
 
 class PowerCut(Exception):
-    """The node is gone, in the middle of a commit. What ``leaked`` had left by then: nothing, unless a mutant let it."""
+    """The node is gone, in the middle of a commit. ``leaked``: what had left by then, which only a mutant lets."""
 
     leaked: Effects | None = None
 
@@ -285,7 +285,8 @@ class Ordeal(Cluster):
                 txid = holder(coin.state)
                 if isinstance(coin.state, SpentFinalized | Confirmed) and txid not in self.transactions:
                     raise Broken(f"I-6: {outpoint} was spent by what nobody sent")
-        kept = {name: [tally.coins, tally.amount] for name, tally in node.replica.manager.tallies.items() if tally.coins}
+        figures = node.replica.manager.tallies.items()
+        kept = {name: [tally.coins, tally.amount] for name, tally in figures if tally.coins}
         if kept != tallies:
             raise Broken(f"I-16: {node.key[:8]} counts {kept}, its coins are {tallies}")
 

@@ -104,7 +104,7 @@ class Orphans(SynchronousTestCase):
         self.assertEqual([alone.answer(ticket) for ticket in tickets[15:]], [None] * 5)
         self.assertEqual(len(alone.replica.payments), 5)
         self.assertEqual(alone.cast(), [])
-        self.assertEqual([entry for entry in alone.store.transitions(0, 10)], [])
+        self.assertEqual(alone.store.transitions(0, 10), [])
 
     def test_a_masternode_fills_its_own_room_only(self) -> None:
         """A flood of one peer's orphans leaves another's waiting child where it is."""

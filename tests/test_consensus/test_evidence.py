@@ -63,7 +63,8 @@ class Found(SynchronousTestCase):
             for voter in (3, 4):
                 for tx in three:
                     alone.vote(voter, lock=[tx])
-        self.assertEqual(sorted(each.voter for each in found(alone)), sorted(alone.keys[voter].public_hex for voter in (3, 4)))
+        accused = sorted(each.voter for each in found(alone))
+        self.assertEqual(accused, sorted(alone.keys[voter].public_hex for voter in (3, 4)))
 
     def test_a_thousand_shared_coins_prove_no_more_than_one(self) -> None:
         """Evidence holds two whole transactions: a double vote over many coins may not fill the disk (L-7)."""

@@ -183,10 +183,8 @@ class Answers(SynchronousTestCase):
         """The largest transactions, full batches, proofs: the sizes reckoned are never below the real ones."""
         alone = Alone(7, coins=200)
         big = alone.pay(alone.coins(), amount=1_000_000, fee=100_000)
-        batch = VoteBatch(
-            voter=A, set=A, height=2**64 - 1, signature="f" * 128,
-            **{kind: tuple(f"{number:064x}" for number in range(limits.BATCH_VOTES)) for kind in ("lock", "commit", "abort")},
-        )
+        most = tuple(f"{number:064x}" for number in range(limits.BATCH_VOTES))
+        batch = VoteBatch(A, A, 2**64 - 1, most, most, most, "f" * 128)
         proof = alone.proof(big)
         for item, reckoned in (
             (messages.Transactions(transactions=(big,)), answers.transaction_size(big)),
@@ -194,9 +192,9 @@ class Answers(SynchronousTestCase):
             (messages.FinalityProofs(proofs=(proof,)), answers.proof_size(proof)),
         ):
             self.assertLessEqual(len(codec.encode(item)), reckoned + 200, type(item).__name__)
-        items = list(answers.pages([batch] * 9, answers.batch_size))
-        self.assertEqual(sum(map(len, items)), 9)
-        self.assertTrue(all(len(codec.encode(messages.Votes(batches=tuple(each)))) < limits.FRAME_PEER for each in items))
+        cut = [messages.Votes(batches=tuple(each)) for each in answers.pages([batch] * 9, answers.batch_size)]
+        self.assertEqual(sum(len(each.batches) for each in cut), 9)
+        self.assertTrue(all(len(codec.encode(each)) < limits.FRAME_PEER for each in cut))
 
     def test_what_is_asked_for_comes_with_its_proof_or_not_at_all(self) -> None:
         """Undecided: the transaction. Final: with its proof. Unknown: silence, not a guess."""

@@ -87,7 +87,8 @@ class Amnesia(SynchronousTestCase):
         for kind in ("lock", "commit", "abort"):
             alone = Alone(4, voting=False)
             tx = alone.pay(alone.coins()[:1])
-            own = sign_batch(alone.keys[0], alone.genesis.hash, alone.genesis.masternode_set.hash, 0, **{kind: [tx.txid]})
+            genesis, votes = alone.genesis, {kind: [tx.txid]}
+            own = sign_batch(alone.keys[0], genesis.hash, genesis.masternode_set.hash, 0, **votes)
             effects = alone.vouch(1, batches=(own,))
             self.assertIn(kind, effects.identity_conflict or "")
             alone.vouch(2)

@@ -1,4 +1,4 @@
-"""Random runs: every invariant after every step, whatever fails and whoever lies; and proof that the checks can fail."""
+"""Random runs: every invariant after every step, whatever fails and whoever lies (protocol §10)."""
 
 from __future__ import annotations
 

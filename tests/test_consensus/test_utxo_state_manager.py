@@ -264,7 +264,8 @@ class WholeTransactions(SynchronousTestCase):
 
     def test_digests_agree_on_what_is_known_not_on_who_voted(self) -> None:
         """Two replicas that know the same rivals have one digest though each locked another; one more coin tells."""
-        one, two, names = spend(0), spend(0, timestamp=1), [(COINS[0][0], sorted([spend(0).txid, spend(0, timestamp=1).txid]))]
+        one, two = spend(0), spend(0, timestamp=1)
+        names = [(COINS[0][0], sorted([one.txid, two.txid]))]
         (_, a), (_, b) = founded(), founded()
         a.process_transaction(one, 1)
         b.process_transaction(two, 2)

@@ -241,7 +241,7 @@ class MessageProtocol(Int32StringReceiver):
                 (self._expected,) = _LENGTH.unpack_from(buffer, at)
                 at += 4
                 if not self._length_is_good(self._expected):
-                    return
+                    break
             if len(buffer) - at < self._expected:
                 break
             payload = bytes(memoryview(buffer)[at : at + self._expected])
