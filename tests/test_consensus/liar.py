@@ -22,7 +22,7 @@ MISCHIEF = 120
 
 
 class Liar(Node):
-    """Stands where a :class:`~tests.cluster.Node` does. ``transactions`` are all there are: a liar knows every wallet."""
+    """Stands where a :class:`~tests.cluster.Node` does. It knows all ``transactions`` there are, from every wallet."""
 
     def __init__(
         self, genesis: Genesis, owner: SigningKey, chance: random.Random, transactions: dict[str, Transaction]

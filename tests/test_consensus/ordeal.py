@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from tests.cluster import Cluster, Node, key
+from tests.cut_store import CutStore, PowerCut
 from tests.test_consensus.liar import Liar
 from timeproto.consensus.effects import Effects, Heard, Input
 from timeproto.errors import Refusal
@@ -37,32 +38,19 @@ class Broken(AssertionError):
     """Something that must always hold did not."""
 
 
-class PowerCut(Exception):
-    """The node is gone, in the middle of a commit. ``leaked``: what had left by then, which only a mutant lets."""
+class WatchedStore:
+    """A store that shows each change set to the checks as soon as it is durable."""
 
-    leaked: Effects | None = None
-
-
-class CutStore:
-    """A store whose power fails at one commit: ``before`` it, or after it became durable and before it returned."""
-
-    def __init__(self, store: Store, at: int | None = None, *, before: bool = True) -> None:
-        self.inner = store
-        self.commits = 0
-        self.at, self.before = at, before
+    def __init__(self) -> None:
+        self.inner = MemoryStore()
         self.watch: Callable[[Changes], None] = lambda changes: None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
     def commit(self, changes: Changes) -> None:
-        self.commits += 1
-        cut = self.commits == self.at
-        if not (cut and self.before):
-            self.inner.commit(changes)
-            self.watch(changes)
-        if cut:
-            raise PowerCut
+        self.inner.commit(changes)
+        self.watch(changes)
 
 
 class Ordeal(Cluster):
@@ -81,13 +69,13 @@ class Ordeal(Cluster):
         self._fees: dict[str, int] = {}
         self._positions: dict[str, int] = {}
         self._states: dict[tuple[str, Outpoint], UTXOState] = {}
-        super().__init__(n, seed, store=lambda: CutStore(MemoryStore()), **more)  # type: ignore[arg-type,return-value]
+        super().__init__(n, seed, store=lambda: CutStore(WatchedStore()), **more)  # type: ignore[arg-type,return-value]
 
     def make_node(self, number: int, store: Store) -> Node:
         if key(number + 1).public_hex in self.liars:
             return Liar(self.genesis, key(number + 1), self.random, self.transactions)
         node = Node(self.genesis, key(number + 1), store)
-        node.store.watch = partial(self._check_changes, node)  # type: ignore[attr-defined]
+        node.store.inner.watch = partial(self._check_changes, node)  # type: ignore[attr-defined]
         self._lock_votes[node.key] = {}
         return node
 
@@ -105,9 +93,9 @@ class Ordeal(Cluster):
         return self.transactions.setdefault(tx.txid, tx)
 
     def cut_power(self, number: int, after: int = 1, *, before: bool = True) -> None:
-        """The node's power fails at its ``after``-th commit from now."""
+        """The node's power fails at its ``after``-th commit from now: before it, or after it became durable."""
         store: Any = self.nodes[number].store
-        store.at, store.before = store.commits + after, before
+        store.cut_at(store.commits + after, "before" if before else "after")
 
     def restart(self, number: int, store: Store | None = None) -> Node:
         old: Any = self.nodes[number].store
@@ -131,7 +119,8 @@ class Ordeal(Cluster):
         try:
             effects = super().act(node, inputs)
         except PowerCut as cut:
-            for _, message in cut.leaked.send if cut.leaked is not None else ():
+            leaked = getattr(cut, "leaked", Effects())  # what had left by then: only a mutant lets anything
+            for _, message in leaked.send:
                 self.post(node.key, self.nodes[0].key, message)
             self.crashes += 1
             self.kill(self.nodes.index(node))
@@ -251,7 +240,7 @@ class Ordeal(Cluster):
         """The faults end: all links whole, everybody up, time passes."""
         for node in self.honest:
             store: Any = node.store
-            store.at = None
+            store.cut_at(0, "before")
         self.heal()
         self.lose = 0.0
         self.restart_all()

@@ -8,7 +8,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.cluster import Node
-from tests.test_consensus.ordeal import Broken, PowerCut
+from tests.cut_store import PowerCut
+from tests.test_consensus.ordeal import Broken
 from tests.test_consensus.test_ordeals import run
 from timeproto.consensus import evidence
 from timeproto.consensus.ballot import Ballot
@@ -120,7 +121,7 @@ class Mutants(SynchronousTestCase):
             try:
                 return step(node, inputs, now)
             except PowerCut as cut:
-                cut.leaked = decided[-1]
+                cut.leaked = decided[-1]  # type: ignore[attr-defined]
                 raise
             finally:
                 del replica.step
@@ -151,8 +152,9 @@ class Mutants(SynchronousTestCase):
 
         def volatile(manager: Any, **counts: int) -> Changes:
             changes = take(manager, **counts)
-            lasting = [(outpoint, coin) for outpoint, coin in changes.coins.items() if not isinstance(coin.state, Locked)]
-            changes.coins = dict(lasting)
+            for outpoint, coin in list(changes.coins.items()):
+                if isinstance(coin.state, Locked):
+                    del changes.coins[outpoint]
             return changes
 
         self.patch(UTXOStateManager, "take_changes", volatile)

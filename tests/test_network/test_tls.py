@@ -59,9 +59,7 @@ class TLSCase(SynchronousTestCase):
         client_side = _wrap(client, client_creator, is_client=True)
         from twisted.test.iosim import FakeTransport
 
-        pump = connect(
-            server_side, FakeTransport(server_side, True), client_side, FakeTransport(client_side, False)
-        )
+        pump = connect(server_side, FakeTransport(server_side, True), client_side, FakeTransport(client_side, False))
         pump.flush()
         return client, server, pump
 

@@ -8,6 +8,7 @@ more failure.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -17,8 +18,20 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from timeproto import limits
 from timeproto.network.protocol import MessageProtocol
 from timeproto.network.requests import ConnectionGone
+
+FIRST_RETRY = 0.2
+"""Seconds to the first retry, about: nodes that start together find each other at once."""
+RETRY_FACTOR = 1.5
+
+
+def back_off(attempt: int, chance: Callable[[], float] = random.random) -> float:
+    """Seconds to wait after the ``attempt``-th failure in a row: growing to ``limits.RECONNECT_MAX``, and spread by
+    half of itself to either side, so that a thousand wallets do not come back in the same moment."""
+    pause = min(FIRST_RETRY * RETRY_FACTOR ** min(attempt - 1, 50), limits.RECONNECT_MAX)
+    return pause * (0.5 + chance())
 
 
 class Handle(Protocol):

@@ -53,26 +53,29 @@ class NodeProtocol(MessageProtocol):
     """One connection of a node. ``node_key`` is set once the other end has proven to be that masternode."""
 
     def __init__(
-        self, clock: Any, switchboard: Switchboard, direction: Literal["inbound", "outbound"], *, crowded: bool = False
+        self, clock: Any, switchboard: Switchboard, *, dialled: str | None = None, crowded: bool = False
     ) -> None:
-        """``crowded``: the house is full; this connection may stay only if it proves to be a masternode."""
+        """``dialled``: the address, if this side opened the connection. ``crowded``: the house is full; the connection
+        may stay only if it proves to be a masternode's."""
         super().__init__(clock)
-        self.direction = direction
+        self.direction: Literal["inbound", "outbound"] = "inbound" if dialled is None else "outbound"
         self.node_key: str | None = None
         self.announced: str | None = None
-        self.dialled_address: str | None = None
+        self.dialled_address = dialled
         self.opened_at = clock.seconds()
         self._switchboard = switchboard
         self._crowded = crowded
         self._machine: HandshakeMachine | None = None
         self._handshaken: list[Deferred[None]] = []
-        self.must_speak_first = direction == "inbound"
-        if direction == "inbound":
+        self.must_speak_first = dialled is None
+        if dialled is None:
             self.throttle(limits.FRAMES_PER_SECOND, limits.FRAMES_BURST)
         else:
             self.remote_role = Role.NODE
 
     def is_greeted(self) -> bool:
+        if self._crowded:
+            return False
         if self._machine is None:
             return self.direction == "inbound" and super().is_greeted()
         return self._machine.done
@@ -86,10 +89,9 @@ class NodeProtocol(MessageProtocol):
             self._handshaken.append(waiting)
         return waiting
 
-    def connectionMade(self) -> None:
+    def made(self) -> None:
         self.opened_at = self._clock.seconds()
         self._switchboard.opened(self)
-        super().connectionMade()
 
     def ready(self) -> None:
         if self.direction == "outbound":
@@ -160,21 +162,21 @@ class NodeProtocol(MessageProtocol):
 
 
 class NodeFactory(Factory):
-    """Makes the connections of one direction."""
+    """Makes the connections that come in, or those that go out to the address ``dialled``."""
 
     noisy = False
 
-    def __init__(self, clock: Any, switchboard: Any, direction: Literal["inbound", "outbound"]) -> None:
+    def __init__(self, clock: Any, switchboard: Any, *, dialled: str | None = None) -> None:
         self._clock = clock
         self._switchboard = switchboard
-        self._direction: Literal["inbound", "outbound"] = direction
+        self._dialled = dialled
 
     def buildProtocol(self, addr: Any) -> NodeProtocol | None:
         """None (the connection is dropped) when not even masternodes could be told apart any more."""
         crowded = False
-        if self._direction == "inbound":
+        if self._dialled is None:
             room = self._switchboard.room_for(getattr(addr, "host", ""))
             if room is None:
                 return None
             crowded = not room
-        return NodeProtocol(self._clock, self._switchboard, self._direction, crowded=crowded)
+        return NodeProtocol(self._clock, self._switchboard, dialled=self._dialled, crowded=crowded)

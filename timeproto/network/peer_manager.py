@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from twisted.application.internet import ClientService, backoffPolicy
+from twisted.application.internet import ClientService
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, maybeDeferred
 from twisted.internet.endpoints import HostnameEndpoint, SSL4ServerEndpoint, TCP4ServerEndpoint, wrapClientTLS
@@ -25,16 +25,13 @@ from timeproto.errors import ConfigurationError, ErrorCode, Refusal
 from timeproto.model.genesis import Genesis
 from timeproto.model.keys import SigningKey
 from timeproto.network.discovery import AddressBook, Bootstrap, parse_address
-from timeproto.network.greeting import GreetedEndpoint, HandleFactory
+from timeproto.network.greeting import GreetedEndpoint, HandleFactory, back_off
 from timeproto.network.handshake import HandshakeMachine
 from timeproto.network.node_protocol import Dispatcher, NodeFactory, NodeProtocol
 from timeproto.network.tls import KeyedConnectionCreator, ServerContextFactory, make_certificate
 from timeproto.wire import codec, messages
 from timeproto.wire.messages import PeerInfo, Role
 
-FIRST_RETRY = 0.2
-"""Seconds to the first retry of a dial: nodes that start together find each other at once."""
-RETRY_FACTOR = 1.5
 NONCE_SIZE = 32
 BOOTSTRAP_RETRY = 60.0
 
@@ -104,7 +101,7 @@ class PeerManager(MultiService):
         """Opens the port; :class:`ConfigurationError` if it cannot be had."""
         host, port = parse_address(self._listen)
         try:
-            self._port = await self._server_endpoint(host, port).listen(NodeFactory(self._reactor, self, "inbound"))
+            self._port = await self._server_endpoint(host, port).listen(NodeFactory(self._reactor, self))
         except (CannotListenError, OSError) as error:
             raise ConfigurationError(f"{self._listen} cannot be listened on: {error}") from None
 
@@ -165,14 +162,11 @@ class PeerManager(MultiService):
             return
         host, port = parse_address(address)
 
-        def greet(connection: NodeProtocol) -> Deferred[None]:
-            connection.dialled_address = address
-            return connection.when_handshaken()
-
+        factory = NodeFactory(self._reactor, self, dialled=address)
         service = ClientService(
-            GreetedEndpoint(self._connect(host, port), NodeFactory(self._reactor, self, "outbound"), greet),
+            GreetedEndpoint(self._connect(host, port), factory, NodeProtocol.when_handshaken),
             HandleFactory(),
-            retryPolicy=backoffPolicy(FIRST_RETRY, limits.RECONNECT_MAX, RETRY_FACTOR),
+            retryPolicy=back_off,
             clock=self._reactor,
         )
         dialler = self._diallers[address] = _Dialler(address, service)
@@ -235,6 +229,9 @@ class PeerManager(MultiService):
 
     def opened(self, connection: NodeProtocol) -> None:
         self._connections[connection] = None
+        if connection.direction == "inbound":
+            host = connection.peer_host
+            self._hosts[host] = self._hosts.get(host, 0) + 1
         if not self.running and connection.direction == "inbound":
             connection.close(Refusal(ErrorCode.GOING_AWAY, "this node is not running"))
 
@@ -309,6 +306,10 @@ class PeerManager(MultiService):
 
     def lost(self, connection: NodeProtocol) -> None:
         self._connections.pop(connection, None)
+        if connection.direction == "inbound":
+            left = self._hosts.pop(connection.peer_host, 1) - 1
+            if left > 0:
+                self._hosts[connection.peer_host] = left
         key = connection.node_key
         if key is not None and self.links.get(key) is connection:
             del self.links[key]

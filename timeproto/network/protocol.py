@@ -72,6 +72,9 @@ class MessageProtocol(Int32StringReceiver):
 
     # -- what subclasses hear ------------------------------------------------------------------------
 
+    def made(self) -> None:
+        """The TCP connection stands; ``peer_host`` is known."""
+
     def ready(self) -> None:
         """Bytes may be exchanged: the TCP connection stands, and TLS if there is any."""
 
@@ -95,6 +98,7 @@ class MessageProtocol(Int32StringReceiver):
         self.peer_host = str(getattr(transport.getPeer(), "host", "?"))
         transport.registerProducer(self, True)
         self._rearm()
+        self.made()
         if not ISSLTransport.providedBy(transport):
             self.handshakeCompleted()
 

@@ -10,19 +10,18 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from twisted.application.internet import ClientService, backoffPolicy
+from twisted.application.internet import ClientService
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.certificate import FinalityProof
 from timeproto.model.genesis import Genesis
 from timeproto.model.transaction import Outpoint, Transaction
 from timeproto.model.utxo_state import SpentFinalized, UTXOState, from_wire, holder, kind
-from timeproto.network.greeting import GreetedEndpoint, HandleFactory
+from timeproto.network.greeting import GreetedEndpoint, HandleFactory, back_off
 from timeproto.network.requests import ConnectionGone
 from timeproto.wallet.belief import Belief, Lie
 from timeproto.wallet.nodes import Node, Rotation
@@ -31,8 +30,6 @@ from timeproto.wallet.protocol import WalletClientFactory, WalletClientProtocol
 from timeproto.wallet.watching import Change, Watch, Watches, address_coins
 from timeproto.wire import messages
 
-FIRST_RETRY = 0.2
-RETRY_FACTOR = 1.5
 ASK_AGAIN = 2.0
 """Seconds after which an undecided payment's proof is asked for."""
 
@@ -69,7 +66,7 @@ class WalletClient(MultiService):
         self._service = ClientService(
             GreetedEndpoint(self._nodes, _Factory(self), lambda protocol: ensureDeferred(self._prepare(protocol))),
             HandleFactory(),
-            retryPolicy=backoffPolicy(FIRST_RETRY, limits.RECONNECT_MAX, RETRY_FACTOR),
+            retryPolicy=back_off,
             clock=reactor,
         )
         self._service.setServiceParent(self)

@@ -1,0 +1,200 @@
+"""The verify stage: what does not hold is taken out and counted against its sender, and nothing is checked twice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.examples import ALICE, BOB, GENESIS, MASTERNODES, PAYMENT, STRANGER, VOTERS, address, batch, build, proof_of, replace
+from timeproto import limits
+from timeproto.consensus import validation
+from timeproto.consensus.effects import Heard, Input, LinkUp, Submit, Tick
+from timeproto.errors import Refusal
+from timeproto.masternode import verifier as module
+from timeproto.masternode.verifier import Verified, Verifier
+from timeproto.model import vote
+from timeproto.model.transaction import Outpoint, Transaction
+from timeproto.model.utxo_state import SpentFinalized, to_wire
+from timeproto.model.vote import sign_batch
+from timeproto.params import COIN
+from timeproto.wire import messages
+
+SENDER = VOTERS[3].public_hex
+FORGED = replace(PAYMENT, signature=tuple(64 * [7]))
+OTHER = build([(Outpoint(GENESIS.hash, 1), ALICE)], [(500 * COIN - 10_000, address(BOB))])
+
+
+class Stage(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.verifier = Verifier(GENESIS)
+        self.checked = {"transactions": 0, "batches": 0}
+        self.count_calls(validation, "transactions")
+        self.count_calls(vote, "batches")
+
+    def count_calls(self, where: Any, name: str) -> None:
+        real = where.verify
+
+        def counting(*given: bytes) -> bool:
+            self.checked[name] += 1
+            return bool(real(*given))
+
+        self.patch(where, "verify", counting)
+
+    def check(self, *entries: Input, known: dict[str, Transaction] | None = None) -> Verified:
+        return self.verifier.check([(entry, known or {}) for entry in entries])
+
+    def hear(self, message: Any, **more: Any) -> tuple[Any, list[str]]:
+        """What is left of a message (None if nothing), and the codes its sender is blamed with."""
+        verified = self.check(Heard(message, SENDER), **more)
+        self.assertTrue(all(key == SENDER for key, _ in verified.blame))
+        left = [entry.message for entry in verified.inputs if isinstance(entry, Heard)]
+        return (left[0] if left else None), [str(refusal.code) for _, refusal in verified.blame]
+
+
+class WhatDoesNotHold(Stage):
+    def test_bad_transactions_are_taken_out_of_a_page(self) -> None:
+        """The good ones of the same page stay, in their order."""
+        page = messages.Transactions(transactions=(PAYMENT, FORGED, OTHER))
+        self.assertEqual(self.hear(page), (messages.Transactions(transactions=(PAYMENT, OTHER)), ["bad_signature"]))
+        self.assertEqual(self.hear(messages.TransactionBroadcast(tx=FORGED)), (None, ["bad_signature"]))
+
+    def test_bad_batches_are_taken_out_of_an_answer(self) -> None:
+        """Forged, altered, by a stranger, for another set, for another network (B-06 to B-08)."""
+        good = batch(VOTERS[1], lock=[PAYMENT.txid])
+        bad = [
+            replace(good, voter=VOTERS[2].public_hex),
+            replace(good, lock=(OTHER.txid,)),
+            replace(good, height=1),
+            replace(good, lock=(), commit=good.lock),
+            batch(STRANGER, lock=[PAYMENT.txid]),
+            sign_batch(VOTERS[1], GENESIS.hash, "00" * 32, 0, lock=[PAYMENT.txid]),
+            sign_batch(VOTERS[1], "00" * 32, MASTERNODES.hash, 0, lock=[PAYMENT.txid]),
+        ]
+        left, blame = self.hear(messages.Votes(batches=(*bad[:3], good, *bad[3:]), voter=SENDER, more=True))
+        self.assertEqual(left, messages.Votes(batches=(good,), voter=SENDER, more=True))
+        self.assertEqual(blame, ["bad_vote"] * len(bad))
+        for each in bad:
+            self.assertEqual(self.hear(each), (None, ["bad_vote"]))
+
+    def test_bad_proofs_are_taken_out_wherever_they_stand(self) -> None:
+        """Too few votes, lock votes, another network's: out of pages, answers and hints (B-10)."""
+        good = proof_of(PAYMENT.txid)
+        for bad in (
+            proof_of(PAYMENT.txid, VOTERS[:4]),
+            replace(good, txid=OTHER.txid),
+            replace(good, votes=good.votes[:4] + good.votes[:1]),
+            proof_of(PAYMENT.txid, genesis_hash="00" * 32),
+        ):
+            for kind in (messages.FinalityProofs, messages.Transactions, messages.Votes):
+                left, blame = self.hear(kind(proofs=(bad, good)))
+                self.assertEqual((left.proofs, blame), ((good,), ["bad_proof"]))
+            state = to_wire(SpentFinalized(PAYMENT.txid, 1, 5))
+            hint = messages.UTXOStateNotification(
+                notification=messages.StateChange(PAYMENT.outpoints[0], None, state, 1, SENDER),
+                cursor=messages.Cursor(SENDER, 1),
+                output=GENESIS.allocations[0],
+                proof=bad,
+            )
+            self.assertEqual(self.hear(hint), (None, ["bad_proof"]))
+            self.assertEqual(self.hear(replace(hint, proof=good))[1], [])
+
+    def test_a_wallet_is_told_which_rule_it_broke(self) -> None:
+        """A refused submission is answered with its own code, and the others of the batch go on."""
+        verified = self.check(Submit(FORGED, "a"), Submit(PAYMENT, "b"), Submit(replace(OTHER, txid="00" * 32), "c"))
+        self.assertEqual([entry.ticket for entry in verified.inputs if isinstance(entry, Submit)], ["b"])
+        self.assertEqual([(ticket, str(refusal.code)) for ticket, refusal in verified.refused],
+                         [("a", "bad_signature"), ("c", "txid_mismatch")])
+        self.assertEqual(verified.blame, [])
+
+    def test_what_is_not_signed_passes_untouched(self) -> None:
+        """Requests, links and time go through in their order."""
+        entries: list[Input] = [Tick(), LinkUp(SENDER), Heard(messages.GetFinalized(since=4), SENDER), Tick()]
+        self.assertEqual(self.check(*entries).inputs, entries)
+
+    def test_what_cannot_be_judged_is_left_out_and_the_rest_lives(self) -> None:
+        """An exception nobody foresaw, in one input of a batch: that one fails, with a log entry (P-22)."""
+        real = module.check_stateless
+
+        def poisoned(tx: Transaction, *more: Any) -> None:
+            if tx is OTHER:
+                raise RuntimeError("poison")
+            real(tx, *more)
+
+        self.patch(module, "check_stateless", poisoned)
+        verified = self.check(Submit(OTHER, "a"), Heard(messages.TransactionBroadcast(tx=OTHER), SENDER), Submit(PAYMENT, "b"))
+        self.assertEqual([(ticket, str(refusal.code)) for ticket, refusal in verified.refused], [("a", "internal")])
+        self.assertEqual(verified.inputs, [Submit(PAYMENT, "b")])
+        self.assertEqual(verified.blame, [])
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 2)
+
+
+class NothingTwice(Stage):
+    def test_a_refusal_is_remembered_by_every_byte(self) -> None:
+        """The same invalid transaction a hundred times costs one signature check; another signature another (H-25)."""
+        for _ in range(100):
+            self.check(Submit(FORGED, "a"), Heard(messages.TransactionBroadcast(tx=FORGED), SENDER))
+        self.assertEqual(self.checked["transactions"], 1)
+        self.check(Submit(replace(FORGED, signature=tuple(64 * [8])), "a"))
+        self.assertEqual(self.checked["transactions"], 2)
+        self.assertEqual(self.check(Submit(PAYMENT, "b")).inputs, [Submit(PAYMENT, "b")])
+
+    def test_a_remembered_refusal_keeps_nothing_else_in_memory(self) -> None:
+        """No traceback, whose frames would hold the transaction; and each who is told gets one of its own."""
+        first, second = (self.check(Submit(FORGED, "a")).refused[0][1] for _ in range(2))
+        self.assertIsNot(first, second)
+        self.assertEqual((first.code, first.message, first.details), (second.code, second.message, second.details))
+        for kept in (*self.verifier._refusals.values(), first, second):
+            self.assertIsInstance(kept, Refusal)
+            self.assertIsNone(kept.__traceback__)
+            self.assertIsNone(kept.__context__)
+
+    def test_refusals_are_bounded(self) -> None:
+        """The oldest is forgotten first."""
+        self.patch(limits, "REFUSED_CACHE", 3)
+        for number in range(10):
+            self.check(Submit(replace(PAYMENT, signature=tuple(64 * [number])), "a"))
+        self.assertEqual(len(self.verifier._refusals), 3)
+
+    def test_a_second_copy_of_a_batch_costs_nothing_and_still_goes_on(self) -> None:
+        """The replica may have had to forget it. It is the equal batch seen first that is passed on, its tree made."""
+        first = batch(VOTERS[1], lock=[PAYMENT.txid])
+        self.assertEqual(self.hear(first), (first, []))
+        for _ in range(20):
+            left, _ = self.hear(messages.Votes(batches=(batch(VOTERS[1], lock=[PAYMENT.txid]),)))
+            self.assertIs(left.batches[0], first)
+        self.assertEqual(self.checked["batches"], 1)
+
+    def test_a_known_signature_over_other_votes_is_no_copy(self) -> None:
+        """Recognised is the whole batch, not its signature."""
+        good = batch(VOTERS[1], lock=[PAYMENT.txid])
+        self.hear(good)
+        self.assertEqual(self.hear(replace(good, lock=(OTHER.txid,))), (None, ["bad_vote"]))
+        self.assertEqual(self.hear(good), (good, []))
+
+    def test_remembered_batches_are_bounded_by_their_votes(self) -> None:
+        """A few batches as large as may be take no more memory than many small ones (L-7)."""
+        self.patch(limits, "VERIFIED_VOTES", 100)
+        for number in range(60):
+            size = 1 + number % 30
+            self.hear(batch(VOTERS[1], lock=[f"{number:032x}{each:032x}" for each in range(size)]))
+            held = sum(each.tree.size for each in self.verifier._batches.values())
+            self.assertLessEqual(held, 100)
+        self.assertGreater(held, 60)
+
+    def test_a_known_transaction_is_not_checked_again(self) -> None:
+        """What equals a transaction the replica holds, to the last byte, was verified before."""
+        known = {PAYMENT.txid: PAYMENT}
+        for _ in range(10):
+            self.assertEqual(len(self.check(Submit(PAYMENT, "a"), known=known).inputs), 1)
+            self.assertEqual(self.hear(messages.Transactions(transactions=(PAYMENT,)), known=known)[1], [])
+        self.assertEqual(self.checked["transactions"], 0)
+
+    def test_a_known_txid_with_other_contents_is_not_known(self) -> None:
+        """Neither another body under that txid nor another signature under that body passes as known."""
+        known = {PAYMENT.txid: PAYMENT}
+        body = replace(PAYMENT, outputs=OTHER.outputs)
+        for wrong, code in ((body, "txid_mismatch"), (FORGED, "bad_signature")):
+            (_, refusal), = self.check(Submit(wrong, "a"), known=known).refused
+            self.assertEqual(refusal.code, code)
+            self.assertEqual(self.hear(messages.TransactionBroadcast(tx=wrong), known=known)[0], None)
