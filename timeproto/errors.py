@@ -102,7 +102,7 @@ class Refusal(Exception):
     strings and integers only.
     """
 
-    def __init__(self, code: ErrorCode, message: str, **details: str | int) -> None:
+    def __init__(self, code: ErrorCode, message: str, /, **details: str | int) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message

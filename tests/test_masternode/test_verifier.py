@@ -6,7 +6,20 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.examples import ALICE, BOB, GENESIS, MASTERNODES, PAYMENT, STRANGER, VOTERS, address, batch, build, proof_of, replace
+from tests.examples import (
+    ALICE,
+    BOB,
+    GENESIS,
+    MASTERNODES,
+    PAYMENT,
+    STRANGER,
+    VOTERS,
+    address,
+    batch,
+    build,
+    proof_of,
+    replace,
+)
 from timeproto import limits
 from timeproto.consensus import validation
 from timeproto.consensus.effects import Heard, Input, LinkUp, Submit, Tick
@@ -122,7 +135,8 @@ class WhatDoesNotHold(Stage):
             real(tx, *more)
 
         self.patch(module, "check_stateless", poisoned)
-        verified = self.check(Submit(OTHER, "a"), Heard(messages.TransactionBroadcast(tx=OTHER), SENDER), Submit(PAYMENT, "b"))
+        told = Heard(messages.TransactionBroadcast(tx=OTHER), SENDER)
+        verified = self.check(Submit(OTHER, "a"), told, Submit(PAYMENT, "b"))
         self.assertEqual([(ticket, str(refusal.code)) for ticket, refusal in verified.refused], [("a", "internal")])
         self.assertEqual(verified.inputs, [Submit(PAYMENT, "b")])
         self.assertEqual(verified.blame, [])

@@ -35,14 +35,15 @@ def not_voting(reason: str) -> Refusal:
 
 
 def in_flight() -> Refusal:
-    return _busy("too many payments are undecided; try again", "in_flight", limits.IN_FLIGHT)
+    return busy("too many payments are undecided; try again", "in_flight", limits.IN_FLIGHT)
 
 
 def crowded() -> Refusal:
     message = "too many transactions want one of these coins; it waits for a verdict"
-    return _busy(message, "rivals_per_outpoint", limits.RIVALS_PER_OUTPOINT)
+    return busy(message, "rivals_per_outpoint", limits.RIVALS_PER_OUTPOINT)
 
 
-def _busy(message: str, limit: str, value: int) -> Refusal:
+def busy(message: str, limit: str, value: int) -> Refusal:
+    """Try again in a tick."""
     retry = int(limits.TICK * 1000)
     return Refusal(ErrorCode.BUSY, message, limit=limit, value=value, retry_after_ms=retry)

@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 
 from timeproto import limits
 from timeproto.consensus.effects import Effects, Heard, Input, LinkDown, LinkUp, Submit, Tick
+from timeproto.consensus.refusals import busy, not_voting
 from timeproto.consensus.replica import Replica
 from timeproto.errors import ConfigurationError, ErrorCode, IdentityConflict, Refusal, StorageError
 from timeproto.masternode.verifier import NONE_KNOWN, Known, Verified, Verifier
@@ -371,7 +372,7 @@ class MasternodeUTXOIntegration:
         self._tell_idle()
 
     def _not_voting(self) -> Refusal:
-        return Refusal(ErrorCode.NOT_VOTING, f"this node does not vote now: {self._broken}")
+        return not_voting(str(self._broken))
 
     def _tell_idle(self) -> None:
         if not (self._verifying or self._busy) and (self._broken is not None or not (self._inbox or self._ready)):
@@ -381,13 +382,7 @@ class MasternodeUTXOIntegration:
 
 
 def _too_much() -> Refusal:
-    return Refusal(
-        ErrorCode.BUSY,
-        "too much is waiting here; try again",
-        limit="inbox",
-        value=limits.INBOX,
-        retry_after_ms=1_000,
-    )
+    return busy("too much is waiting here; try again", "inbox", limits.INBOX)
 
 
 def _going_away() -> Refusal:

@@ -104,6 +104,8 @@ class NodeProtocol(MessageProtocol):
             self._hear_handshake(message)
         elif isinstance(message, messages.HandshakeAck):
             self._hear_ack(message)
+        elif self.direction == "outbound" and self.node_key is None:
+            raise Refusal(ErrorCode.NOT_AUTHORISED, "a node that was dialled proves its key first")
         elif self._crowded:
             raise self._full()
         else:

@@ -63,6 +63,7 @@ class MessageProtocol(Int32StringReceiver):
         self._frame_began: float | None = None
         self._closed_at: float | None = None
         self._pinged = False
+        self._has_complained = False
         self._watch: Any = None
         self._lost_listeners: list[Callable[[Any], None]] = []
         self.peer_host = "?"
@@ -315,7 +316,9 @@ class MessageProtocol(Int32StringReceiver):
             self.send(messages.Pong(id=message.id))
         elif isinstance(message, messages.Error):
             if not self._requests.answer(message.id, message.refusal()):
-                self.log.info("{who} complains: {code}: {text}", who=self, code=message.code, text=message.message)
+                if not self._has_complained:  # the first says enough, and a stranger must not fill the disk
+                    self.log.info("{who} complains: {code!r}: {text!r}", who=self, code=message.code, text=message.message)
+                self._has_complained = True
                 self.complained(message.refusal())
         elif isinstance(message, messages.Reply) and self._requests.answer(message.id, message):
             return

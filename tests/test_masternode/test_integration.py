@@ -1,0 +1,520 @@
+"""The bridge: nothing leaves before its commit, nobody reads between commits, and a failing stage ends it cleanly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.examples import replace
+from tests.test_consensus.alone import Alone
+from timeproto import limits
+from timeproto.consensus.effects import Tick
+from timeproto.errors import ConfigurationError, IdentityConflict, Refusal, StorageError
+from timeproto.masternode.integration import MasternodeUTXOIntegration
+from timeproto.masternode.verifier import Verifier
+from timeproto.model.ledger import Transition
+from timeproto.model.transaction import Outpoint, Transaction
+from timeproto.model.utxo_state import kind
+from timeproto.model.vote import VoteBatch, sign_batch
+from timeproto.wire import messages
+
+
+class Hold:
+    """An offload whose jobs run when the test says so; ``open`` runs them at once."""
+
+    def __init__(self) -> None:
+        self.open = True
+        self.jobs: list[tuple[Callable[..., Any], tuple[Any, ...], Deferred[Any]]] = []
+
+    def __call__(self, work: Callable[..., Any], *given: Any) -> Deferred[Any]:
+        if self.open:
+            try:
+                return succeed(work(*given))
+            except Exception:
+                failed: Deferred[Any] = Deferred()
+                failed.errback(Failure())
+                return failed
+        done: Deferred[Any] = Deferred()
+        self.jobs.append((work, given, done))
+        return done
+
+    def let_go(self, error: Exception | None = None) -> None:
+        """Does the oldest job, or makes it fail."""
+        work, given, done = self.jobs.pop(0)
+        if error is not None:
+            done.errback(error)
+        else:
+            done.callback(work(*given))
+
+
+class World:
+    """Both ends of the bridge: what reached the peers and the wallets, in one order."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, Any]] = []
+
+    def send(self, key: str, message: Any) -> None:
+        self.events.append(("send", message))
+
+    def broadcast(self, batch: Any) -> None:
+        self.events += [("broadcast", message) for message in batch]
+
+    def send_utxo_notification_to_peer(self, key: str, notification: Any) -> None:
+        self.events.append(("hint", notification))
+
+    def penalize(self, key: str, refusal: Refusal) -> None:
+        self.events.append(("penalty", refusal))
+
+    def broadcast_state_notification(self, transitions: Any, proofs: Any) -> None:
+        self.events += [("told", (transition, proofs.get(transition.txid))) for transition in transitions]
+
+    def names(self) -> list[str]:
+        return [name for name, _ in self.events]
+
+    def votes(self) -> list[VoteBatch]:
+        return [message for _, message in self.events if isinstance(message, VoteBatch)]
+
+    def told(self) -> list[Transition]:
+        return [value[0] for name, value in self.events if name == "told"]
+
+
+class Bridge(SynchronousTestCase):
+    masternodes = 4
+
+    def setUp(self) -> None:
+        self.alone = Alone(self.masternodes, coins=10)  # lends its keys, coins and store
+        self.build(self.alone.replica)
+
+    def build(self, replica: Any) -> None:
+        self.world, self.verifying, self.storing = World(), Hold(), Hold()
+        self.fatal: list[Exception] = []
+        self.now = 1_000
+        self.bridge = MasternodeUTXOIntegration(
+            replica=replica,
+            store=self.alone.store,
+            verifier=Verifier(self.alone.genesis),
+            offload=self.verifying,
+            offload_commits=self.storing,
+            now=lambda: self.now,
+            fatal=self.fatal.append,
+        )
+        self.bridge.initialize(peers=self.world, wallets=self.world)
+        for name in ("process_transaction", "read"):
+            setattr(self.bridge, name, self.heeded(getattr(self.bridge, name)))
+
+    def heeded(self, ask: Callable[..., Deferred[Any]]) -> Callable[..., Deferred[Any]]:
+        """``ask``, whose refusals nobody looks at are no errors of the test."""
+
+        def asking(*given: Any) -> Deferred[Any]:
+            answer = ask(*given)
+            self.addCleanup(answer.addErrback, lambda _: None)
+            return answer
+
+        return asking
+
+    def payment(self, number: int = 0, **more: Any) -> Transaction:
+        return self.alone.pay(self.alone.coins()[number : number + 1], **more)
+
+    def hear(self, message: Any, peer: int = 1) -> None:
+        self.bridge.handle_network_message(message, self.alone.keys[peer].public_hex)
+
+    def code(self, answer: Deferred[Any]) -> str:
+        return str(self.failureResultOf(answer, Refusal).value.code)
+
+
+class Order(Bridge):
+    def test_nothing_leaves_before_its_commit_returned(self) -> None:
+        """No vote, no relay, no answer, no notification while the disk is busy; then all, peers first (P-02, I-3)."""
+        self.storing.open = False
+        ticket = self.bridge.process_transaction(self.payment())
+        self.assertEqual(self.world.events, [])
+        self.assertNoResult(ticket)
+        self.assertIsNone(self.alone.store.transaction(self.payment().txid))
+        self.storing.let_go()
+        self.assertEqual(self.successResultOf(ticket), messages.TransactionAccepted(txid=self.payment().txid))
+        self.assertEqual(self.world.names(), ["broadcast", "broadcast", "told"])
+        self.assertIsInstance(self.world.events[0][1], messages.Transactions)
+        self.assertIsInstance(self.world.events[1][1], VoteBatch)
+
+    def test_what_comes_during_a_commit_is_the_next_batch(self) -> None:
+        """A hundred payments while one commit is under way: one more commit, one vote batch, one frame (A-27)."""
+        self.storing.open = False
+        first = self.bridge.process_transaction(self.payment(0))
+        tickets = [self.bridge.process_transaction(self.payment(number)) for number in range(1, 9)]
+        self.storing.let_go()
+        self.successResultOf(first)
+        self.assertEqual(len(self.storing.jobs), 1)
+        self.assertEqual(len(self.world.votes()), 1)
+        self.storing.let_go()
+        for ticket in tickets:
+            self.successResultOf(ticket)
+        self.assertEqual([len(batch.lock) for batch in self.world.votes()], [1, 8])
+        self.assertEqual(self.bridge.counters.commits, 2)
+
+    def test_commits_are_released_in_their_order(self) -> None:
+        """Positions of what wallets are told have no gap and no step back over many commits."""
+        for number in range(6):
+            tx = self.payment(number)
+            self.bridge.process_transaction(tx)
+            for voter in (1, 2, 3):
+                self.hear(self.alone.batch(voter, lock=[tx], commit=[tx]), voter)
+        positions = [transition.position for transition in self.world.told()]
+        self.assertEqual(positions, list(range(1, len(positions) + 1)))
+        self.assertGreater(len(positions), 20)
+
+    def test_finality_is_told_with_its_proof(self) -> None:
+        """SpentFinalized and the new coins carry the proof of the change set that made them."""
+        tx = self.payment()
+        self.bridge.process_transaction(tx)
+        for voter in (1, 2):
+            self.hear(self.alone.batch(voter, lock=[tx], commit=[tx]), voter)
+        proofs = {kind(step.new_state): proof for name, (step, proof) in
+                  [(name, value) for name, value in self.world.events if name == "told"]}
+        self.assertIsNone(proofs["Locked"])
+        self.assertEqual((proofs["SpentFinalized"].txid, proofs["Unspent"].txid), (tx.txid, tx.txid))
+
+    def test_a_step_without_changes_needs_no_commit(self) -> None:
+        """A question of a peer is answered from what is committed."""
+        self.hear(messages.GetFinalized(since=0))
+        self.assertEqual(self.world.names(), ["send"])
+        self.assertEqual(self.bridge.counters.commits, 0)
+
+    def test_one_tick_follows_a_stall(self) -> None:
+        """Thirty seconds on a slow disk are not thirty rounds of asking afterwards (P-09)."""
+        taken: list[Any] = []
+        step = self.bridge.replica.step
+        self.patch(self.bridge.replica, "step", lambda inputs, now: (taken.extend(inputs), step(inputs, now))[1])
+        self.storing.open = False
+        self.bridge.process_transaction(self.payment())
+        for _ in range(30):
+            self.bridge.tick()
+        self.storing.let_go()
+        self.assertEqual(taken.count(Tick()), 1)
+
+
+class Reads(Bridge):
+    def test_a_query_between_two_commits_waits(self) -> None:
+        """What is in memory may not be durable yet: nobody is shown it (I-17)."""
+        coin = self.payment().outpoints[0]
+        self.storing.open = False
+        self.bridge.process_transaction(self.payment())
+        answer = self.bridge.read(lambda: kind(self.bridge.replica.manager.get_state(coin)))  # type: ignore[arg-type]
+        self.assertNoResult(answer)
+        self.storing.let_go()
+        self.assertEqual(self.successResultOf(answer), "Locked")
+
+    def test_a_query_at_a_boundary_is_answered_at_once(self) -> None:
+        """Also while signatures are being verified."""
+        self.verifying.open = False
+        self.bridge.process_transaction(self.payment())
+        self.assertEqual(self.successResultOf(self.bridge.read(lambda: 7)), 7)
+
+    def test_subscribe_races(self) -> None:
+        """Snapshot and notifications meet without gap or overlap, at every moment of a payment (W-05)."""
+        tx, seen = self.payment(), []
+        coin = tx.outpoints[0]
+        manager = self.bridge.replica.manager
+
+        def subscribe() -> None:
+            name = f"subscriber {len(seen)}"
+            manager.add_subscription(name, [coin])
+            seen.append((name, manager.get_state(coin), manager.position))
+
+        heard: dict[str, list[Transition]] = {}
+
+        def notify(transitions: Any, proofs: Any) -> None:
+            for transition, watchers in manager.notify_subscribers(transitions):
+                for watcher in watchers:
+                    heard.setdefault(str(watcher), []).append(transition)
+
+        self.world.broadcast_state_notification = notify  # type: ignore[method-assign]
+        self.storing.open = False
+        self.bridge.read(subscribe)
+        ticket = self.bridge.process_transaction(tx)
+        ticket.addCallback(lambda _: self.bridge.read(subscribe))  # in the middle of a release
+        for voter in (1, 2):
+            self.bridge.read(subscribe)
+            self.hear(self.alone.batch(voter, lock=[tx]), voter)
+            self.bridge.read(subscribe)
+            self.hear(self.alone.batch(voter, commit=[tx]), voter)
+        while self.storing.jobs:
+            self.storing.let_go()
+            self.bridge.read(subscribe)
+        self.assertTrue(self.alone.is_final(tx))
+        self.assertGreater(len(seen), 6)
+        for name, state, position in seen:
+            for transition in heard.get(name, []):
+                self.assertEqual((transition.old_state, transition.position > position), (state, True), name)
+                state = transition.new_state
+            self.assertEqual(kind(state), "SpentFinalized", name)  # type: ignore[arg-type]
+
+    def test_a_failing_question_fails_alone(self) -> None:
+        """Its asker gets the error; the one after it its answer."""
+        self.storing.open = False
+        self.bridge.process_transaction(self.payment())
+        bad, good = self.bridge.read(lambda: 1 // 0), self.bridge.read(lambda: 8)
+        self.storing.let_go()
+        self.failureResultOf(bad, ZeroDivisionError)
+        self.assertEqual(self.successResultOf(good), 8)
+
+    def test_whoever_has_gone_is_not_answered(self) -> None:
+        """A cancelled question is not asked, a cancelled ticket not fired."""
+        self.storing.open = False
+        ticket = self.bridge.process_transaction(self.payment())
+        asked: list[int] = []
+        answer = self.bridge.read(lambda: asked.append(1))
+        answer.cancel()
+        ticket.cancel()
+        self.failureResultOf(answer, CancelledError)
+        self.failureResultOf(ticket, CancelledError)
+        self.storing.let_go()
+        self.assertEqual((asked, len(self.world.votes()), self.fatal), ([], 1, []))
+
+    def test_questions_that_wait_are_bounded(self) -> None:
+        """A disk that hangs does not make a heap of questions (L-7)."""
+        self.patch(limits, "INBOX", 5)
+        self.storing.open = False
+        self.bridge.process_transaction(self.payment())
+        answers = [self.bridge.read(lambda: 1) for _ in range(6)]
+        self.assertEqual(self.code(answers[5]), "busy")
+        self.storing.let_go()
+        self.assertEqual([self.successResultOf(each) for each in answers[:5]], [1] * 5)
+
+
+class Single(Bridge):
+    masternodes = 1
+
+    def test_a_lone_masternode_tells_before_it_reads(self) -> None:
+        """Accepted and final in one step: who reads on being accepted does not overtake the notifications."""
+        order: list[str] = []
+        ticket = self.bridge.process_transaction(self.payment())
+        self.successResultOf(ticket)
+        self.world.events.clear()
+        self.world.broadcast_state_notification = lambda *_: order.append("told")  # type: ignore[method-assign]
+        self.verifying.open = False
+        second = self.bridge.process_transaction(self.payment(1))
+        second.addCallback(lambda _: self.bridge.read(lambda: order.append("read")))
+        self.verifying.let_go()
+        self.assertEqual(order, ["told", "read"])
+
+
+class Broken(Bridge):
+    def fail_the_commit(self, error: Exception) -> Deferred[Any]:
+        self.storing.open = False
+        ticket = self.bridge.process_transaction(self.payment())
+        self.waiting = self.bridge.process_transaction(self.payment(1))
+        self.asked = self.bridge.read(lambda: 1)
+        self.storing.let_go(error)
+        return ticket
+
+    def test_when_the_disk_fails_nothing_leaves(self) -> None:
+        """Fatal once with the storage's error; no vote, every ticket ``not_voting``, no reading of what may not be."""
+        nowhere = self.alone.pay([(Outpoint("ab" * 32, 0), 10**9, self.alone.wallets[0])])
+        parked = self.bridge.process_transaction(nowhere)
+        self.assertNoResult(parked)
+        self.world.events.clear()
+        error = StorageError("no space left")
+        ticket = self.fail_the_commit(error)
+        self.assertEqual(self.fatal, [error])
+        self.assertEqual(self.world.events, [])
+        for each in (ticket, self.waiting, parked, self.bridge.process_transaction(self.payment(2))):
+            self.assertEqual(self.code(each), "not_voting")
+        for answer in (self.asked, self.bridge.read(lambda: 1)):
+            self.assertEqual(self.code(answer), "going_away")
+        self.assertIsNone(self.alone.store.transaction(self.payment().txid))
+        self.bridge.tick()
+        self.hear(messages.GetFinalized(since=0))
+        self.hear(messages.Transactions(transactions=(self.payment(3),)))
+        self.bridge.link_up(self.alone.keys[1].public_hex)
+        self.assertEqual((self.world.events, self.storing.jobs, self.fatal), ([], [], [error]))
+
+    def test_the_end_can_be_waited_for(self) -> None:
+        """After a failure the bridge is idle: a service that stops does not wait for ever."""
+        self.fail_the_commit(StorageError("I/O error"))
+        self.successResultOf(self.bridge.when_idle())
+
+    def test_idle_is_after_the_last_commit(self) -> None:
+        """A service may close the store when told so, not before."""
+        self.storing.open = False
+        self.bridge.process_transaction(self.payment())
+        idle = self.bridge.when_idle()
+        self.assertNoResult(idle)
+        self.storing.let_go()
+        self.successResultOf(idle)
+
+    def test_an_error_in_a_step_stops_the_node_not_its_word(self) -> None:
+        """State may be half changed: nothing of it leaves, tickets are answered, fatal is told once (P-22)."""
+        self.patch(self.bridge.replica, "step", lambda inputs, now: 1 // 0)
+        tickets = [self.bridge.process_transaction(self.payment(number)) for number in range(2)]
+        self.bridge.tick()
+        self.assertEqual([self.code(ticket) for ticket in tickets], ["not_voting"] * 2)
+        self.assertEqual(len(self.fatal), 1)
+        self.assertIsInstance(self.fatal[0], StorageError)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual(self.code(self.bridge.read(lambda: 1)), "going_away")
+        self.successResultOf(self.bridge.when_idle())
+
+    def test_an_error_in_a_tick_is_one_in_a_step(self) -> None:
+        """Time comes by another door, and ends the same way."""
+        self.patch(self.bridge.replica, "step", lambda inputs, now: 1 // 0)
+        self.bridge.tick()
+        self.assertEqual(len(self.fatal), 1)
+        self.flushLoggedErrors(ZeroDivisionError)
+
+    def test_a_verify_thread_that_dies_stops_the_node(self) -> None:
+        """The stage itself failing (not an input in it) ends the node, and a commit under way is let through."""
+        self.verifying.open = self.storing.open = False
+        first = self.bridge.process_transaction(self.payment())
+        self.verifying.let_go()
+        second = self.bridge.process_transaction(self.payment(1))
+        self.verifying.let_go(RuntimeError("no thread"))
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        self.assertEqual([self.code(first), self.code(second)], ["not_voting"] * 2)
+        idle = self.bridge.when_idle()
+        self.assertNoResult(idle)
+        self.storing.let_go()
+        self.successResultOf(idle)
+        self.assertEqual(len(self.fatal), 1)
+        self.assertIsNotNone(self.alone.store.transaction(self.payment().txid))
+
+    def test_a_forgotten_vote_ends_it_before_a_word_leaves(self) -> None:
+        """The step that finds the conflict may have voted already: none of that is released (O-05, P-19)."""
+        genesis = self.alone.genesis
+        theirs = sign_batch(self.alone.keys[0], genesis.hash, genesis.masternode_set.hash, 0, lock=["ab" * 32])
+        self.verifying.open = False
+        self.hear(messages.GetFinalized(since=0))
+        ticket = self.bridge.process_transaction(self.payment())
+        self.hear(theirs, 2)
+        self.verifying.let_go()
+        self.world.events.clear()
+        self.verifying.let_go()
+        self.assertEqual(self.world.votes(), [])
+        self.assertEqual(self.code(ticket), "not_voting")
+        self.assertIsInstance(self.fatal[0], IdentityConflict)
+        self.assertEqual(len(self.fatal), 1)
+        self.assertEqual(self.successResultOf(self.bridge.read(lambda: 1)), 1)
+        self.assertEqual(self.bridge.get_utxo_stats()["voting"], False)
+
+
+class Bounds(Bridge):
+    def test_a_full_inbox_says_busy_and_drops_what_is_asked_for_again(self) -> None:
+        """Wallets are told; a peer's message is counted and dropped; links are never lost (L-7)."""
+        self.patch(limits, "INBOX", 5)
+        self.verifying.open = False
+        self.hear(messages.GetFinalized(since=0))
+        for _ in range(20):
+            self.hear(messages.GetFinalized(since=0))
+        self.assertEqual(self.bridge.counters.dropped, 15)
+        ticket = self.bridge.process_transaction(self.payment())
+        failure = self.failureResultOf(ticket, Refusal)
+        self.assertEqual((failure.value.code, failure.value.details["limit"]), ("busy", "inbox"))
+        self.bridge.link_up(self.alone.keys[2].public_hex)
+        self.verifying.open = True
+        self.verifying.let_go()
+        asked = [message for _, message in self.world.events if isinstance(message, messages.GetFinalized)]
+        self.assertEqual((self.world.names().count("send"), len(asked)), (6 + 1, 1))
+
+    def test_a_slow_disk_fills_the_inbox_and_nothing_behind_it(self) -> None:
+        """Verified inputs wait for the commit in the inbox's room, not in one of their own."""
+        self.patch(limits, "INBOX", 50)
+        self.patch(limits, "STEP_INPUTS", 10)
+        self.storing.open = False
+        self.bridge.process_transaction(self.payment())
+        for _ in range(500):
+            self.hear(messages.GetFinalized(since=0))
+        self.assertLessEqual(len(self.bridge._ready), 20)
+        self.assertLessEqual(len(self.bridge._inbox), 50)
+        self.assertGreater(self.bridge.counters.dropped, 400)
+        self.storing.open = True
+        self.storing.let_go()
+        self.successResultOf(self.bridge.when_idle())
+
+    def test_votes_for_what_is_final_cost_nothing_and_hold_nobody_up(self) -> None:
+        """A thousand late copies are neither verified nor piled up, and a payment among them is served at once."""
+        self.patch(limits, "STEP_INPUTS", 10)
+        tx = self.payment()
+        self.bridge.process_transaction(tx)
+        for voter in (1, 2):
+            self.hear(self.alone.batch(voter, lock=[tx], commit=[tx]), voter)
+        self.assertTrue(self.alone.is_final(tx))
+        late = self.alone.batch(3, lock=[tx], commit=[tx])
+        checked: list[Any] = []
+        check = self.bridge._verifier.check
+        self.patch(self.bridge._verifier, "check", lambda entries: (checked.extend(entries), check(entries))[1])
+        for _ in range(1_000):
+            self.hear(late, 3)
+        self.assertEqual(checked, [])
+        self.assertLessEqual(len(self.bridge._late), 10)
+        self.successResultOf(self.bridge.process_transaction(self.payment(1)))
+
+    def test_late_votes_are_taken_from_their_voter_alone(self) -> None:
+        """What is not verified is believed of its own link only: nobody can speak for a silent masternode."""
+        tx = self.payment()
+        self.bridge.process_transaction(tx)
+        for voter in (1, 2):
+            self.hear(self.alone.batch(voter, lock=[tx], commit=[tx]), voter)
+        forged = replace(self.alone.batch(2, commit=[tx]), voter=self.alone.keys[3].public_hex)
+        self.hear(forged, 2)
+        self.bridge.link_up(self.alone.keys[3].public_hex)
+        self.bridge.tick()
+        self.bridge.tick()
+        self.assertEqual(self.world.names().count("hint"), 1)
+
+    def test_a_garbage_signature_never_passes_as_known(self) -> None:
+        """Known when it came, forgotten before it is taken: the copy with another signature is refused all the same."""
+        self.patch(limits, "ORPHANS_WALLET", 3)
+        parent = self.payment()
+        child = self.alone.pay([self.alone.change_of(parent)])
+        first = self.bridge.process_transaction(child)
+        self.verifying.open = False
+        owner = self.alone.wallets[0]
+        pushers = [self.alone.pay([(Outpoint(f"{number:064x}", 0), 10**9, owner)]) for number in range(4)]
+        self.bridge.process_transaction(self.payment(2))
+        for each in pushers:
+            self.bridge.process_transaction(each)
+        spoilt = self.bridge.process_transaction(replace(child, signature=tuple(64 * [7])))
+        self.verifying.open = True
+        self.verifying.let_go()
+        self.assertEqual(self.code(first), "unknown_input")
+        self.assertEqual(self.code(spoilt), "bad_signature")
+
+
+class Wiring(Bridge):
+    def test_a_missing_or_wrong_collaborator_stops_the_start(self) -> None:
+        """Named in one sentence, before anything is accepted (B-12 of the original)."""
+
+        class Deaf:
+            def send(self, *_: Any) -> None: ...
+
+        for peers, wallets, words in (
+            (Deaf(), self.world, "peers cannot broadcast, send_utxo_notification_to_peer, penalize"),
+            (self.world, Deaf(), "wallets cannot broadcast_state_notification"),
+            (None, self.world, "peers cannot send"),
+        ):
+            with self.assertRaises(ConfigurationError) as caught:
+                self.bridge.initialize(peers=peers, wallets=wallets)  # type: ignore[arg-type]
+            self.assertIn(words, str(caught.exception))
+
+    def test_nothing_is_accepted_before_the_ends_are_connected(self) -> None:
+        """A bridge to nowhere says so instead of swallowing."""
+        bridge = MasternodeUTXOIntegration(
+            replica=self.alone.replica, store=self.alone.store, verifier=Verifier(self.alone.genesis),
+            offload=Hold(), now=lambda: 1, fatal=self.fatal.append,
+        )
+        for call in (bridge.tick, lambda: self.fail_to_post(bridge)):
+            self.assertRaises(ConfigurationError, call)
+
+    def fail_to_post(self, bridge: MasternodeUTXOIntegration) -> None:
+        bridge.handle_network_message(messages.GetFinalized(since=0), self.alone.keys[1].public_hex)
+
+    def test_statistics_agree_with_the_replica(self) -> None:
+        """What a status page shows is counted in one place."""
+        self.bridge.process_transaction(self.payment())
+        stats = self.bridge.get_utxo_stats()
+        self.assertEqual((stats["in_flight"], stats["waiting"], stats["final"], stats["voting"]), (1, 0, 0, True))
+        self.assertEqual(stats["states"]["Locked"].coins, 1)
+        self.assertEqual(stats["digest"], self.alone.replica.state_digest())
