@@ -221,6 +221,12 @@ class Answers(SynchronousTestCase):
         pages = [message for _, message in alone.hear(messages.GetVotes(voter=alone.keys[2].public_hex), 2).send]
         self.assertEqual([message.more for message in pages], [True, True, False])  # type: ignore[union-attr]
         self.assertEqual(sum(len(message.batches) for message in pages), 5)  # type: ignore[union-attr]
+        again = messages.GetVotes(voter=alone.keys[2].public_hex)
+        self.assertEqual(alone.hear(again, 2).send, [])  # the answer is costly, so it is given once in a tick
+        alone.tick()
+        self.assertEqual(len(alone.hear(again, 2).send), 3)
+        alone.act(LinkUp(alone.keys[2].public_hex))  # or on a new link: the asker may have started anew
+        self.assertEqual(len(alone.hear(again, 2).send), 3)
         (_, none), = alone.hear(messages.GetVotes(voter=alone.keys[3].public_hex), 3).send
         self.assertEqual(none, messages.Votes(voter=alone.keys[3].public_hex))
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.examples import replace
+from tests.strategies import noun
 from tests.test_consensus.alone import Alone
 from timeproto import limits
 from timeproto.consensus.effects import Tick
 from timeproto.errors import ConfigurationError, IdentityConflict, Refusal, StorageError
 from timeproto.masternode.integration import MasternodeUTXOIntegration
+from timeproto.masternode.service import _FOR_REPLICA
 from timeproto.masternode.verifier import Verifier
 from timeproto.model.ledger import Transition
 from timeproto.model.transaction import Outpoint, Transaction
@@ -481,6 +485,20 @@ class Bounds(Bridge):
         self.verifying.let_go()
         self.assertEqual(self.code(first), "unknown_input")
         self.assertEqual(self.code(spoilt), "bad_signature")
+
+
+class AnyWords(Bridge):
+    @settings(max_examples=300)
+    @given(st.lists(st.tuples(st.sampled_from(sorted(_FOR_REPLICA, key=lambda each: each.__name__)).flatmap(noun),
+                              st.integers(1, 3)), max_size=6))
+    def test_no_message_of_a_masternode_can_stop_the_node(self, words: list[tuple[Any, int]]) -> None:
+        """Whatever is well-formed and passes the verify stage leaves the replica standing (P-22, L-8)."""
+        self.setUp()
+        for message, peer in words:
+            self.hear(message, peer)
+            self.bridge.tick()
+        self.assertEqual(self.fatal, [])
+        self.successResultOf(self.bridge.process_transaction(self.payment()))
 
 
 class Wiring(Bridge):

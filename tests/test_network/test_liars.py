@@ -155,7 +155,7 @@ class Mirrors(SynchronousTestCase):
         inbound.say(ours)
         theirs, _ = inbound.heard()
         outbound.say(theirs)
-        self.assertFalse(self.manager._diallers["192.0.2.9:1"].is_self)
+        self.assertFalse(self.manager._diallers._by_address["192.0.2.9:1"].is_self)
         self.assertEqual(self.network.conflicts, [])
 
     def test_a_mirror_is_no_other_process(self) -> None:

@@ -114,7 +114,7 @@ class _Story:
         to = bob.addresses[0]
         free = alice.book.free()
         _say(f"Alice pays Bob {format_amount(AMOUNT)} TIME:")
-        payment = await alice.send(to, AMOUNT)
+        payment = alice.send(to, AMOUNT)
         payment.on_step(lambda step: _say(f"  {step.ms:>7.1f} ms  {_STORY.get(step.state, step.state)}"))
         proof = await payment.when_final()
         _say(

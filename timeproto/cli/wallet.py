@@ -253,7 +253,7 @@ def _tell_restored(arguments: argparse.Namespace, path: Path, used: int, balance
 
 
 async def _address(reactor: Any, account: Any, arguments: argparse.Namespace) -> int:
-    address = await account.new_address()
+    address = account.new_address()
     print(json.dumps({"address": address}) if arguments.json else address)
     return ExitStatus.OK
 
@@ -282,7 +282,7 @@ async def _send(reactor: Any, account: Any, arguments: argparse.Namespace) -> in
 
     amount = parse_amount(arguments.amount)
     try:
-        payment = await account.send(arguments.address, amount)
+        payment = account.send(arguments.address, amount)
     except InsufficientFunds as poor:
         print(f"timeproto: {poor}", file=sys.stderr)
         return ExitStatus.REFUSED

@@ -25,6 +25,7 @@ class Gossip:
         self._finality = finality
         self._catch_up = CatchUp(finality.ledger.caught_up())
         self._links: dict[str, None] = {}
+        self._told_of_voters: set[str] = set()
 
     def take_changes(self) -> dict[str, int]:
         """The catch-up positions that moved in this step, to be committed."""
@@ -36,6 +37,7 @@ class Gossip:
         """A link (again): hand over what this replica voted, and ask what it missed."""
         finality = self._finality
         self._links[peer] = None
+        self._told_of_voters.discard(peer)
         self._ask_to_vouch(peer)
         self._hand_over(finality.payments, peer)
         self._ask_finalized(peer)
@@ -48,6 +50,12 @@ class Gossip:
     def link_down(self, peer: str) -> None:
         self._links.pop(peer, None)
         self._catch_up.forget(peer)
+
+    def may_ask_about_a_voter(self, peer: str) -> bool:
+        """True once for each link and tick: the answer takes a look at everything that is undecided."""
+        before = len(self._told_of_voters)
+        self._told_of_voters.add(peer)
+        return len(self._told_of_voters) > before
 
     # -- what peers tell -----------------------------------------------------------------------------
 
@@ -86,6 +94,7 @@ class Gossip:
         """Exchanges what is late here with one peer, in turn; lets go of what waited too long."""
         finality = self._finality
         finality.tick += 1
+        self._told_of_voters.clear()
         self._let_go()
         links = sorted(self._links)
         for peer in links:

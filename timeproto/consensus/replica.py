@@ -168,10 +168,12 @@ class Replica:
                 gossip.hear_finalized(message, sender)
             case messages.GetTransactions():
                 self._reply(sender, answers.transactions(message, self.payments, self._ledger))
-            case messages.GetVotes():
+            case messages.GetVotes() if message.voter is None or gossip.may_ask_about_a_voter(sender):
                 self._reply(sender, answers.votes(message, self.payments, self._ledger))
             case messages.GetFinalized():
                 self._reply(sender, [answers.finalized(message, self._ledger)])
+            case messages.GetVotes():
+                pass  # asked again in no time: the answer on its way is good enough
             case _:
                 raise TypeError(f"{type(message).__name__} is not for a replica")
 

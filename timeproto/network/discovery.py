@@ -32,14 +32,22 @@ class AddressBook:
     def __init__(self, members: tuple[str, ...]) -> None:
         self._members = frozenset(members)
         self._by_key: dict[str, str] = {}
+        self._proven: set[str] = set()
 
-    def learn(self, key: str, address: str) -> bool:
-        """True if ``address`` is news for a member of the set."""
+    def learn(self, key: str, address: str, *, proven: bool = False) -> bool:
+        """True if ``address`` is news for a member of the set.
+
+        ``proven`` if the member was found there or said so itself: what others say does not change that again.
+        """
         try:
             parse_address(address)
         except ValueError:
             return False
-        if key not in self._members or self._by_key.get(key) == address:
+        if key not in self._members or (key in self._proven and not proven):
+            return False
+        if proven:
+            self._proven.add(key)
+        if self._by_key.get(key) == address:
             return False
         self._by_key[key] = address
         return True
@@ -48,8 +56,8 @@ class AddressBook:
         return self._by_key.get(key)
 
     def peers(self) -> tuple[PeerAddress, ...]:
-        """Everything known, as it is told to a peer that asks."""
-        every = [PeerAddress(key, address) for key, address in sorted(self._by_key.items())]
+        """What is known from the masternodes themselves, as it is told to a peer that asks: no rumour is passed on."""
+        every = [PeerAddress(key, self._by_key[key]) for key in sorted(self._proven)]
         return tuple(every[: limits.PEERS_PAGE])
 
 
@@ -69,9 +77,9 @@ class Bootstrap:
         """The addresses on the list; empty, and a line in the log, if it cannot be had."""
         try:
             response = await self._treq.get(self._url, timeout=BOOTSTRAP_TIME, allow_redirects=False)
+            body = await self._body(response)  # in any case: a connection whose body is not read is never freed
             if response.code != 200:
                 raise ValueError(f"status {response.code}")
-            body = await self._body(response)
             addresses = self._decoder.decode(body)
             for address in addresses:
                 parse_address(address)
@@ -82,13 +90,13 @@ class Bootstrap:
         return list(addresses[: limits.PEERS_PAGE])
 
     async def _body(self, response: Any) -> bytes:
-        received: list[bytes] = []
+        received = bytearray()
 
         def collect(data: bytes) -> None:
-            received.append(data)
-            if sum(map(len, received)) > BOOTSTRAP_SIZE:
+            received.extend(data)
+            if len(received) > BOOTSTRAP_SIZE:
                 raise ValueError("the list is too long")
 
         collected: Deferred[None] = self._treq.collect(response, collect)
         await collected
-        return b"".join(received)
+        return bytes(received)

@@ -78,7 +78,8 @@ class GreetedEndpoint:
             if not connection.is_open:
                 raise ConnectionGone(f"{connection.peer_host} left as soon as it was greeted")
         except BaseException:
-            connection.abort()
+            if connection.is_open:  # else it is being closed with a word, and in time
+                connection.abort()
             raise
         handle = handles.buildProtocol(None)
         handle.makeConnection(_Hangup(connection))

@@ -125,10 +125,6 @@ class NodeProtocol(MessageProtocol):
     def _hear_handshake(self, message: messages.Handshake) -> None:
         if self._machine is None:
             self._machine = self._switchboard.machine(dialled=False, binding=channel_binding(self.transport))
-        if self.direction == "outbound" and self._switchboard.is_own_nonce(message.nonce):
-            self._switchboard.dialled_self(self)
-            self.abort()
-            return
         for answer in self._machine.hear_handshake(message):
             self.send(answer)
         self.announced = message.listen
@@ -141,6 +137,11 @@ class NodeProtocol(MessageProtocol):
         try:
             answers = self._machine.hear_ack(message)
         except OwnKey:
+            # Only now it is proven: who merely repeats our nonces, or our key, is neither us nor another process.
+            if self._machine.theirs is not None and self._switchboard.is_own_nonce(self._machine.theirs.nonce):
+                self._switchboard.dialled_self(self)
+                self.abort()
+                return
             self._switchboard.own_key_elsewhere(self)
             raise Refusal(ErrorCode.IDENTITY_CONFLICT, "two processes have this masternode's key") from None
         for answer in answers:
@@ -151,10 +152,10 @@ class NodeProtocol(MessageProtocol):
         self.out_queue = limits.OUT_QUEUE_PEER
         self.raise_frame_limit()
         self.unthrottle()
+        self._switchboard.proven(self)
         waiting, self._handshaken = self._handshaken, []
         for each in waiting:
             each.callback(None)
-        self._switchboard.proven(self)
 
     def gone(self, reason: Any) -> None:
         waiting, self._handshaken = self._handshaken, []

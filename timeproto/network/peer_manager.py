@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from hashlib import blake2b
+from hmac import compare_digest
 from pathlib import Path
 from typing import Any
 
-import attrs
-from twisted.application.internet import ClientService
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import HostnameEndpoint, SSL4ServerEndpoint, TCP4ServerEndpoint, wrapClientTLS
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
@@ -24,8 +24,9 @@ from timeproto import limits
 from timeproto.errors import ConfigurationError, ErrorCode, Refusal
 from timeproto.model.genesis import Genesis
 from timeproto.model.keys import SigningKey
+from timeproto.network.dialler import Diallers
 from timeproto.network.discovery import AddressBook, Bootstrap, parse_address
-from timeproto.network.greeting import GreetedEndpoint, HandleFactory, back_off
+from timeproto.network.greeting import GreetedEndpoint
 from timeproto.network.handshake import HandshakeMachine
 from timeproto.network.node_protocol import Dispatcher, NodeFactory, NodeProtocol
 from timeproto.network.tls import KeyedConnectionCreator, ServerContextFactory, make_certificate
@@ -34,17 +35,8 @@ from timeproto.wire.messages import PeerInfo, Role
 
 NONCE_SIZE = 32
 BOOTSTRAP_RETRY = 60.0
-
-
-@attrs.define
-class _Dialler:
-    """The service that keeps one address dialled. It rests while its masternode is linked in another way."""
-
-    address: str
-    service: ClientService
-    key: str | None = None
-    resting: bool = True
-    is_self: bool = False
+BOOTSTRAP_PATIENCE = 30.0
+"""Seconds for the whole list, however slowly it drips."""
 
 
 class PeerManager(MultiService):
@@ -84,14 +76,15 @@ class PeerManager(MultiService):
         self._connect = connect or self._endpoint
         self._random = random
         self._book = AddressBook(genesis.masternode_set.keys)
-        self._diallers: dict[str, _Dialler] = {}
+        self._diallers = Diallers(reactor, self._greeted)
         self._connections: dict[NodeProtocol, None] = {}
         self._hosts: dict[str, int] = {}
-        self._nonces: dict[str, None] = {}
+        self._secret = random(NONCE_SIZE)
         self._faults: dict[str, tuple[int, float]] = {}
         self._banned: dict[str, float] = {}
         self._port: Any = None
         self._bootstrapping: Any = None
+        self._fetching: Deferred[None] | None = None
         self._emptied: list[Deferred[None]] = []
         self.links: dict[str, NodeProtocol] = {}
 
@@ -124,13 +117,14 @@ class PeerManager(MultiService):
         """Says ``going_away`` to everybody and returns when all are gone, at most ``limits.CLOSE`` seconds later."""
         if self._bootstrapping is not None and self._bootstrapping.active():
             self._bootstrapping.cancel()
+        if self._fetching is not None:
+            self._fetching.cancel()
         stopping = [maybeDeferred(super().stopService)]
-        stopping += [maybeDeferred(each.service.stopService) for each in self._diallers.values() if not each.resting]
-        self._diallers.clear()
         if self._port is not None:
             stopping.append(maybeDeferred(self._port.stopListening))
         for connection in list(self._connections):
             connection.close(Refusal(ErrorCode.GOING_AWAY, "this node stops"))
+        stopping += self._diallers.stop()  # after the goodbyes: it would close its connections without a word
         if self._connections:
             emptied: Deferred[None] = Deferred()
             self._emptied.append(emptied)
@@ -142,62 +136,36 @@ class PeerManager(MultiService):
         if self._bootstrap is None:
             return
 
-        async def fetch(bootstrap: Bootstrap) -> None:
-            for address in await bootstrap.fetch():
-                self.dial(address)
-            if self.running and not self.links:
-                self._bootstrapping = self._reactor.callLater(BOOTSTRAP_RETRY, self._fetch_bootstrap)
-
-        ensureDeferred(fetch(self._bootstrap)).addErrback(
-            lambda failure: self.log.failure("the bootstrap list failed", failure=failure)
+        fetching = Deferred.fromCoroutine(self._bootstrap.fetch())
+        self._fetching = fetching.addTimeout(BOOTSTRAP_PATIENCE, self._reactor).addCallbacks(
+            self._hear_bootstrap, lambda failure: self.log.failure("the bootstrap list failed", failure=failure)
         )
+
+    def _hear_bootstrap(self, addresses: list[str]) -> None:
+        self._fetching = None
+        for address in addresses:
+            self.dial(address)
+        if self.running and not self.links:
+            self._bootstrapping = self._reactor.callLater(BOOTSTRAP_RETRY, self._fetch_bootstrap)
 
     # -- dialling ------------------------------------------------------------------------------------
 
     def dial(self, address: str) -> None:
         """Keep ``address`` dialled from now on, with pauses that grow to ``limits.RECONNECT_MAX``."""
-        if address in self._diallers or address in (self._listen, self._announce) or not self.running:
-            return
-        if len(self._diallers) >= limits.PEERS_PAGE:
-            return
-        host, port = parse_address(address)
+        if self.running and address not in (self._listen, self._announce):
+            self._diallers.keep(address)
 
+    def _greeted(self, address: str) -> GreetedEndpoint:
         factory = NodeFactory(self._reactor, self, dialled=address)
-        service = ClientService(
-            GreetedEndpoint(self._connect(host, port), factory, NodeProtocol.when_handshaken),
-            HandleFactory(),
-            retryPolicy=back_off,
-            clock=self._reactor,
-        )
-        dialler = self._diallers[address] = _Dialler(address, service)
-        self._wake(dialler)
+        return GreetedEndpoint(self._connect(*parse_address(address)), factory, self._greet)
+
+    def _greet(self, connection: NodeProtocol) -> Deferred[None]:
+        """A dial has succeeded when our first question is answered: who refuses us does so after our proof."""
+        return connection.when_handshaken().addCallback(lambda _: self._ask_for_peers(connection))
 
     def _endpoint(self, host: str, port: int) -> Any:
         endpoint = HostnameEndpoint(self._reactor, host, port, timeout=limits.HANDSHAKE)
         return endpoint if self._tls is None else wrapClientTLS(KeyedConnectionCreator(), endpoint)
-
-    def _wake(self, dialler: _Dialler) -> None:
-        if dialler.resting and not dialler.is_self and self.running:
-            dialler.resting = False
-            dialler.service.startService()
-
-    def _rest(self, dialler: _Dialler) -> None:
-        if not dialler.resting:
-            dialler.resting = True
-            maybeDeferred(dialler.service.stopService)
-
-    def _dialler_of(self, connection: NodeProtocol) -> _Dialler | None:
-        return self._diallers.get(connection.dialled_address or "")
-
-    def _tend_diallers(self, key: str) -> None:
-        """Rests those whose masternode is linked by another connection, wakes the others."""
-        link = self.links.get(key)
-        for dialler in list(self._diallers.values()):
-            if dialler.key == key:
-                if link is None:
-                    self._wake(dialler)
-                elif self._dialler_of(link) is not dialler:
-                    self._rest(dialler)
 
     # -- what connections ask (node_protocol.Switchboard) ----------------------------------------------
 
@@ -211,21 +179,23 @@ class PeerManager(MultiService):
         return not crowd and len(self._connections) < limits.CONNECTIONS
 
     def machine(self, *, dialled: bool, binding: bytes) -> HandshakeMachine:
-        nonce = self._random(NONCE_SIZE)
-        self._nonces[nonce.hex()] = None
-        if len(self._nonces) > 4 * limits.CONNECTIONS:
-            del self._nonces[next(iter(self._nonces))]
+        seed = self._random(NONCE_SIZE // 2)
         return HandshakeMachine(
             genesis=self._genesis,
             key=self._key,
             dialled=dialled,
-            nonce=nonce,
+            nonce=seed + self._mark(seed),
             binding=binding,
             listen=self._announce,
         )
 
+    def _mark(self, seed: bytes) -> bytes:
+        """The half of a nonce by which this process, and nobody else, knows it for its own without a table."""
+        return blake2b(seed, digest_size=NONCE_SIZE // 2, key=self._secret).digest()
+
     def is_own_nonce(self, nonce: str) -> bool:
-        return nonce in self._nonces
+        seed, mark = bytes.fromhex(nonce[:NONCE_SIZE]), bytes.fromhex(nonce[NONCE_SIZE:])
+        return compare_digest(mark, self._mark(seed))
 
     def opened(self, connection: NodeProtocol) -> None:
         self._connections[connection] = None
@@ -240,12 +210,10 @@ class PeerManager(MultiService):
         key = connection.node_key
         if key is None:
             return
-        dialler = self._dialler_of(connection)
-        if dialler is not None:
-            dialler.key = key
-            self._book.learn(key, dialler.address)
-        elif connection.announced is not None:
-            self._book.learn(key, connection.announced)
+        address = connection.dialled_address or connection.announced
+        if address is not None:
+            self._book.learn(key, address, proven=True)
+        self._diallers.proven(connection.dialled_address, key)
         until = self._banned.get(key, 0.0)
         if until > self._reactor.seconds():
             wait = int((until - self._reactor.seconds()) * 1000)
@@ -260,8 +228,9 @@ class PeerManager(MultiService):
                 self._dispatcher.link_down(old)
                 old.abort()
             self._dispatcher.link_up(connection)
-            connection.request(messages.GetPeers()).addCallbacks(self._hear_peers, lambda _: None)
-        self._tend_diallers(key)
+            if connection.direction == "inbound":
+                self._ask_for_peers(connection).addErrback(lambda _: None)
+        self._diallers.linked(key, self.links[key].dialled_address)
 
     def _survives(self, old: NodeProtocol, new: NodeProtocol) -> bool:
         """True if the older of two links with one peer is to be kept."""
@@ -275,10 +244,7 @@ class PeerManager(MultiService):
 
     def dialled_self(self, connection: NodeProtocol) -> None:
         """An address turned out to be our own: it is never dialled again."""
-        dialler = self._dialler_of(connection)
-        if dialler is not None:
-            dialler.is_self = True
-            self._rest(dialler)
+        self._diallers.found_self(connection.dialled_address)
 
     def own_key_elsewhere(self, connection: NodeProtocol) -> None:
         self._on_identity_conflict(f"another process at {connection.peer_host} runs with this node's key")
@@ -288,21 +254,26 @@ class PeerManager(MultiService):
         if isinstance(message, messages.GetPeers):
             connection.send(messages.Peers(id=message.id, peers=self._book.peers()))
         elif isinstance(message, messages.Peers):
-            self._hear_peers(message)
+            pass  # nobody asked, or asked too long ago
         elif isinstance(message, messages.UTXOStateNotification):
             self.handle_utxo_message(message, connection)
         else:
             self._dispatcher.message_received(connection, message)
 
-    def _hear_peers(self, message: messages.Peers) -> None:
-        for peer in message.peers:
-            if peer.node_key == self._key.public_hex or not self._book.learn(peer.node_key, peer.address):
+    def _ask_for_peers(self, connection: NodeProtocol) -> Deferred[None]:
+        """Fails if they go away before they answer; a refusal, or no answer in time, is an answer too."""
+        return connection.request(messages.GetPeers()).addCallbacks(
+            self._hear_peers, lambda failure: None if failure.check(Refusal) else failure
+        )
+
+    def _hear_peers(self, reply: messages.AnyMessage) -> None:
+        if not isinstance(reply, messages.Peers):
+            return
+        for peer in reply.peers:
+            if peer.node_key in (self._key.public_hex, *self.links) or peer.address in (self._listen, self._announce):
                 continue
-            if peer.node_key not in self.links:
-                self.dial(peer.address)
-                dialler = self._diallers.get(peer.address)
-                if dialler is not None:
-                    dialler.key = dialler.key or peer.node_key
+            if self._book.learn(peer.node_key, peer.address) and self.running:
+                self._diallers.try_rumour(peer.node_key, peer.address)
 
     def lost(self, connection: NodeProtocol) -> None:
         self._connections.pop(connection, None)
@@ -314,7 +285,8 @@ class PeerManager(MultiService):
         if key is not None and self.links.get(key) is connection:
             del self.links[key]
             self._dispatcher.link_down(connection)
-            self._tend_diallers(key)
+            if self.running:
+                self._diallers.unlinked(key, self._book.address_of(key))
         self._dispatcher.connection_lost(connection)
         if not self._connections:
             emptied, self._emptied = self._emptied, []
@@ -355,6 +327,8 @@ class PeerManager(MultiService):
 
         Faults are forgotten after ``limits.BAN`` without a new one, and never more than f masternodes are shut out.
         """
+        if key not in self._genesis.masternode_set:
+            return
         now = self._reactor.seconds()
         points, last = self._faults.get(key, (0, now))
         points = (points if now - last < limits.BAN else 0) + refusal.policy.penalty

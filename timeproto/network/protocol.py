@@ -317,7 +317,8 @@ class MessageProtocol(Int32StringReceiver):
         elif isinstance(message, messages.Error):
             if not self._requests.answer(message.id, message.refusal()):
                 if not self._has_complained:  # the first says enough, and a stranger must not fill the disk
-                    self.log.info("{who} complains: {code!r}: {text!r}", who=self, code=message.code, text=message.message)
+                    said = f"{message.code}: {message.message}"
+                    self.log.info("{who} complains: {said!r}", who=self, said=said)
                 self._has_complained = True
                 self.complained(message.refusal())
         elif isinstance(message, messages.Reply) and self._requests.answer(message.id, message):

@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from twisted.internet.defer import ensureDeferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from timeproto.errors import Refusal
 from timeproto.model.address import require_address
 from timeproto.model.keys import SigningKey
 from timeproto.model.transaction import Transaction, TxOutput
 from timeproto.model.utxo_state import SpentFinalized, Unspent, holder
+from timeproto.network.requests import ConnectionGone
 from timeproto.params import NetworkParams
 from timeproto.wallet import builder, hd
 from timeproto.wallet.client import WalletClient
@@ -83,10 +86,10 @@ class Account:
         """Every address of this account that was handed out or received change."""
         return list(self._keys)
 
-    async def new_address(self) -> str:
+    def new_address(self) -> str:
         """A fresh address to be paid at; watched from now on, and remembered first."""
         address = self._know(RECEIVE, self._purse.reserve_receive_index())
-        await self.client.watch(self._changed, addresses=[address])
+        self._watch(address)
         return address
 
     async def restore(self, tell: Callable[[int, int], None] = lambda used, tried: None) -> int:
@@ -114,6 +117,17 @@ class Account:
                         self._know(change, missing)
         return used
 
+    def _watch(self, address: str) -> None:
+        """Watches a new address from now on; nobody has to wait for a node's answer to that."""
+
+        def failed(failure: Failure) -> None:
+            failure.trap(ConnectionGone, Refusal)  # it is watched from the next connection on
+
+        watching = ensureDeferred(self.client.watch(self._changed, addresses=[address]))
+        watching.addErrback(failed).addErrback(
+            lambda failure: self.log.failure("an address cannot be watched", failure=failure)
+        )
+
     # -- coins ---------------------------------------------------------------------------------------
 
     async def open(self) -> None:
@@ -122,7 +136,7 @@ class Account:
         await self.client.settled()
         for tx in list(self._purse.pending):
             self.book.reserve(tx.outpoints, tx.txid)
-            self._follow(self.client.submit(tx))
+            self._follow(self.client.submit(tx, again=True))
 
     def balance(self) -> Balance:
         """In smallest units: available, pending (in our own undecided payments), locked (by others), total."""
@@ -142,7 +156,7 @@ class Account:
 
     # -- payments ------------------------------------------------------------------------------------
 
-    async def send(self, address: str, amount: int) -> Payment:
+    def send(self, address: str, amount: int) -> Payment:
         """Pays ``amount`` to ``address``: picks and reserves coins in one step, signs, remembers, sends.
 
         Raises ``InsufficientFunds``, or :class:`Refusal` for an address or amount that cannot be paid.
@@ -170,10 +184,10 @@ class Account:
             self.book.release(outpoints)
             raise
         self.book.reserve(outpoints, tx.txid)
-        if change_address is not None:
-            await self.client.watch(self._changed, addresses=[change_address])
         payment = self.client.submit(tx)
         self._follow(payment)
+        if change_address is not None:
+            self._watch(change_address)
         return payment
 
     def _follow(self, payment: Payment) -> None:

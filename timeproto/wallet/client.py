@@ -60,7 +60,9 @@ class WalletClient(MultiService):
         self._random = random
         self._protocol: WalletClientProtocol | None = None
         self._payments: dict[str, Payment] = {}
-        self._watches = Watches(self.belief)
+        self._watches = Watches(self.belief, self._try_elsewhere)
+        self._is_prepared = False
+        self._may_leave = 0.0
         self._connected: list[Deferred[None]] = []
         self.last_refusal: Exception | None = None
         self._service = ClientService(
@@ -95,7 +97,7 @@ class WalletClient(MultiService):
     def when_connected(self) -> Deferred[None]:
         """Fires when a node is there, has proven its key, and watches what we watch."""
         waiting: Deferred[None] = Deferred()
-        if self._protocol is not None:
+        if self._is_prepared and self._protocol is not None:
             waiting.callback(None)
         else:
             self._connected.append(waiting)
@@ -116,13 +118,15 @@ class WalletClient(MultiService):
         """A new connection: prove the node, take up the watches, send again what is not decided."""
         try:
             await protocol.when_ready()
+            self._protocol = protocol  # what the snapshots claim is checked over this very connection
             await self._watches.resubscribe(protocol)
         except Exception as error:
+            self._lost(protocol)
             self.last_refusal = error
             self.log.info("the node at {node} is not for us: {why}", node=self.node, why=error)
             raise
-        self._protocol = protocol
         self.last_refusal = None
+        self._is_prepared = True
         waiting, self._connected = self._connected, []
         for each in waiting:
             each.callback(None)
@@ -131,22 +135,30 @@ class WalletClient(MultiService):
 
     def _lost(self, protocol: WalletClientProtocol) -> None:
         if self._protocol is protocol:
-            self._protocol = None
+            self._protocol, self._is_prepared = None, False
 
     def _try_elsewhere(self) -> None:
-        """The node of the moment does not serve us: the next one may."""
-        if self._protocol is not None:
+        """The node of the moment does not serve us: the next one may.
+
+        Not more often than every ``ASK_AGAIN`` seconds, so that nodes which all refuse are not run through like a wheel.
+        """
+        now = self._reactor.seconds()
+        if self._protocol is not None and now >= self._may_leave:
+            self._may_leave = now + ASK_AGAIN
             self._protocol.close()
-            self._protocol = None
+            self._lost(self._protocol)
 
     # -- payments ------------------------------------------------------------------------------------
 
-    def submit(self, tx: Transaction) -> Payment:
-        """Sends a signed transaction, and again until it is decided. The same one twice is one payment."""
+    def submit(self, tx: Transaction, *, again: bool = False) -> Payment:
+        """Sends a signed transaction, and again until it is decided. The same one twice is one payment.
+
+        ``again``: it may have been sent in an earlier life, and be final already.
+        """
         payment = self._payments.get(tx.txid)
         if payment is None:
             payment = self._payments[tx.txid] = Payment(tx, self._reactor.seconds())
-            self._broadcast(payment)
+            self._broadcast(payment, again=again)
         return payment
 
     def wait_final(self, txid: str) -> Deferred[FinalityProof]:
@@ -162,7 +174,7 @@ class WalletClient(MultiService):
 
     def _broadcast(self, payment: Payment, *, again: bool = False) -> None:
         protocol = self._protocol
-        if protocol is None or payment.is_over:
+        if protocol is None or not self._is_prepared or payment.is_over:
             return
 
         async def send() -> None:
@@ -173,6 +185,7 @@ class WalletClient(MultiService):
             except Refusal as refusal:
                 if refusal.code in _ELSEWHERE:
                     self.last_refusal = refusal
+                    payment.is_bounced = True
                     self._try_elsewhere()
                 else:
                     self._end_payment(payment, refusal)
@@ -194,6 +207,11 @@ class WalletClient(MultiService):
 
     def _ask_for_proofs(self) -> None:
         now = self._reactor.seconds()
+        bounced = [payment for payment in self._payments.values() if payment.is_bounced and not payment.is_accepted]
+        if bounced:
+            self._try_elsewhere()
+        for payment in bounced:
+            self._broadcast(payment)
         for payment in list(self._payments.values()):
             if payment.is_accepted and not payment.is_over and now - payment.sent_at >= ASK_AGAIN:
                 self._run(self._look_for_proof(payment))

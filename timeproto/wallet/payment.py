@@ -30,6 +30,7 @@ class Payment:
     proof: FinalityProof | None = None
     error: Exception | None = None
     is_accepted: bool = False
+    is_bounced: bool = False
     _accepted: list[Deferred[Payment]] = attrs.field(factory=list)
     _final: list[Deferred[FinalityProof]] = attrs.field(factory=list)
     _listeners: list[Any] = attrs.field(factory=list)

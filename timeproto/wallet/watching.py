@@ -59,8 +59,10 @@ class Watches:
 
     log = Logger()
 
-    def __init__(self, belief: Belief) -> None:
+    def __init__(self, belief: Belief, on_trouble: Callable[[], None]) -> None:
+        """``on_trouble``: a change could not be checked on this connection; a new one begins with snapshots."""
         self._belief = belief
+        self._on_trouble = on_trouble
         self._watches: list[Watch] = []
         self._told: dict[Outpoint, UTXOState] = {}
         self._line: Deferred[None] | None = None
@@ -145,6 +147,7 @@ class Watches:
                 self.log.warn("the node lies: {what}", what=lie)
             except (ConnectionGone, Refusal) as error:
                 self.log.info("a change could not be checked: {why}", why=error)
+                self._on_trouble()
 
         done: Deferred[None] = Deferred()
         self._line = done

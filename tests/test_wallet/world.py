@@ -1,0 +1,101 @@
+"""A masternode and wallets in one process: real protocols over memory, and a place to bend a node's words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import ConnectionRefusedError as Refused
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.task import Clock
+from twisted.test.iosim import FakeTransport, connect
+from zope.interface import implementer
+
+from tests.alone_node import Node
+from tests.cluster import key
+from timeproto.masternode.service import Dispatcher
+from timeproto.network.node_protocol import NodeFactory
+from timeproto.network.peer_manager import PeerManager
+from timeproto.wallet.client import WalletClient
+
+Bend = Callable[[dict[str, Any]], "dict[str, Any] | None"]
+
+
+class Place:
+    """Where a node of the rotation stands."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.key = None
+
+
+@implementer(IStreamClientEndpoint)
+class World:
+    """One honest masternode; what its connections say goes through ``bend`` (None: it is swallowed)."""
+
+    def __init__(self, **node: Any) -> None:
+        self.clock = Clock()
+        self.node = Node(**node)
+        self.bend: Bend = lambda message: message
+        self.refuses = False
+        self.connections = 0
+        self.current = Place("127.0.0.1:1")
+        self._pumps: list[Any] = []
+        self._servers: list[Any] = []
+        self.manager = PeerManager(
+            reactor=self.clock,
+            key=key(1),
+            genesis=self.node.genesis,
+            listen="127.0.0.1:1",
+            dispatcher=Dispatcher(self.node.integration, self.node.handler),
+            on_identity_conflict=lambda reason: None,
+            connect=lambda host, port: None,
+        )
+        self.manager.startService()
+
+    def connect(self, protocolFactory: Any) -> Deferred[Any]:
+        if self.refuses:
+            return fail(Refused())
+        self.connections += 1
+        server: Any = NodeFactory(self.clock, self.manager).buildProtocol(None)
+        said = server.send_payload
+
+        def bent(payload: bytes) -> None:
+            message = self.bend(json.loads(payload))
+            if message is not None:
+                said(json.dumps(message).encode())
+
+        server.send_payload = bent
+        client = protocolFactory.buildProtocol(None)
+        self._servers.append(server)
+        self._pumps.append(
+            connect(server, FakeTransport(server, True), client, FakeTransport(client, False), greet=False)
+        )
+        return succeed(client)
+
+    def client(self) -> WalletClient:
+        client = WalletClient(self.clock, self.node.genesis, [], rotation=self)
+        client.startService()
+        self.run(2)
+        return client
+
+    def run(self, seconds: float = 0.0) -> None:
+        """Moves bytes until there are none, and time."""
+        while True:
+            for _ in range(500):
+                moved = [pump.pump() for pump in self._pumps]
+                if not any(moved):
+                    break
+            if seconds <= 0:
+                return
+            self.clock.advance(0.1)
+            seconds -= 0.1
+
+    def cut(self) -> None:
+        """Every connection is lost."""
+        for server in self._servers:
+            if server.transport is not None and server.is_open:
+                server.abort()
+        self.run(0.5)

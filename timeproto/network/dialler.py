@@ -1,0 +1,124 @@
+"""Which addresses are kept dialled, and which rest because their masternode is linked in another way.
+
+Addresses the operator configured, or a bootstrap server listed, are kept for good. What a peer says of another
+masternode is a rumour: one address for each masternode, the newest, and only until the masternode is linked. So the
+table is bounded by the set, however much is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from twisted.application.internet import ClientService
+from twisted.internet.defer import Deferred, maybeDeferred
+
+from timeproto import limits
+from timeproto.network.greeting import HandleFactory, back_off
+
+
+@attrs.define
+class _Dialler:
+    """The service that dials one address. ``key`` is who proved to be there, or before that who is said to be."""
+
+    address: str
+    service: ClientService
+    kept: bool
+    key: str | None = None
+    is_proven: bool = False
+    is_resting: bool = True
+    is_self: bool = False
+
+
+class Diallers:
+    """One ``ClientService`` for each address, with pauses that grow to ``limits.RECONNECT_MAX``."""
+
+    def __init__(self, clock: Any, endpoint: Callable[[str], Any]) -> None:
+        """``endpoint``: address → an endpoint whose ``connect`` succeeds when the other end has taken us as a peer."""
+        self._clock = clock
+        self._endpoint = endpoint
+        self._by_address: dict[str, _Dialler] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_address)
+
+    def keep(self, address: str) -> None:
+        """Dial ``address`` from now on, whoever is there; at most ``limits.PEERS_PAGE`` of them."""
+        known = self._by_address.get(address)
+        if known is not None:
+            known.kept = True
+        elif sum(dialler.kept for dialler in self._by_address.values()) < limits.PEERS_PAGE:
+            self._wake(self._add(address, kept=True))
+
+    def try_rumour(self, key: str, address: str) -> None:
+        """Dial ``address``, where the masternode ``key``, which is not linked, is said to be."""
+        if address in self._by_address:
+            return
+        for dialler in self._of(key):
+            if not dialler.kept and not dialler.is_proven:
+                self._drop(dialler)
+        dialler = self._add(address, kept=False)
+        dialler.key = key
+        self._wake(dialler)
+
+    def proven(self, address: str | None, key: str) -> None:
+        """The masternode ``key`` stands at ``address``."""
+        dialler = self._by_address.get(address or "")
+        if dialler is not None:
+            dialler.key, dialler.is_proven = key, True
+
+    def found_self(self, address: str | None) -> None:
+        """``address`` turned out to be our own: it is never dialled again."""
+        dialler = self._by_address.get(address or "")
+        if dialler is not None:
+            dialler.is_self = True
+            self._rest(dialler)
+
+    def linked(self, key: str, carrier: str | None) -> None:
+        """``key`` is linked by the connection dialled to ``carrier``, or by one it dialled: the other diallers rest."""
+        for dialler in self._of(key):
+            if dialler.address == carrier:
+                continue
+            if dialler.kept:
+                self._rest(dialler)
+            else:
+                self._drop(dialler)
+
+    def unlinked(self, key: str, address: str | None) -> None:
+        """``key`` is not linked any more: dial it where it was found before, or at ``address``."""
+        diallers = self._of(key)
+        for dialler in diallers:
+            self._wake(dialler)
+        if not diallers and address is not None:
+            self.try_rumour(key, address)
+
+    def stop(self) -> list[Deferred[Any]]:
+        """Ends them all; fires when their attempts and connections are gone."""
+        awake = [dialler for dialler in self._by_address.values() if not dialler.is_resting]
+        self._by_address.clear()
+        return [maybeDeferred(dialler.service.stopService) for dialler in awake]
+
+    def _of(self, key: str) -> list[_Dialler]:
+        return [dialler for dialler in self._by_address.values() if dialler.key == key]
+
+    def _add(self, address: str, *, kept: bool) -> _Dialler:
+        service = ClientService(
+            self._endpoint(address), HandleFactory(), retryPolicy=back_off, clock=self._clock
+        )
+        dialler = self._by_address[address] = _Dialler(address, service, kept)
+        return dialler
+
+    def _wake(self, dialler: _Dialler) -> None:
+        if dialler.is_resting and not dialler.is_self:
+            dialler.is_resting = False
+            dialler.service.startService()
+
+    def _rest(self, dialler: _Dialler) -> None:
+        if not dialler.is_resting:
+            dialler.is_resting = True
+            maybeDeferred(dialler.service.stopService)
+
+    def _drop(self, dialler: _Dialler) -> None:
+        del self._by_address[dialler.address]
+        self._rest(dialler)
