@@ -337,7 +337,7 @@ class Rivals(SynchronousTestCase):
         parent = alone.pay(alone.coins()[:1])
         (outpoint, amount, owner) = alone.change_of(parent)
         inflated = alone.pay([(outpoint, amount + 1, owner)])
-        alone.vote(3, lock=[inflated])
+        alone.hear(alone.batch(3, lock=[inflated]), 1)  # handed on by an honest one, as the transaction is
         alone.show(inflated, peer=1)
         alone.show(parent, peer=2)
         blamed = []

@@ -53,6 +53,9 @@ class Addresses(SynchronousTestCase):
         self.assertTrue(book.learn(member, "10.0.0.1:1"))
         self.assertFalse(book.learn(member, "10.0.0.1:1"))
         self.assertTrue(book.learn(member, "10.0.0.2:1"))
+        self.assertEqual((book.address_of(member), book.peers()), ("10.0.0.2:1", ()), "a rumour is not passed on")
+        book.learn(member, "10.0.0.2:1", proven=True)
+        self.assertFalse(book.learn(member, "10.0.0.3:1"), "nor does it replace what was proven")
         self.assertEqual([peer.address for peer in book.peers()], ["10.0.0.2:1"])
 
 

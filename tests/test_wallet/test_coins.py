@@ -72,7 +72,7 @@ class Picking(SynchronousTestCase):
         picked = sum(each.amount for each in selection.coins)
         self.assertEqual(book.balance(), Balance(before.available - picked, picked, 0))
 
-    @given(st.lists(AMOUNTS, min_size=1, max_size=12, unique=True), st.randoms(use_true_random=False))
+    @given(st.lists(st.sampled_from([2_000, 5_000, 9_000]), min_size=1, max_size=12), st.randoms(use_true_random=False))
     def test_the_order_of_arrival_does_not_matter(self, amounts: list[int], random: object) -> None:
         """The same coins and the same target give the same selection, in whatever order they were heard of."""
         coins = [coin(number, amount) for number, amount in enumerate(amounts)]

@@ -161,9 +161,8 @@ class Finality:
         self.answer_all(payment, None)
 
     def _wait(self, payment: Payment, parents: list[str]) -> None:
-        asked = payment.standing is Standing.WAITING
         pushed_out = self.payments.wait(payment, parents)
-        if not asked:  # after that, time asks again: a wallet that repeats itself costs the peers nothing
+        if payment.source is not None:  # for a wallet's, time asks: no wallet can make this node ask all the others
             self.ask_for([txid for txid in payment.missing if self.payments.get(txid) is None], payment.source)
         if pushed_out is not None and pushed_out.tx is not None:
             self.give_up(pushed_out, unknown_input(pushed_out.tx, self.manager))
@@ -385,8 +384,8 @@ class Finality:
 
     # -- small words ------------------------------------------------------------------------------------
 
-    def ask_for(self, txids: Iterable[str], peer: str | None) -> None:
-        """Fetch transactions: from ``peer``, or from everybody if it was a wallet that named them."""
+    def ask_for(self, txids: Iterable[str], peer: str) -> None:
+        """Fetch transactions from ``peer``, as many as one request holds; time asks for the rest."""
         wanted = tuple(dict.fromkeys(txids))
         if wanted:
             self.turn.effects.send.append((peer, messages.GetTransactions(txids=wanted[: limits.FETCH])))

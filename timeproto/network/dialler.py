@@ -1,8 +1,8 @@
 """Which addresses are kept dialled, and which rest because their masternode is linked in another way.
 
 Addresses the operator configured, or a bootstrap server listed, are kept for good. What a peer says of another
-masternode is a rumour: one address for each masternode, the newest, and only until the masternode is linked. So the
-table is bounded by the set, however much is said.
+masternode is a rumour: one address for each masternode that is not linked, the newest. So the table is bounded by the
+set, however much is said.
 """
 
 from __future__ import annotations
@@ -77,13 +77,11 @@ class Diallers:
 
     def linked(self, key: str, carrier: str | None) -> None:
         """``key`` is linked by the connection dialled to ``carrier``, or by one it dialled: the other diallers rest."""
-        for dialler in self._of(key):
-            if dialler.address == carrier:
-                continue
-            if dialler.kept:
-                self._rest(dialler)
-            else:
-                self._drop(dialler)
+        others = [dialler for dialler in self._of(key) if dialler.address != carrier]
+        for dialler in others:
+            self._rest(dialler)
+        for dialler in [dialler for dialler in others if not dialler.kept][1:]:
+            self._drop(dialler)  # one is enough to find it again, and it remembers its pauses
 
     def unlinked(self, key: str, address: str | None) -> None:
         """``key`` is not linked any more: dial it where it was found before, or at ``address``."""
@@ -103,9 +101,7 @@ class Diallers:
         return [dialler for dialler in self._by_address.values() if dialler.key == key]
 
     def _add(self, address: str, *, kept: bool) -> _Dialler:
-        service = ClientService(
-            self._endpoint(address), HandleFactory(), retryPolicy=back_off, clock=self._clock
-        )
+        service = ClientService(self._endpoint(address), HandleFactory(), retryPolicy=back_off, clock=self._clock)
         dialler = self._by_address[address] = _Dialler(address, service, kept)
         return dialler
 

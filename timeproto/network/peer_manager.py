@@ -117,9 +117,9 @@ class PeerManager(MultiService):
         """Says ``going_away`` to everybody and returns when all are gone, at most ``limits.CLOSE`` seconds later."""
         if self._bootstrapping is not None and self._bootstrapping.active():
             self._bootstrapping.cancel()
+        stopping = [maybeDeferred(super().stopService)]
         if self._fetching is not None:
             self._fetching.cancel()
-        stopping = [maybeDeferred(super().stopService)]
         if self._port is not None:
             stopping.append(maybeDeferred(self._port.stopListening))
         for connection in list(self._connections):
@@ -214,9 +214,8 @@ class PeerManager(MultiService):
         if address is not None:
             self._book.learn(key, address, proven=True)
         self._diallers.proven(connection.dialled_address, key)
-        until = self._banned.get(key, 0.0)
-        if until > self._reactor.seconds():
-            wait = int((until - self._reactor.seconds()) * 1000)
+        if self._shut_out(key):
+            wait = int((self._banned[key] - self._now()) * 1000)
             connection.close(Refusal(ErrorCode.BUSY, "this masternode is shut out for now", retry_after_ms=wait))
             return
         old = self.links.get(key)
@@ -234,7 +233,7 @@ class PeerManager(MultiService):
 
     def _survives(self, old: NodeProtocol, new: NodeProtocol) -> bool:
         """True if the older of two links with one peer is to be kept."""
-        if not old.is_open or self._reactor.seconds() - old.opened_at >= limits.HANDSHAKE:
+        if not old.is_open or self._now() - old.opened_at >= limits.HANDSHAKE:
             return False
         lower = min(self._key.public_hex, old.node_key or "")
         return self._who_dialled(old) == lower and self._who_dialled(new) != lower
@@ -286,7 +285,7 @@ class PeerManager(MultiService):
             del self.links[key]
             self._dispatcher.link_down(connection)
             if self.running:
-                self._diallers.unlinked(key, self._book.address_of(key))
+                self._diallers.unlinked(key, None if self._shut_out(key) else self._book.address_of(key))
         self._dispatcher.connection_lost(connection)
         if not self._connections:
             emptied, self._emptied = self._emptied, []
@@ -329,7 +328,7 @@ class PeerManager(MultiService):
         """
         if key not in self._genesis.masternode_set:
             return
-        now = self._reactor.seconds()
+        now = self._now()
         points, last = self._faults.get(key, (0, now))
         points = (points if now - last < limits.BAN else 0) + refusal.policy.penalty
         self._faults[key] = points, now
@@ -341,6 +340,13 @@ class PeerManager(MultiService):
             link = self.links.get(key)
             if link is not None:
                 link.close(refusal)
+
+    def _shut_out(self, key: str) -> bool:
+        return key in self._banned and self._banned[key] > self._now()
+
+    def _now(self) -> float:
+        seconds: float = self._reactor.seconds()
+        return seconds
 
     # -- looking -------------------------------------------------------------------------------------
 

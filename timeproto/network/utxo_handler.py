@@ -68,9 +68,7 @@ class NodeView(Protocol):
 
     def remove_subscription(self, subscriber: Hashable) -> bool: ...
 
-    def notify_subscribers(
-        self, transitions: Iterable[Transition]
-    ) -> Iterator[tuple[Transition, list[Hashable]]]: ...
+    def notify_subscribers(self, transitions: Iterable[Transition]) -> Iterator[tuple[Transition, list[Hashable]]]: ...
 
 
 @attrs.frozen
@@ -86,16 +84,28 @@ class Subscriber:
         return self.name.startswith(_PAYMENT)
 
 
-@attrs.define
+@attrs.define(eq=False)
+class _Payment:
+    """An undecided payment: the watcher of its inputs, and how many requests with it were not refused."""
+
+    subscriber: Subscriber
+    inputs: int
+    asked: int = 0
+
+
+@attrs.define(eq=False)
 class _Session:
-    """What one connection watches: named subscriptions with their sizes, and its own undecided payments."""
+    """What one connection watches: named subscriptions, and the inputs of its own undecided payments."""
 
     names: dict[str, set[Outpoint | str]] = attrs.field(factory=dict)
-    payments: dict[str, Subscriber] = attrs.field(factory=dict)
+    payments: dict[str, _Payment] = attrs.field(factory=dict)
+    inputs: int = 0
 
-    @property
-    def watched(self) -> int:
-        return sum(len(items) for items in self.names.values())
+    def require_room(self, more: int) -> None:
+        """Raises ``over_limit`` if the connection would watch too much with ``more`` items."""
+        watched = self.inputs + sum(len(items) for items in self.names.values())
+        if watched + more > limits.FILTERS_CONNECTION:
+            raise _over("filters_connection", limits.FILTERS_CONNECTION, "items watched by one connection")
 
 
 class UTXOProtocolHandler:
@@ -145,8 +155,8 @@ class UTXOProtocolHandler:
         if session is not None and self._view is not None:
             for name in session.names:
                 self._view.remove_subscription(Subscriber(client, name))
-            for subscriber in session.payments.values():
-                self._view.remove_subscription(subscriber)
+            for payment in session.payments.values():
+                self._view.remove_subscription(payment.subscriber)
 
     def _session(self, client: Client) -> _Session:
         return self._sessions.setdefault(client, _Session())
@@ -164,14 +174,19 @@ class UTXOProtocolHandler:
         if len(session.payments) >= limits.REQUESTS:
             raise _over("requests", limits.REQUESTS, "payments of one connection that are not final")
         # Sending a payment is watching it: no step of it may be missed because a subscription came late.
-        fresh = tx.txid not in session.payments
-        if fresh:
-            subscriber = Subscriber(client, _PAYMENT + tx.txid)
-            session.payments[tx.txid] = subscriber
-            view.add_subscription(subscriber, tx.outpoints)
+        payment = session.payments.get(tx.txid)
+        if payment is None:
+            outpoints = tx.outpoints
+            session.require_room(len(outpoints))
+            payment = _Payment(Subscriber(client, _PAYMENT + tx.txid), len(outpoints))
+            session.payments[tx.txid] = payment
+            session.inputs += payment.inputs
+            view.add_subscription(payment.subscriber, outpoints)
+        payment.asked += 1
 
-        def unwatch(failure: Failure) -> Failure:
-            if fresh:
+        def refused(failure: Failure) -> Failure:
+            payment.asked -= 1
+            if not payment.asked and session.payments.get(tx.txid) is payment:
                 self._unwatch_payment(client, tx.txid)
             return failure
 
@@ -179,7 +194,7 @@ class UTXOProtocolHandler:
             client.send(messages.TransactionAccepted(id=message.id, txid=reply.txid))
             return view.read(lambda: self._unwatch_if_final(client, tx, view))
 
-        return view.submit(tx).addCallbacks(accepted, unwatch)
+        return view.submit(tx).addCallbacks(accepted, refused)
 
     def _unwatch_if_final(self, client: Client, tx: Transaction, view: NodeView) -> None:
         coin = view.coin(tx.outpoints[0])
@@ -188,9 +203,10 @@ class UTXOProtocolHandler:
 
     def _unwatch_payment(self, client: Client, txid: str) -> None:
         session = self._sessions.get(client)
-        subscriber = session.payments.pop(txid, None) if session is not None else None
-        if subscriber is not None and self._view is not None:
-            self._view.remove_subscription(subscriber)
+        payment = session.payments.pop(txid, None) if session is not None else None
+        if session is not None and payment is not None and self._view is not None:
+            session.inputs -= payment.inputs
+            self._view.remove_subscription(payment.subscriber)
 
     @_answer.register
     def _query(self, message: messages.UTXOStateQuery, client: Client, view: NodeView) -> Deferred[None]:
@@ -214,13 +230,14 @@ class UTXOProtocolHandler:
         if len(items) > limits.FILTER:
             raise _over("filter", limits.FILTER, "outpoints and addresses of one request")
         name = message.subscriber_id
+        session = self._session(client)
 
         def subscribe() -> None:
-            session = self._session(client)
+            if self._sessions.get(client) is not session:
+                return  # who asked has gone, and nobody would ever remove what was made now
             if name not in session.names and len(session.names) >= limits.SUBSCRIPTIONS:
                 raise _over("subscriptions", limits.SUBSCRIPTIONS, "subscriptions of one connection")
-            if session.watched + len(items) > limits.FILTERS_CONNECTION:
-                raise _over("filters_connection", limits.FILTERS_CONNECTION, "items watched by one connection")
+            session.require_room(len(items - session.names.get(name, set())))
             session.names.setdefault(name, set()).update(items)
             view.add_subscription(Subscriber(client, name), items)
             coins, more = _snapshot(items, view)
@@ -297,9 +314,7 @@ class UTXOProtocolHandler:
 
     # -- notifications -------------------------------------------------------------------------------
 
-    def broadcast_state_notification(
-        self, transitions: Iterable[Transition], proofs: dict[str, FinalityProof]
-    ) -> None:
+    def broadcast_state_notification(self, transitions: Iterable[Transition], proofs: dict[str, FinalityProof]) -> None:
         """Tells each connection each transition it watches once, in order; encoded once for all of them.
 
         All events of one transaction arrive together, since a step lists them so.
@@ -317,9 +332,7 @@ class UTXOProtocolHandler:
         for each in finished:
             self._unwatch_payment(each.client, each.name.removeprefix(_PAYMENT))
 
-    def _notification(
-        self, transition: Transition, proofs: dict[str, FinalityProof]
-    ) -> messages.UTXOStateNotification:
+    def _notification(self, transition: Transition, proofs: dict[str, FinalityProof]) -> messages.UTXOStateNotification:
         assert self._view is not None  # only called from a broadcast, which checked
         node = self._view.node_key
         old = transition.old_state
