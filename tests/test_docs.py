@@ -56,3 +56,18 @@ class VectorsPage(SynchronousTestCase):
         self.assertEqual(set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)), set(SUITE_NAMES))
         for path in (DOCS.parent / "tests" / "vectors").glob("*.json"):
             self.assertIn(f"`{path.name}`", text)
+
+
+class TestingPage(SynchronousTestCase):
+    def test_every_test_that_is_named_exists(self) -> None:
+        """``room/file: name`` is a method of that file, so that the map cannot rot."""
+        tests = DOCS.parent / "tests"
+        named = re.findall(r"`([a-z_]+(?:/[a-z_]+)?): (\w+)`", (DOCS / "testing.md").read_text("utf-8"))
+        self.assertGreater(len(named), 150)
+        missing = []
+        for place, name in named:
+            folder, _, file = place.rpartition("/")
+            path = tests / f"test_{folder}" / f"test_{file}.py" if folder else tests / f"test_{file}.py"
+            if not path.exists() or f"def test_{name}(" not in path.read_text("utf-8"):
+                missing.append(f"{place}: {name}")
+        self.assertEqual(missing, [])

@@ -19,6 +19,8 @@ TRANSACTION_SIZE = 100_000
 """Largest canonical encoding of a transaction."""
 INPUTS = 1_000
 OUTPUTS = 1_000
+INPUTS_WALLET = 115
+"""Coins in one payment of our wallet: spelled as JSON, each with a key of its own, they fit ``FRAME_WALLET``."""
 
 # -- masternodes and votes ---------------------------------------------------------------------------
 MASTERNODES = 256
@@ -115,6 +117,9 @@ _RELATIONS = (
     FRAME_WALLET < FRAME_PEER,
     # a whole transaction of the largest size, as JSON arrays, fits a peer's frame
     TRANSACTION_SIZE * 6 < FRAME_PEER,
+    # a wallet's largest payment, 279 + 256 bytes of JSON for an input and its signature, fits a wallet's frame
+    INPUTS_WALLET * 535 + 1_000 < FRAME_WALLET,
+    INPUTS_WALLET <= INPUTS,
     # a full vote batch and its three lists fit a peer's frame
     3 * BATCH_VOTES * 68 < FRAME_PEER,
     3 * BATCH_VOTES <= 2**PROOF_PATH,

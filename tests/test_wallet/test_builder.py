@@ -17,8 +17,9 @@ from timeproto.model.ledger import Coin
 from timeproto.model.transaction import Outpoint, Transaction, TxOutput
 from timeproto.model.utxo_state import UNSPENT
 from timeproto.params import COIN, NETWORKS
-from timeproto.wallet import builder
+from timeproto.wallet import builder, hd
 from timeproto.wallet.coins import CoinBook, Selection, WalletCoin
+from timeproto.wire import codec, messages
 
 DUST = DEVNET.dust
 OWNERS = tuple(key(number) for number in range(10, 16))
@@ -175,6 +176,37 @@ class Refused(SynchronousTestCase):
 
 
 class Sizes(SynchronousTestCase):
+    def test_the_largest_payment_fits_a_wallets_frame(self) -> None:
+        """As many coins as the book ever picks, each with a key of its own and numbers at their longest, as JSON."""
+        tree, book = hd.Tree(bytes(64)), CoinBook()
+        keys: dict[str, SigningKey] = {}
+        for number in range(limits.INPUTS_WALLET):
+            owner = tree.key(0, 0, number)
+            keys[address(owner)] = owner
+            book.add(WalletCoin(Outpoint("f" * 60 + f"{number:04x}", 2**32 - 1), COIN, address(owner)))
+        target = limits.INPUTS_WALLET * COIN - fee_for(limits.INPUTS_WALLET, 2) - DUST
+        selection = book.select_and_reserve(target, fee_for, DUST)
+        self.assertEqual((len(selection.coins), selection.change), (limits.INPUTS_WALLET, DUST))
+        tx = builder.build(
+            selection,
+            [TxOutput(target, address(BOB))],
+            change_address=address(CAROL),
+            keys=keys,
+            genesis=GENESIS,
+            timestamp=TIMESTAMP,
+        )
+        accept(tx, selection)
+        self.assertEqual(len(tx.signatures), limits.INPUTS_WALLET)
+        longest = replace(
+            tx,
+            inputs=tuple(replace(entry, script_sig=(255,) * 32) for entry in tx.inputs),
+            signature=(255,) * len(tx.signature),
+            fee=2**64 - 1,
+            outputs=tuple(replace(output, amount=2**64 - 1) for output in tx.outputs),
+        )
+        message = messages.TransactionBroadcast(tx=longest, id=2**53 - 1)
+        self.assertLess(len(codec.encode(message)), limits.FRAME_WALLET)
+
     def test_the_largest_transaction_of_one_owner(self) -> None:
         """A thousand coins of one address fit the size of a transaction and pass the gates."""
         coins = tuple(coin(number, COIN, OWNERS[0]) for number in range(limits.INPUTS))

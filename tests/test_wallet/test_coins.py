@@ -14,7 +14,7 @@ from timeproto import limits
 from timeproto.model.transaction import Outpoint
 from timeproto.params import COIN
 from timeproto.wallet import builder
-from timeproto.wallet.coins import Balance, CoinBook, InsufficientFunds, Selection, WalletCoin
+from timeproto.wallet.coins import Balance, CoinBook, InsufficientFunds, Selection, TooManyCoins, WalletCoin
 
 DUST = DEVNET.dust
 OURS, THEIRS = "a" * 64, "b" * 64
@@ -48,7 +48,7 @@ class Picking(SynchronousTestCase):
         count = len(selection.coins)
         self.assertEqual(total, target + selection.fee + selection.change)
         self.assertEqual(len({each.outpoint for each in selection.coins}), count)
-        self.assertTrue(1 <= count <= limits.INPUTS)
+        self.assertTrue(1 <= count <= limits.INPUTS_WALLET)
         if selection.change:
             self.assertGreaterEqual(selection.change, DUST)
             self.assertEqual(selection.fee, fees(count, 2))
@@ -134,6 +134,20 @@ class Picking(SynchronousTestCase):
         error = self.assertRaises(InsufficientFunds, book.select_and_reserve, 40_000, flat, DUST)
         self.assertEqual(error.available, 40_000)
         self.assertEqual(book.balance().available, 40_000)
+
+    def test_more_coins_than_one_payment_holds(self) -> None:
+        """What fits is paid; what would not is refused with a way out, and reserves nothing."""
+        most = limits.INPUTS_WALLET
+        book = book_of([10_000] * (2 * most))
+        error = self.assertRaises(TooManyCoins, book.select_and_reserve, 10_000 * most, flat, DUST)
+        self.assertEqual(error.available, 10_000 * most)
+        self.assertGreater(error.needed, error.available)
+        self.assertIn("parts", str(error))
+        self.assertEqual(book.balance(), Balance(20_000 * most, 0, 0))
+        selection = book.select_and_reserve(10_000 * most - flat(most, 1), flat, DUST)
+        self.assertEqual(len(selection.coins), most)
+        error = self.assertRaises(InsufficientFunds, book.select_and_reserve, 30_000 * most, flat, DUST)
+        self.assertNotIsInstance(error, TooManyCoins)
 
     def test_a_book_without_coins(self) -> None:
         """Says how much is needed, in TIME."""

@@ -160,6 +160,12 @@ class Keys(SynchronousTestCase):
         self.assertEqual(len({key.public_hex for key in keys}), len(places))
         self.assertTrue(verify(keys[0].public_bytes, b"what", keys[0].sign(b"what")))
 
+    def test_a_number_that_is_no_step(self) -> None:
+        """2^31 would be 0 again, with the hardened bit set: refused, so that two numbers never name one key."""
+        tree = hd.Tree(SEED)
+        for place in ((2**31, 0, 0), (0, 2**31, 0), (0, 0, 2**31), (0, 0, 2**32 - 1), (0, 0, -1), (-1, 0, 0)):
+            self.assertRaises(ConfigurationError, tree.key, *place)
+
     def test_the_address_is_of_the_network(self) -> None:
         """One key, one address for each kind of network."""
         key = hd.Tree(SEED).key(0, 0, 0)

@@ -21,6 +21,7 @@ from timeproto.errors import ConfigurationError
 from timeproto.model.transaction import Outpoint
 from timeproto.params import COIN
 from timeproto.wallet.keystore import MOST_MEMORY, MOST_OPS, WalletFile
+from timeproto.wire import codec
 
 PHRASE = "legal winner thank year wave sausage worth useful legal winner thank yellow"
 PASSWORD = "correct horse"
@@ -204,6 +205,7 @@ class DamagedAndHostile(Files):
             {"kdf": kdf | {"memlimit": 16_384}},
             {"nonce": "00" * 24},
             {"sealed": whole["sealed"][:-2]},
+            {"sealed": whole["sealed"][:32]},
             {"sealed": whole["sealed"] + "00"},
             {"sealed": "00" * (len(whole["sealed"]) // 2)},
         ):
@@ -211,6 +213,32 @@ class DamagedAndHostile(Files):
             self.assertIn("password does not open", self.refused())
         self.rewrite(**whole)
         self.assertEqual(WalletFile.open(self.path, PASSWORD).phrase, PHRASE)
+
+    def test_indices_and_payments_are_sealed_too(self) -> None:
+        """Nobody without the password makes a wallet hand out an address twice, or forget or invent a payment."""
+        wallet = self.create()
+        wallet.reserve_receive_index()
+        wallet.reserve_change_index()
+        wallet.add_pending(PAYMENT)
+        whole = self.document()
+        for fields in (
+            {"receive": 0},
+            {"receive": 2},
+            {"change": 0},
+            {"pending": []},
+            {"pending": whole["pending"] * 2},
+            {"pending": [json.loads(codec.encode(OTHER))]},
+        ):
+            self.rewrite(**(whole | fields))
+            self.assertIn("password does not open", self.refused())
+
+    def test_a_seal_shorter_than_its_tag(self) -> None:
+        """Is damage like any other, not an error of the library's."""
+        self.create()
+        sealed = self.document()["sealed"]
+        for length in range(0, 32, 2):
+            self.rewrite(sealed=sealed[:length])
+            self.assertIn("sealed", self.refused())
 
     def test_torn_at_every_length(self) -> None:
         """A file cut off anywhere before its last brace is damaged, and says so."""
@@ -231,7 +259,9 @@ class DamagedAndHostile(Files):
     def test_any_damage_is_a_sentence_or_harmless(self, data: st.DataObject) -> None:
         """Bytes flipped anywhere: the file is refused, or it opens with the same phrase on the same network."""
         if not self.path.exists():
-            self.create().add_pending(PAYMENT)
+            wallet = self.create()
+            wallet.add_pending(PAYMENT)
+            wallet.reserve_receive_index()
             shutil.copy(self.path, self.path.with_suffix(".good"))
         damaged = bytearray(self.path.with_suffix(".good").read_bytes())
         for _ in range(data.draw(st.integers(1, 3))):
@@ -243,6 +273,7 @@ class DamagedAndHostile(Files):
         except ConfigurationError:
             return
         self.assertEqual((found.phrase, found.genesis), (PHRASE, GENESIS))
+        self.assertEqual((found.receive_index, found.change_index, found.pending), (1, 0, (PAYMENT,)))
 
 
 class Saving(Files):
@@ -265,6 +296,25 @@ class Saving(Files):
         wallet.remove_pending(PAYMENT.txid)
         self.assertEqual(found(), (2, 1, [OTHER.txid]))
         self.assertEqual((wallet.receive_index, wallet.change_index, wallet.pending), (2, 1, (OTHER,)))
+
+    def test_never_more_than_can_be_opened_again(self) -> None:
+        """A file past the size that is read would lock its owner out: the change is refused, the file stays."""
+        wallet = self.create()
+        size = self.path.stat().st_size
+        with mock.patch("timeproto.wallet.keystore.MOST_SIZE", size + 100):
+            self.assertRaises(ConfigurationError, wallet.add_pending, PAYMENT)
+            self.assertEqual(wallet.pending, ())
+            self.assertEqual(WalletFile.open(self.path, PASSWORD).pending, ())
+            self.assertEqual(os.listdir(self.folder), [self.path.name])
+
+    def test_two_who_make_one_file(self) -> None:
+        """The second is refused, also if it looked before the first had written: a phrase is never lost."""
+        with mock.patch.object(Path, "exists", return_value=False):
+            self.create()
+            before = self.path.read_bytes()
+            self.assertRaises(ConfigurationError, self.create)
+        self.assertEqual(self.path.read_bytes(), before)
+        self.assertEqual(os.listdir(self.folder), [self.path.name])
 
     def test_removing_what_is_not_there(self) -> None:
         """Changes nothing and writes nothing."""

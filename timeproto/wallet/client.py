@@ -140,7 +140,7 @@ class WalletClient(MultiService):
     def _try_elsewhere(self) -> None:
         """The node of the moment does not serve us: the next one may.
 
-        Not more often than every ``ASK_AGAIN`` seconds, so that nodes which all refuse are not run through like a wheel.
+        Not more often than every ``ASK_AGAIN`` seconds: nodes that all refuse are not run through like a wheel.
         """
         now = self._reactor.seconds()
         if self._protocol is not None and now >= self._may_leave:

@@ -23,6 +23,17 @@ class InsufficientFunds(Exception):
         self.needed = needed
 
 
+class TooManyCoins(InsufficientFunds):
+    """The money is there, in more coins than one payment can hold; ``available`` is what one payment can spend."""
+
+    def __init__(self, available: int, needed: int) -> None:
+        super().__init__(available, needed)
+        self.args = (
+            f"one payment holds {limits.INPUTS_WALLET} coins, the largest free ones are {format_amount(available)} TIME"
+            f" and {format_amount(needed)} are needed with the fee: pay in parts, or a part to yourself first",
+        )
+
+
 @attrs.frozen(order=True)
 class WalletCoin:
     """A coin that this wallet can sign for."""
@@ -114,13 +125,18 @@ class CoinBook:
         """Picks coins for ``target`` and the fee, and reserves them before anybody else can pick.
 
         ``fee_for(inputs, outputs)`` is the fee of a transaction of that many. One coin is taken if one will do (the
-        smallest such), otherwise the largest ones. Change below ``dust`` goes to the fee.
+        smallest such), otherwise the largest ones, at most ``limits.INPUTS_WALLET``. Change below ``dust`` goes to the
+        fee. Raises :class:`InsufficientFunds`, or :class:`TooManyCoins` if paying in parts would help.
         """
         free = self.free()
         selection = self._one_coin(free, target, fee_for, dust) or self._many_coins(free, target, fee_for, dust)
         if selection is None:
-            needed = target + fee_for(max(1, min(len(free), limits.INPUTS)), 2)
-            raise InsufficientFunds(sum(coin.amount for coin in free), needed)
+            picked = free[: limits.INPUTS_WALLET]
+            needed = target + fee_for(max(1, len(picked)), 2)
+            available = sum(coin.amount for coin in free)
+            if len(picked) < len(free) and available >= needed:
+                raise TooManyCoins(sum(coin.amount for coin in picked), needed)
+            raise InsufficientFunds(available, needed)
         self.reserve((coin.outpoint for coin in selection.coins), _RESERVED)
         return selection
 
@@ -138,7 +154,7 @@ class CoinBook:
     ) -> Selection | None:
         picked: list[WalletCoin] = []
         total = 0
-        for coin in free[: limits.INPUTS]:
+        for coin in free[: limits.INPUTS_WALLET]:
             picked.append(coin)
             total += coin.amount
             if total >= target:

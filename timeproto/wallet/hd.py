@@ -80,7 +80,10 @@ class Tree:
         self._root = SLIP10.from_seed(seed, curve_name="ed25519").get_child_from_path(path)
 
     def key(self, account: int, change: int, index: int) -> SigningKey:
-        """The key at m/44'/0'/account'/change'/index'."""
+        """The key at m/44'/0'/account'/change'/index'; each step is below 2^31, or :class:`ConfigurationError`."""
+        if not all(0 <= step < _HARDENED for step in (account, change, index)):
+            # beyond it the hardened bit is set already: two numbers would name one key
+            raise ConfigurationError(f"there is no key {account}'/{change}'/{index}': steps are 0 to 2^31 - 1")
         path = [step | _HARDENED for step in (account, change, index)]
         return SigningKey(bytes(self._root.get_child_from_path(path).privkey))
 

@@ -35,7 +35,8 @@ MOST_SIZE = 64 * 1024 * 1024
 
 _KEY_SIZE = nacl.bindings.crypto_aead_xchacha20poly1305_ietf_KEYBYTES
 _NONCE_SIZE = nacl.bindings.crypto_aead_xchacha20poly1305_ietf_NPUBBYTES
-_HexText = Annotated[str, Meta(pattern=r"\A(?:[0-9a-f]{2})*\Z", max_length=4_096)]
+_Sealed = Annotated[str, Meta(pattern=r"\A(?:[0-9a-f]{2}){16,2048}\Z")]
+"""Never shorter than the 16 bytes of the seal's tag: the library answers those with an error of its own."""
 
 
 class Derivation(Noun, frozen=True):
@@ -54,7 +55,7 @@ class Document(Noun, frozen=True):
     genesis_hash: Hex32
     kdf: Derivation
     nonce: Annotated[str, Meta(pattern=r"\A[0-9a-f]{48}\Z")]
-    sealed: _HexText
+    sealed: _Sealed
     receive: U32
     change: U32
     pending: tuple[Transaction, ...]
@@ -64,10 +65,11 @@ class Document(Noun, frozen=True):
 class WalletFile:
     """An open wallet file. Every change is on the disk before the method that made it returns."""
 
-    def __init__(self, path: Path, document: Document, phrase: str) -> None:
+    def __init__(self, path: Path, document: Document, phrase: str, key: bytes) -> None:
         self.path = path
         self.phrase = phrase
         self._document = document
+        self._key = key
 
     def __repr__(self) -> str:
         return f"<WalletFile {self.path}>"
@@ -89,13 +91,12 @@ class WalletFile:
         if path.exists():
             raise ConfigurationError(f"there is a file {path} already")
         kdf = Derivation("argon2id", opslimit, memlimit, nacl.utils.random(argon2id.SALTBYTES).hex())
-        nonce = nacl.utils.random(_NONCE_SIZE)
-        sealed = nacl.bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(
-            phrase.encode("utf-8"), _associated(kdf, genesis.hash), nonce, _key(kdf, password)
-        )
-        document = Document(1, genesis.hash, kdf, nonce.hex(), sealed.hex(), 0, 0, (), genesis)
-        wallet = cls(path, document, phrase)
-        wallet._save(document)
+        document = Document(1, genesis.hash, kdf, "", "", 0, 0, (), genesis)
+        wallet = cls(path, document, phrase, _key(kdf, password))
+        try:
+            wallet._save(document, is_new=True)
+        except FileExistsError:  # somebody made one since we looked
+            raise ConfigurationError(f"there is a file {path} already") from None
         return wallet
 
     @classmethod
@@ -112,16 +113,17 @@ class WalletFile:
         document = codec.load_document(text, Document, f"the wallet {path}")
         if document.genesis.hash != document.genesis_hash:
             raise ConfigurationError(f"the wallet {path} is damaged: its genesis is not the one it names")
+        key = _key(document.kdf, password)
         try:
             phrase = nacl.bindings.crypto_aead_xchacha20poly1305_ietf_decrypt(
                 bytes.fromhex(document.sealed),
-                _associated(document.kdf, document.genesis_hash),
+                _associated(document),
                 bytes.fromhex(document.nonce),
-                _key(document.kdf, password),
+                key,
             )
         except nacl.exceptions.CryptoError:
             raise ConfigurationError(f"the password does not open {path} (or the file was changed)") from None
-        return cls(path, document, phrase.decode("utf-8"))
+        return cls(path, document, phrase.decode("utf-8"), key)
 
     # -- what it holds -------------------------------------------------------------------------------
 
@@ -162,15 +164,32 @@ class WalletFile:
         if len(rest) != len(self._document.pending):
             self._save(msgspec.structs.replace(self._document, pending=rest))
 
-    def _save(self, document: Document) -> None:
+    def _seal(self, document: Document) -> Document:
+        """The same with a new nonce and a seal that covers every other field as it is now."""
+        nonce = nacl.utils.random(_NONCE_SIZE)
+        document = msgspec.structs.replace(document, nonce=nonce.hex())
+        sealed = nacl.bindings.crypto_aead_xchacha20poly1305_ietf_encrypt(
+            self.phrase.encode("utf-8"), _associated(document), nonce, self._key
+        )
+        return msgspec.structs.replace(document, sealed=sealed.hex())
+
+    def _save(self, document: Document, *, is_new: bool = False) -> None:
+        document = self._seal(document)
+        text = codec.dump_document(document)
+        if len(text) > MOST_SIZE:  # it would be written and never opened again
+            raise ConfigurationError(f"the wallet {self.path} is full: too many payments in it are not decided yet")
         folder = self.path.parent
         descriptor, name = tempfile.mkstemp(dir=folder, prefix=f".{self.path.name}.")  # mode 0600 from the start
         try:
             with os.fdopen(descriptor, "wb") as file:
-                file.write(codec.dump_document(document))
+                file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(name, self.path)
+            if is_new:
+                os.link(name, self.path)  # unlike a rename, never over a file that came meanwhile
+                os.unlink(name)
+            else:
+                os.replace(name, self.path)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
@@ -182,8 +201,9 @@ class WalletFile:
         self._document = document
 
 
-def _associated(kdf: Derivation, genesis_hash: str) -> bytes:
-    return b"timeproto/wallet/v1" + bytes.fromhex(genesis_hash) + codec.encode(kdf)
+def _associated(document: Document) -> bytes:
+    """Every field but the seal itself, in its one spelling."""
+    return b"timeproto/wallet/v1" + codec.encode(msgspec.structs.replace(document, sealed=""))
 
 
 def _key(kdf: Derivation, password: str) -> bytes:
