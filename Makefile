@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.made
 
-.PHONY: venv demo test lint types wheel-check check clean
+.PHONY: venv demo test bench lint types wheel-check check clean
 
 venv: $(STAMP)
 
@@ -21,6 +21,10 @@ demo: venv
 
 test: venv
 	$(VENV)/bin/python -m twisted.trial tests
+
+# A short run: it fails if a payment is lost or the nodes disagree, never for being slow.
+bench: venv
+	$(VENV)/bin/timeproto bench finality --masternodes 4 --rate 10 --seconds 3
 
 lint: venv
 	$(VENV)/bin/ruff check .

@@ -1,0 +1,183 @@
+"""Links between masternodes over TLS, and the man in the middle of one; the port they come in by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.error import CannotListenError
+from twisted.internet.protocol import Factory
+from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.test.iosim import FakeTransport, connect
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.examples import GENESIS, VOTERS
+from tests.test_network.harness import Network, Recorder, address
+from timeproto import limits
+from timeproto.errors import ConfigurationError
+from timeproto.network.node_protocol import NodeFactory, NodeProtocol
+from timeproto.network.peer_manager import PeerManager
+from timeproto.network.protocol import MessageProtocol
+from timeproto.network.tls import KeyedConnectionCreator, ServerContextFactory, make_certificate
+from timeproto.wire import messages
+from timeproto.wire.messages import Role
+
+
+class Relay(MessageProtocol):
+    """Half of a man in the middle: passes on every message it hears to his other half."""
+
+    remote_role = Role.MASTERNODE
+    other: Relay
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.early: list[Any] = []
+        self.is_ready = False
+
+    def ready(self) -> None:
+        self.is_ready = True
+        for message in self.early:
+            self.send(message)
+
+    def message_received(self, message: Any) -> None:
+        if self.other.is_ready:
+            self.other.send(message)
+        else:
+            self.other.early.append(message)
+
+
+class TLSLinks(SynchronousTestCase):
+    def setUp(self) -> None:
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        self.files = folder / "certificate.pem", folder / "key.pem"
+        make_certificate(*self.files, "127.0.0.1")
+        self.network = Network()
+        self.one, self.two = self.network.add(0, []), self.network.add(1, [])
+        self.network.start()
+
+    def channel(self, client: Any, server: Any) -> Any:
+        """TLS between two protocols; the pump that moves its bytes."""
+
+        def wrap(protocol: Any, context: Any, is_client: bool) -> Any:
+            return TLSMemoryBIOFactory(context, is_client, Factory.forProtocol(lambda: protocol)).buildProtocol(None)
+
+        near, far = wrap(client, KeyedConnectionCreator(), True), wrap(server, ServerContextFactory(*self.files), False)
+        return connect(far, FakeTransport(far, True), near, FakeTransport(near, False), greet=False)
+
+    def ends(self) -> tuple[Any, Any]:
+        """A dialling connection of the one, an accepting one of the other."""
+        factory = NodeFactory(self.network.clock, self.one, dialled=address(1))
+        return factory.buildProtocol(None), NodeProtocol(self.network.clock, self.two)
+
+    def test_two_masternodes_link(self) -> None:
+        """The handshake runs inside TLS, bound to the channel, and messages pass."""
+        dialling, accepting = self.ends()
+        self.network.pumps.append(self.channel(dialling, accepting))
+        self.network.run(1)
+        self.assertEqual((dialling.node_key, accepting.node_key), (VOTERS[1].public_hex, VOTERS[0].public_hex))
+        self.one.broadcast([messages.GetFinalized(since=1)])
+        self.network.run()
+        heard = [message for _, message in self.network.recorders[address(1)].messages]
+        self.assertEqual(heard, [messages.GetFinalized(since=1)])
+
+    def test_a_man_in_the_middle_links_with_nobody(self) -> None:
+        """He ends both channels with the same certificate and passes on every word: the binding gives him away."""
+        dialling, accepting = self.ends()
+        near, far = Relay(self.network.clock), Relay(self.network.clock)
+        near.other, far.other = far, near
+        self.network.pumps += [self.channel(dialling, near), self.channel(far, accepting)]
+        self.network.run(1)
+        self.assertTrue(near.is_ready and far.is_ready, "he was there")
+        self.assertEqual((self.one.links, self.two.links), ({}, {}))
+        self.assertFalse(dialling.is_open)
+        self.network.run(limits.HANDSHAKE + 1, 0.5)
+        self.assertFalse(accepting.is_open)
+
+    def test_without_tls_he_is_only_a_wire(self) -> None:
+        """The same relay on plain TCP passes, as the page for operators says: there TLS is needed."""
+        dialling, accepting = self.ends()
+        near, far = Relay(self.network.clock), Relay(self.network.clock)
+        near.other, far.other = far, near
+        for client, server in ((dialling, near), (far, accepting)):
+            self.network.pumps.append(
+                connect(server, FakeTransport(server, True), client, FakeTransport(client, False), greet=False)
+            )
+        self.network.run(1)
+        self.assertEqual(len(self.one.links), 1)
+
+    def test_stopping_a_tls_link_leaves_nothing(self) -> None:
+        """The close_notify is answered, the timers are gone (a producer that stays registered would hold it)."""
+        self.network.pumps.append(self.channel(*self.ends()))
+        self.network.run(1)
+        self.network.stop()
+        for stopped in self.network.stopped:
+            self.successResultOf(stopped)
+        self.assertEqual([call for call in self.network.clock.getDelayedCalls() if call.active()], [])
+
+
+class Ports(SynchronousTestCase):
+    """The listening port."""
+
+    def manager(self, reactor: Any, **more: Any) -> PeerManager:
+        return PeerManager(
+            reactor=reactor,
+            key=VOTERS[0],
+            genesis=GENESIS,
+            listen="127.0.0.1:24100",
+            dispatcher=Recorder(),
+            on_identity_conflict=lambda _: None,
+            **more,
+        )
+
+    def listen(self, manager: PeerManager) -> Any:
+        from twisted.internet.defer import Deferred
+
+        return Deferred.fromCoroutine(manager.listen())
+
+    def test_it_listens_where_it_should(self) -> None:
+        """On the host and the port of the address, and nowhere else."""
+        reactor = MemoryReactorClock()
+        self.successResultOf(self.listen(self.manager(reactor)))
+        ((port, _, _, host),) = reactor.tcpServers
+        self.assertEqual((host, port), ("127.0.0.1", 24100))
+
+    def test_a_port_that_is_taken(self) -> None:
+        """One sentence that names the address (O-01)."""
+
+        class Taken(MemoryReactorClock):
+            def listenTCP(self, port: Any, *_: Any, **__: Any) -> Any:
+                raise CannotListenError("127.0.0.1", port, OSError("in use"))
+
+        failure = self.failureResultOf(self.listen(self.manager(Taken())), ConfigurationError)
+        self.assertIn("127.0.0.1:24100", str(failure.value))
+
+    def test_tls_files_are_made_once_and_kept(self) -> None:
+        """Missing ones are made; one alone is never completed with a stranger."""
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        certificate, key = folder / "c.pem", folder / "k.pem"
+        for _ in range(2):
+            self.successResultOf(self.listen(self.manager(MemoryReactorClock(), tls=(certificate, key))))
+            made = getattr(self, "_made", None) or certificate.read_bytes()
+            self._made = made
+            self.assertEqual(certificate.read_bytes(), made)
+        key.unlink()
+        self.failureResultOf(
+            self.listen(self.manager(MemoryReactorClock(), tls=(certificate, key))), ConfigurationError
+        )
+        self.assertFalse(key.exists())
+
+    def test_before_it_runs_nobody_is_served(self) -> None:
+        """A connection between ``listen`` and ``startService`` is told to come again, and leaves nothing."""
+        network = Network()
+        manager = network.add(0, [])
+        from tests.test_network.test_peer_manager import _wallet
+
+        wallet = _wallet(network, manager)
+        network.run(1)
+        self.assertEqual(wallet.codes(), ["going_away"])
+        self.assertEqual((manager._connections, manager._hosts), ({}, {}))
+        self.assertEqual([call for call in network.clock.getDelayedCalls() if call.active()], [])
