@@ -38,8 +38,8 @@ RIVALS_PER_OUTPOINT = 16
 """Transactions kept that want one coin: an honest masternode votes for one only."""
 ORPHANS_PEER = 1_000
 """Transactions of one masternode that wait for a parent."""
-ORPHANS_WALLET = 100
-"""Transactions of wallets that wait for a parent."""
+ORPHANS_WALLET = 512
+"""Transactions of wallets that wait for a parent: more than one step takes in, so that a chain can be sent at once."""
 ORPHAN_WAIT_WALLET = 5.0
 """How long a wallet's transaction waits for its parent before the wallet is told ``unknown_input``."""
 ORPHAN_WAIT_PEER = 1_200.0
@@ -101,9 +101,9 @@ FRAMES_BURST = 4_000
 REQUESTS = 10_000
 """Requests of one connection that await their reply."""
 STEP_INPUTS = 256
-"""Inputs taken into one step: a step is the longest the reactor is kept."""
+"""Inputs taken into one step, by weight (masternode.inbox): a step is the longest the reactor is kept."""
 INBOX = 100_000
-"""Inputs that wait for the replica, over all connections."""
+"""Inputs that wait for the replica, over all connections, by weight."""
 REQUEST_TIME = 20.0
 """How long we wait for a reply of ours before the request fails with ``timeout``."""
 RECONNECT_MAX = 60.0
@@ -132,6 +132,7 @@ _RELATIONS = (
     MASTERNODES * (PROOF_PATH * 67 + 400) < FRAME_PEER,
     FRAME_PEER <= OUT_QUEUE_WALLET <= OUT_QUEUE_PEER,
     PONG < IDLE,
+    STEP_INPUTS < ORPHANS_WALLET,
     FILTER <= FILTERS_CONNECTION,
     ORPHANS_PEER <= IN_FLIGHT < IN_FLIGHT_PEER,
     ORPHAN_WAIT_WALLET < REQUEST_TIME,

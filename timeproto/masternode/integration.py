@@ -24,6 +24,7 @@ from timeproto.consensus.effects import Effects, Heard, Input, LinkDown, LinkUp,
 from timeproto.consensus.refusals import busy, not_voting
 from timeproto.consensus.replica import Replica
 from timeproto.errors import ConfigurationError, ErrorCode, IdentityConflict, Refusal, StorageError
+from timeproto.masternode.inbox import Inbox
 from timeproto.masternode.verifier import NONE_KNOWN, Known, Verified, Verifier
 from timeproto.model.certificate import FinalityProof
 from timeproto.model.ledger import Changes, Store, Transition
@@ -96,7 +97,7 @@ class MasternodeUTXOIntegration:
         self._fatal = fatal
         self._peers: Peers | None = None
         self._wallets: Wallets | None = None
-        self._inbox: list[tuple[Input, Known]] = []
+        self._inbox = Inbox()
         self._ready: list[Input] = []
         self._late: list[Input] = []
         self._tick_due = False
@@ -135,7 +136,7 @@ class MasternodeUTXOIntegration:
         """A wallet's transaction. Fires when its coins are locked, durably; fails with :class:`Refusal`."""
         if self._broken is not None:
             return fail(self._not_voting())
-        if len(self._inbox) >= limits.INBOX:
+        if self._inbox.is_full:
             return fail(_too_much())
         ticket: Deferred[messages.TransactionAccepted] = Deferred()
         self._tickets[ticket] = None
@@ -190,10 +191,10 @@ class MasternodeUTXOIntegration:
         self._require_wiring()
         if self._broken is not None:
             return
-        if len(self._inbox) >= limits.INBOX and isinstance(entry, Heard):
+        if self._inbox.is_full and isinstance(entry, Heard):
             self.counters.dropped += 1  # whatever it was, it is asked for again
             return
-        self._inbox.append((entry, known))
+        self._inbox.append(entry, known)
         self._verify()
 
     def _known_in(self, message: messages.AnyMessage) -> Known:
@@ -214,9 +215,9 @@ class MasternodeUTXOIntegration:
         """Starts the verify stage unless it is at work, or a step's worth waits already: so the inbox is what fills."""
         if self._verifying or not self._inbox or self._broken is not None or len(self._ready) >= limits.STEP_INPUTS:
             return
-        entries, self._inbox = self._inbox[: limits.STEP_INPUTS], self._inbox[limits.STEP_INPUTS :]
         self._verifying = True
-        self._offload(self._verifier.check, entries).addCallback(self._verified).addErrback(self._verify_failed)
+        checking = self._offload(self._verifier.check, self._inbox.take())
+        checking.addCallback(self._verified).addErrback(self._verify_failed)
 
     def _verified(self, verified: Verified) -> None:
         self._verifying = False
@@ -328,7 +329,6 @@ class MasternodeUTXOIntegration:
             "waiting": replica.payments.waiting,
             "final": replica.final_count,
             "evidence": replica.evidence_count,
-            "digest": replica.state_digest(),
             "voting": self._broken is None and replica.not_voting is None,
             "not_voting": str(self._broken) if self._broken is not None else replica.not_voting,
             "height": replica.height,
@@ -364,7 +364,8 @@ class MasternodeUTXOIntegration:
     def _give_up(self, reason: Exception) -> None:
         first, self._broken = self._broken is None, self._broken or reason
         self.replica.halt(str(reason))
-        self._ready, self._inbox = [], []
+        self._ready = []
+        self._inbox.clear()
         for ticket in list(self._tickets):
             _answer(ticket, self._not_voting())
         if first:

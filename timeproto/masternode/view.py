@@ -20,6 +20,9 @@ from timeproto.wire import messages
 
 T = TypeVar("T")
 
+DIGEST_AGE = 0.25
+"""Seconds a digest is told again before it is made anew."""
+
 SOFTWARE = f"timeproto/{version('timeproto')}"
 
 
@@ -55,6 +58,7 @@ class ReplicaView:
         self._integration = integration
         self._surroundings = surroundings
         self._uptime = uptime
+        self._digest: tuple[float, str] | None = None
 
     def read(self, question: Callable[[], T]) -> Deferred[T]:
         return self._integration.read(question)
@@ -91,6 +95,13 @@ class ReplicaView:
     ) -> Iterator[tuple[Transition, list[Hashable]]]:
         return self._replica.manager.notify_subscribers(transitions)
 
+    def _recent_digest(self) -> str:
+        """The digest, at most ``DIGEST_AGE`` old: it goes over every undecided coin, and anybody may ask."""
+        now = self._uptime()
+        if self._digest is None or now - self._digest[0] >= DIGEST_AGE:
+            self._digest = now, self._replica.state_digest()
+        return self._digest[1]
+
     def info(self) -> messages.Info:
         """How this node is, in one message."""
         stats = self._integration.get_utxo_stats()
@@ -109,7 +120,7 @@ class ReplicaView:
             voting=stats["voting"],
             not_voting=stats["not_voting"],
             height=stats["height"],
-            digest=stats["digest"],
+            digest=self._recent_digest(),
             states={
                 name: messages.StateCount(tally.coins, str(tally.amount))
                 for name, tally in stats["states"].items()

@@ -1,0 +1,74 @@
+"""What waits for the replica, weighed: so that a step is bounded by its work, and the wait by what it holds."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from timeproto import limits
+from timeproto.consensus.effects import Heard, Input
+from timeproto.masternode.verifier import Known
+from timeproto.model.vote import VoteBatch
+from timeproto.wire import messages
+
+Entry = tuple[Input, Known]
+
+VOTES_PER_UNIT = 32
+"""Votes that weigh what one transaction does."""
+
+
+def weight(entry: Input) -> int:
+    """About how many transactions' worth of work an input is; at least 1."""
+    if not isinstance(entry, Heard):
+        return 1
+    match entry.message:
+        case VoteBatch():
+            return 1 + _votes(entry.message) // VOTES_PER_UNIT
+        case messages.Votes():
+            batches = entry.message.batches
+            return 1 + len(batches) + sum(map(_votes, batches)) // VOTES_PER_UNIT + 4 * len(entry.message.proofs)
+        case messages.Transactions():
+            return 1 + len(entry.message.transactions) + 4 * len(entry.message.proofs)
+        case messages.FinalityProofs():
+            return 1 + 4 * len(entry.message.proofs)
+        case messages.Finalized() | messages.GetVotes() | messages.GetTransactions():
+            return 8
+    return 1
+
+
+def _votes(batch: VoteBatch) -> int:
+    return len(batch.lock) + len(batch.commit) + len(batch.abort)
+
+
+class Inbox:
+    """First in, first out."""
+
+    def __init__(self) -> None:
+        self._entries: deque[tuple[Entry, int]] = deque()
+        self._weight = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def is_full(self) -> bool:
+        return self._weight >= limits.INBOX
+
+    def append(self, entry: Input, known: Known) -> None:
+        heavy = weight(entry)
+        self._entries.append(((entry, known), heavy))
+        self._weight += heavy
+
+    def take(self) -> list[Entry]:
+        """The next step's worth: ``limits.STEP_INPUTS`` in weight, and always at least one."""
+        taken: list[Entry] = []
+        room = limits.STEP_INPUTS
+        while self._entries and room > 0:
+            entry, heavy = self._entries.popleft()
+            taken.append(entry)
+            room -= heavy
+            self._weight -= heavy
+        return taken
+
+    def clear(self) -> None:
+        self._entries.clear()
+        self._weight = 0
