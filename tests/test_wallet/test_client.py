@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.cluster import COIN, address, key, pay
 from tests.examples import STRANGER, VOTERS
 from tests.test_wallet.world import World
-from timeproto.errors import ErrorCode, Refusal
+from timeproto.errors import ConfigurationError, ErrorCode, Refusal
 from timeproto.masternode.service import Dispatcher
 from timeproto.model.certificate import FinalityProof, signed_vote
 from timeproto.model.masternodes import MasternodeSet
@@ -20,8 +20,9 @@ from timeproto.model.vote import VoteKind, sign_batch
 from timeproto.network.requests import ConnectionGone
 from timeproto.wallet.account import Account
 from timeproto.wallet.belief import Belief, Lie
-from timeproto.wallet.client import ASK_AGAIN
+from timeproto.wallet.client import ASK_AGAIN, WalletClient
 from timeproto.wallet.coins import InsufficientFunds
+from timeproto.wallet.purse import MemoryPurse
 from timeproto.wallet.watching import Change
 from timeproto.wire import codec, messages
 
@@ -316,29 +317,6 @@ class Lies(ClientCase):
             belief.check(FinalityProof("aa" * 32, other.hash, votes), "aa" * 32)
 
 
-class Purse:
-    """A wallet file in memory, with a log of what was saved when."""
-
-    def __init__(self, phrase: str) -> None:
-        self.phrase = phrase
-        self.receive_index, self.change_index = 1, 0
-        self.pending: list[Any] = []
-
-    def reserve_receive_index(self) -> int:
-        self.receive_index += 1
-        return self.receive_index - 1
-
-    def reserve_change_index(self) -> int:
-        self.change_index += 1
-        return self.change_index - 1
-
-    def add_pending(self, tx: Any) -> None:
-        self.pending.append(tx)
-
-    def remove_pending(self, txid: str) -> None:
-        self.pending = [tx for tx in self.pending if tx.txid != txid]
-
-
 class Accounts(ClientCase):
     """Money: selection, reservation, restore."""
 
@@ -361,8 +339,8 @@ class Accounts(ClientCase):
             tx = pay(node.genesis, [(owned[number], 10 * COIN, giver)], [(address(owner), 9 * COIN)])
             node.integration.process_transaction(tx)
 
-    def account(self, purse: Purse | None = None) -> tuple[Account, Purse]:
-        purse = purse or Purse(self.PHRASE)
+    def account(self, purse: MemoryPurse | None = None) -> tuple[Account, MemoryPurse]:
+        purse = purse or MemoryPurse(self.PHRASE)
         account = Account(purse, self.world.client(), now=lambda: 0)
         self.outcome(account.open())
         return account, purse
@@ -431,7 +409,7 @@ class Accounts(ClientCase):
         node.integration.process_transaction(
             pay(node.genesis, [(owned[0], 10 * COIN, giver)], [(address(seventh), 2 * COIN)])
         )
-        purse = Purse(self.PHRASE)
+        purse = MemoryPurse(self.PHRASE)
         purse.receive_index = 0
         account = Account(purse, self.world.client(), now=lambda: 0)
         self.assertEqual(self.outcome_of_many(account.restore()), 2)
@@ -443,6 +421,31 @@ class Accounts(ClientCase):
         waiting = ensureDeferred(coroutine)
         self.world.run(3)
         return self.successResultOf(waiting)
+
+    def test_a_client_with_a_purse_has_money(self) -> None:
+        """``send`` and ``balance`` by themselves: connected, opened and proven before they answer."""
+        purse = MemoryPurse(self.PHRASE)
+        client = WalletClient(self.world.clock, self.world.node.genesis, [], rotation=self.world, purse=purse)
+        client.startService()
+        balance, sending = client.balance(), client.send(address(self.world.node.wallets[0]), COIN)
+        self.world.run(2)
+        self.assertEqual(self.successResultOf(balance).total, 36 * COIN)
+        payment = self.successResultOf(sending)
+        self.world.run(0.5)
+        final = client.wait_final(payment.txid)
+        self.world.run(0.1)
+        self.assertEqual(self.successResultOf(final).txid, payment.txid)
+        later = client.balance()
+        self.world.run(0.5)
+        self.assertEqual(self.successResultOf(later).total, 35 * COIN - payment.tx.fee)
+        poor = client.send(address(self.world.node.wallets[0]), 10**15)
+        self.world.run(0.1)
+        self.failureResultOf(poor, InsufficientFunds)
+
+    def test_a_client_without_a_purse_has_none(self) -> None:
+        """It says so, and goes on watching."""
+        client = self.world.client()
+        self.failureResultOf(client.balance(), ConfigurationError)
 
     def test_a_claim_is_no_money(self) -> None:
         """A coin the node cannot prove never enters the balance."""

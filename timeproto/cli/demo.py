@@ -101,11 +101,12 @@ class _Story:
         from timeproto.wallet.account import Account
         from timeproto.wallet.amounts import format_amount
         from timeproto.wallet.coins import Selection
+        from timeproto.wallet.purse import MemoryPurse
 
         layout = self._devnet.layout
         params = layout.genesis.params
-        alice = Account(_Purse(layout.phrase("alice")), alice_client, now=lambda: int(time.time()))
-        bob = Account(_Purse(layout.phrase("bob")), bob_client, now=lambda: int(time.time()))
+        alice = Account(MemoryPurse(layout.phrase("alice")), alice_client, now=lambda: int(time.time()))
+        bob = Account(MemoryPurse(layout.phrase("bob")), bob_client, now=lambda: int(time.time()))
         await alice.open()
         await bob.open()
         before = bob.balance().total
@@ -178,31 +179,6 @@ _STORY = {
     "SpentPending": "she is told: SpentPending, enough have locked it",
     "SpentFinalized": "she is told: SpentFinalized, with the proof",
 }
-
-
-class _Purse:
-    """A wallet's memory for the length of a story."""
-
-    receive_index = 1
-    change_index = 0
-
-    def __init__(self, phrase: str) -> None:
-        self.phrase = phrase
-        self.pending: list[Any] = []
-
-    def reserve_receive_index(self) -> int:
-        self.receive_index += 1
-        return self.receive_index - 1
-
-    def reserve_change_index(self) -> int:
-        self.change_index += 1
-        return self.change_index - 1
-
-    def add_pending(self, tx: Any) -> None:
-        self.pending.append(tx)
-
-    def remove_pending(self, txid: str) -> None:
-        self.pending = [tx for tx in self.pending if tx.txid != txid]
 
 
 async def _pause(reactor: Any, seconds: float) -> None:

@@ -34,10 +34,12 @@ class _Dialler:
 class Diallers:
     """One ``ClientService`` for each address, with pauses that grow to ``limits.RECONNECT_MAX``."""
 
-    def __init__(self, clock: Any, endpoint: Callable[[str], Any]) -> None:
-        """``endpoint``: address → an endpoint whose ``connect`` succeeds when the other end has taken us as a peer."""
+    def __init__(self, clock: Any, endpoint: Callable[[str], Any], chance: Callable[[], float]) -> None:
+        """``endpoint``: address → an endpoint whose ``connect`` succeeds when the other end has taken us as a peer.
+        ``chance`` gives a number from 0 to 1, to spread the pauses."""
         self._clock = clock
         self._endpoint = endpoint
+        self._chance = chance
         self._by_address: dict[str, _Dialler] = {}
 
     def __len__(self) -> int:
@@ -53,10 +55,11 @@ class Diallers:
 
     def try_rumour(self, key: str, address: str) -> None:
         """Dial ``address``, where the masternode ``key``, which is not linked, is said to be."""
-        if address in self._by_address:
+        known = self._of(key)
+        if address in self._by_address or any(dialler.is_proven for dialler in known):
             return
-        for dialler in self._of(key):
-            if not dialler.kept and not dialler.is_proven:
+        for dialler in known:
+            if not dialler.kept:
                 self._drop(dialler)
         dialler = self._add(address, kept=False)
         dialler.key = key
@@ -83,13 +86,10 @@ class Diallers:
         for dialler in [dialler for dialler in others if not dialler.kept][1:]:
             self._drop(dialler)  # one is enough to find it again, and it remembers its pauses
 
-    def unlinked(self, key: str, address: str | None) -> None:
-        """``key`` is not linked any more: dial it where it was found before, or at ``address``."""
-        diallers = self._of(key)
-        for dialler in diallers:
+    def unlinked(self, key: str) -> None:
+        """``key`` is not linked any more: dial it again where it was found before."""
+        for dialler in self._of(key):
             self._wake(dialler)
-        if not diallers and address is not None:
-            self.try_rumour(key, address)
 
     def stop(self) -> list[Deferred[Any]]:
         """Ends them all; fires when their attempts and connections are gone."""
@@ -101,7 +101,12 @@ class Diallers:
         return [dialler for dialler in self._by_address.values() if dialler.key == key]
 
     def _add(self, address: str, *, kept: bool) -> _Dialler:
-        service = ClientService(self._endpoint(address), HandleFactory(), retryPolicy=back_off, clock=self._clock)
+        service = ClientService(
+            self._endpoint(address),
+            HandleFactory(),
+            retryPolicy=lambda attempt: back_off(attempt, self._chance),
+            clock=self._clock,
+        )
         dialler = self._by_address[address] = _Dialler(address, service, kept)
         return dialler
 

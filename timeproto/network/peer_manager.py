@@ -76,7 +76,7 @@ class PeerManager(MultiService):
         self._connect = connect or self._endpoint
         self._random = random
         self._book = AddressBook(genesis.masternode_set.keys)
-        self._diallers = Diallers(reactor, self._greeted)
+        self._diallers = Diallers(reactor, self._greeted, lambda: int.from_bytes(random(4), "big") / 2**32)
         self._connections: dict[NodeProtocol, None] = {}
         self._hosts: dict[str, int] = {}
         self._secret = random(NONCE_SIZE)
@@ -269,10 +269,15 @@ class PeerManager(MultiService):
         if not isinstance(reply, messages.Peers):
             return
         for peer in reply.peers:
-            if peer.node_key in (self._key.public_hex, *self.links) or peer.address in (self._listen, self._announce):
-                continue
-            if self._book.learn(peer.node_key, peer.address) and self.running:
-                self._diallers.try_rumour(peer.node_key, peer.address)
+            self._book.learn(peer.node_key, peer.address)
+            self._find(peer.node_key)
+
+    def _find(self, key: str) -> None:
+        """Dials a masternode that is not linked where the book says, news or not: it may have been given up before."""
+        address = self._book.address_of(key)
+        unwanted = key in self.links or key == self._key.public_hex or address in (None, self._listen, self._announce)
+        if self.running and address is not None and not unwanted and not self._shut_out(key):
+            self._diallers.try_rumour(key, address)
 
     def lost(self, connection: NodeProtocol) -> None:
         self._connections.pop(connection, None)
@@ -285,7 +290,8 @@ class PeerManager(MultiService):
             del self.links[key]
             self._dispatcher.link_down(connection)
             if self.running:
-                self._diallers.unlinked(key, None if self._shut_out(key) else self._book.address_of(key))
+                self._diallers.unlinked(key)
+                self._find(key)
         self._dispatcher.connection_lost(connection)
         if not self._connections:
             emptied, self._emptied = self._emptied, []

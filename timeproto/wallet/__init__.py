@@ -1,8 +1,13 @@
 """The wallet: a client library that believes no node, keys from a phrase, and what the CLI is made of.
 
 Low level: :class:`WalletClientFactory` and :class:`WalletClientProtocol`, one connection, requests and notifications.
-Above it: :class:`WalletClient`, a service over several nodes that verifies what it tells. With money:
-:class:`Account`, which adds keys, coins and a wallet file.
+Above it: :class:`WalletClient`, a service over several nodes that verifies what it tells. With a purse (a wallet file,
+or a :class:`MemoryPurse` of a phrase) it has money: ``send``, ``balance``, ``watch``, ``wait_final``::
+
+    client = WalletClient(reactor, genesis, ["127.0.0.1:24100"], purse=MemoryPurse(phrase))
+    client.startService()
+    payment = await client.send("TIME0…", 150_000_000)
+    proof = await payment.when_final()
 """
 
 from timeproto.wallet.account import Account
@@ -11,6 +16,7 @@ from timeproto.wallet.client import WalletClient
 from timeproto.wallet.nodes import Node
 from timeproto.wallet.payment import Payment, Step
 from timeproto.wallet.protocol import WalletClientFactory, WalletClientProtocol
+from timeproto.wallet.purse import MemoryPurse, Purse
 from timeproto.wallet.watching import Change, Watch
 
 __all__ = [
@@ -18,8 +24,10 @@ __all__ = [
     "Belief",
     "Change",
     "Lie",
+    "MemoryPurse",
     "Node",
     "Payment",
+    "Purse",
     "Step",
     "WalletClient",
     "WalletClientFactory",

@@ -6,57 +6,36 @@ has promised, and sends the same transaction again rather than another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import ensureDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from timeproto.errors import Refusal
 from timeproto.model.address import require_address
 from timeproto.model.keys import SigningKey
-from timeproto.model.transaction import Transaction, TxOutput
+from timeproto.model.transaction import TxOutput
 from timeproto.model.utxo_state import SpentFinalized, Unspent, holder
 from timeproto.network.requests import ConnectionGone
 from timeproto.params import NetworkParams
 from timeproto.wallet import builder, hd
-from timeproto.wallet.client import WalletClient
 from timeproto.wallet.coins import Balance, CoinBook, WalletCoin
 from timeproto.wallet.payment import Payment
+from timeproto.wallet.purse import Purse
 from timeproto.wallet.watching import Change
 from timeproto.wire import messages
+
+if TYPE_CHECKING:  # a client with a purse makes itself an account
+    from timeproto.wallet.client import WalletClient
 
 GAP_LIMIT = 20
 """Unused addresses in a row after which no more are looked for (BIP-44)."""
 RECEIVE, CHANGE = 0, 1
 
 
-class Purse(Protocol):
-    """What an account keeps between runs (wallet.keystore.WalletFile)."""
-
-    phrase: str
-
-    @property
-    def receive_index(self) -> int: ...
-
-    @property
-    def change_index(self) -> int: ...
-
-    @property
-    def pending(self) -> Sequence[Transaction]: ...
-
-    def reserve_receive_index(self) -> int: ...
-
-    def reserve_change_index(self) -> int: ...
-
-    def add_pending(self, tx: Transaction) -> None: ...
-
-    def remove_pending(self, txid: str) -> None: ...
-
-
 class Account:
-    """One wallet file over one :class:`WalletClient`."""
+    """One purse over one :class:`~timeproto.wallet.client.WalletClient`."""
 
     log = Logger()
 
@@ -69,6 +48,7 @@ class Account:
         self._params: NetworkParams = client.genesis.params
         self._tree = hd.Tree(hd.seed_of(purse.phrase))
         self._keys: dict[str, SigningKey] = {}
+        self.is_open = False
         for change, count in ((RECEIVE, purse.receive_index), (CHANGE, purse.change_index)):
             for index in range(count):
                 self._know(change, index)
@@ -123,7 +103,7 @@ class Account:
         def failed(failure: Failure) -> None:
             failure.trap(ConnectionGone, Refusal)  # it is watched from the next connection on
 
-        watching = ensureDeferred(self.client.watch(self._changed, addresses=[address]))
+        watching = self.client.watch(self._changed, addresses=[address])
         watching.addErrback(failed).addErrback(
             lambda failure: self.log.failure("an address cannot be watched", failure=failure)
         )
@@ -137,6 +117,7 @@ class Account:
         for tx in list(self._purse.pending):
             self.book.reserve(tx.outpoints, tx.txid)
             self._follow(self.client.submit(tx, again=True))
+        self.is_open = True
 
     def balance(self) -> Balance:
         """In smallest units: available, pending (in our own undecided payments), locked (by others), total."""

@@ -7,6 +7,7 @@ harmless, since nodes know a transaction by its hash; and it asks for a proof th
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -16,18 +17,21 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from timeproto.errors import ErrorCode, Refusal
+from timeproto.errors import ConfigurationError, ErrorCode, Refusal
 from timeproto.model.certificate import FinalityProof
 from timeproto.model.genesis import Genesis
 from timeproto.model.transaction import Outpoint, Transaction
 from timeproto.model.utxo_state import SpentFinalized, UTXOState, from_wire, holder, kind
 from timeproto.network.greeting import GreetedEndpoint, HandleFactory, back_off
 from timeproto.network.requests import ConnectionGone
+from timeproto.wallet.account import Account
 from timeproto.wallet.belief import Belief, Lie
+from timeproto.wallet.coins import Balance
 from timeproto.wallet.nodes import Node, Rotation
 from timeproto.wallet.payment import Payment
 from timeproto.wallet.protocol import WalletClientFactory, WalletClientProtocol
-from timeproto.wallet.watching import Change, Watch, Watches, address_coins
+from timeproto.wallet.purse import Purse
+from timeproto.wallet.watching import Change, Watch, Watches, address_coins, after
 from timeproto.wire import messages
 
 ASK_AGAIN = 2.0
@@ -48,10 +52,15 @@ class WalletClient(MultiService):
         genesis: Genesis,
         nodes: Sequence[Node | str],
         *,
+        purse: Purse | None = None,
+        now: Callable[[], int] = lambda: int(time.time()),
         random: Callable[[int], bytes] = os.urandom,
         rotation: Any = None,
     ) -> None:
-        """``nodes``: ``HOST:PORT`` or :class:`Node`. ``rotation``: another endpoint, for tests."""
+        """``nodes``: ``HOST:PORT`` or :class:`Node`. With a ``purse`` it has money: see :meth:`send`, :meth:`balance`.
+
+        ``now``: Unix seconds, for the timestamp of transactions. ``rotation``: another endpoint, for tests.
+        """
         super().__init__()
         self.genesis = genesis
         self.belief = Belief(genesis, self.ask)
@@ -74,6 +83,8 @@ class WalletClient(MultiService):
         self._service.setServiceParent(self)
         self._asking = LoopingCall(self._ask_for_proofs)
         self._asking.clock = reactor
+        self._account = None if purse is None else Account(purse, self, now=now)
+        self._opening: Deferred[None] | None = None
 
     # -- service -------------------------------------------------------------------------------------
 
@@ -225,23 +236,71 @@ class WalletClient(MultiService):
         self._payments.pop(payment.txid, None)
         payment.failed(why)
 
+    # -- money ---------------------------------------------------------------------------------------
+
+    @property
+    def account(self) -> Account:
+        """Keys and coins; only a client with a purse has them."""
+        if self._account is None:
+            raise ConfigurationError("this wallet client was made without a purse: it has no money")
+        return self._account
+
+    def send(self, address: str, amount: int) -> Deferred[Payment]:
+        """Pays ``amount`` smallest units to ``address``; fires with the :class:`Payment` when it has left.
+
+        Fails with ``InsufficientFunds``, or :class:`Refusal` for an address of another network. The payment's own
+        ``when_accepted()`` and ``when_final()`` tell how it goes on.
+        """
+
+        async def send() -> Payment:
+            await self._opened()
+            return self.account.send(address, amount)
+
+        return Deferred.fromCoroutine(send())
+
+    def balance(self) -> Deferred[Balance]:
+        """What there is, proven: available, pending, locked, total, in smallest units."""
+
+        async def balance() -> Balance:
+            await self._opened()
+            await self.settled()
+            return self.account.balance()
+
+        return Deferred.fromCoroutine(balance())
+
+    def _opened(self) -> Deferred[None]:
+        """Fires when the account has read its coins once."""
+
+        async def open_account() -> None:
+            await self.when_connected()
+            await self.account.open()
+
+        if self._opening is None or (self._opening.called and not self.account.is_open):
+            self._opening = Deferred.fromCoroutine(open_account())
+        return after(self._opening)
+
     # -- watching ------------------------------------------------------------------------------------
 
-    async def watch(
+    def watch(
         self,
         on_change: Callable[[Change], None],
         *,
         addresses: Iterable[str] = (),
         outpoints: Iterable[Outpoint] = (),
-    ) -> Watch:
+    ) -> Deferred[Watch]:
         """Tells every change of these coins, beginning with their states now (``old_state`` None).
 
-        After a reconnect what changed meanwhile is told as one change from the state last told.
+        Fires when a node has taken the subscription. After a reconnect what changed meanwhile is told as one change
+        from the state last told.
         """
-        watch = self._watches.add(on_change, addresses, outpoints)
-        if self._protocol is not None:
-            await self._watches.subscribe(self._protocol, watch.addresses, watch.outpoints, watch)
-        return watch
+
+        async def subscribe() -> Watch:
+            watch = self._watches.add(on_change, addresses, outpoints)
+            if self._protocol is not None:
+                await self._watches.subscribe(self._protocol, watch.addresses, watch.outpoints, watch)
+            return watch
+
+        return Deferred.fromCoroutine(subscribe())
 
     async def settled(self) -> None:
         """Returns when everything heard so far has been checked and told."""

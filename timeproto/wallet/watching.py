@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from timeproto import limits
 from timeproto.errors import Refusal
@@ -132,7 +133,7 @@ class Watches:
     async def settled(self) -> None:
         """Returns when everything heard so far has been checked and told."""
         while self._line is not None and not self._line.called:
-            await _after(self._line)
+            await after(self._line)
 
     def _in_order(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs ``work`` after all that came before it: checking may have to fetch, the order must stay."""
@@ -140,7 +141,7 @@ class Watches:
 
         async def run() -> None:
             if before is not None:
-                await _after(before)
+                await after(before)
             try:
                 await work
             except Lie as lie:
@@ -209,12 +210,16 @@ async def address_coins(
             return coins
 
 
-def _after(done: Deferred[None]) -> Deferred[None]:
-    """Another Deferred that fires with ``done``: many may wait for one."""
+def after(done: Deferred[None]) -> Deferred[None]:
+    """Another Deferred that ends as ``done`` does: many may wait for one."""
     waiting: Deferred[None] = Deferred()
 
-    def pass_on(result: None) -> None:
+    def pass_on(result: Any) -> Any:
+        if isinstance(result, Failure):
+            waiting.errback(result)
+            return None  # whoever waits has been told
         waiting.callback(None)
+        return result
 
-    done.addCallback(pass_on)
+    done.addBoth(pass_on)
     return waiting
