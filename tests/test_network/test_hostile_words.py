@@ -172,9 +172,33 @@ class Signatures(SynchronousTestCase):
                 swapped.hear_ack(good)  # type: ignore[arg-type]
             self.assertIs(caught.exception.code, ErrorCode.BAD_HANDSHAKE)
 
+    def test_our_own_proof_sent_back_to_us(self) -> None:
+        """A stranger who claims our key and reflects what we signed has not proven it: no second process (O-05)."""
+        us = HandshakeMachine(genesis=GENESIS, key=VOTERS[0], dialled=False, nonce=b"1" * 32, binding=b"")
+        claim = HandshakeMachine(genesis=GENESIS, key=VOTERS[0], dialled=True, nonce=b"2" * 32, binding=b"").ours
+        _, proof = us.hear_handshake(claim)
+        with self.assertRaises(Refusal) as caught:  # and not OwnKey, which would stop the node
+            us.hear_ack(proof)  # type: ignore[arg-type]
+        self.assertIs(caught.exception.code, ErrorCode.BAD_HANDSHAKE)
+
 
 class Crowded(SynchronousTestCase):
     """A full house keeps its last places for masternodes."""
+
+    def test_a_masternode_keeps_its_place(self) -> None:
+        """Once proven it is bound by no deadline, and is served."""
+        self.patch(limits, "CONNECTIONS", 0)
+        network = Network()
+        network.add(0, [])
+        network.add(1, [0])
+        network.start()
+        network.run(limits.HANDSHAKE * 3, 0.5)
+        (link,) = network.managers[address(0)].links.values()
+        self.assertTrue(link.is_open)
+        self.assertEqual(len(network.dials), 1)
+        network.managers[address(1)].broadcast([QUESTION])
+        network.run()
+        self.assertEqual([message for _, message in network.recorders[address(0)].messages], [QUESTION])
 
     def test_pings_do_not_keep_a_reserved_place(self) -> None:
         """Who has not proven a key within ``limits.HANDSHAKE`` makes room, however alive it is (H-28)."""

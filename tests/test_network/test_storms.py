@@ -70,6 +70,27 @@ class Storms(SynchronousTestCase):
                 self.successResultOf(stopped)
             self.assertEqual([call for call in network.clock.getDelayedCalls() if call.active()], [], f"seed {seed}")
 
+    def test_one_masternode_under_three_names(self) -> None:
+        """Dialled by all of them at once it is linked once, in any order of bytes, and dialled no more (failure 40)."""
+        for seed in range(100):
+            network = Network(seed)
+            names = [[address(here), f"name-{here}.example:1", f"other-{here}.example:1"] for here in (0, 1)]
+            network.add(0, names[1] if seed % 2 else [])
+            network.add(1, names[0])
+            for here, others in enumerate(names):
+                for name in others:
+                    network.managers[name] = network.managers[address(here)]
+            for here in (0, 1):
+                network.managers[address(here)].startService()
+            network.run(30, 0.5)
+            one, two = (network.managers[address(number)] for number in (0, 1))
+            (mine,), (theirs,) = one.links.values(), two.links.values()
+            self.assertNotEqual(mine.direction, theirs.direction, f"seed {seed}")
+            self.assertEqual([len([each for each in node._connections if each.is_open]) for node in (one, two)], [1, 1])
+            dials = len(network.dials)
+            network.run(200, 1.0)
+            self.assertEqual(len(network.dials), dials, f"seed {seed}: dialling goes on")
+
     def test_ups_and_downs_alternate(self) -> None:
         """The dispatcher never hears of two ups, or two downs, of one masternode in a row: a replica counts on it."""
         for seed in range(SEEDS):
@@ -80,7 +101,7 @@ class Storms(SynchronousTestCase):
                 recorder: Any = network.recorders[address(number)]
                 for name in ("up", "down"):
 
-                    def hear(connection: Any, number: int = number, name: str = name) -> None:
+                    def hear(connection: Any, number: int = number, name: str = name, told: Any = told) -> None:
                         told.setdefault((number, connection.node_key), []).append(name)
 
                     self.patch(recorder, f"link_{name}", hear)

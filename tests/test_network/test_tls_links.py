@@ -62,7 +62,9 @@ class TLSLinks(SynchronousTestCase):
         """TLS between two protocols; the pump that moves its bytes."""
 
         def wrap(protocol: Any, context: Any, is_client: bool) -> Any:
-            return TLSMemoryBIOFactory(context, is_client, Factory.forProtocol(lambda: protocol)).buildProtocol(None)
+            factory = Factory.forProtocol(lambda: protocol)
+            # Without a clock of ours it would gather small writes on the global reactor's.
+            return TLSMemoryBIOFactory(context, is_client, factory, self.network.clock).buildProtocol(None)
 
         near, far = wrap(client, KeyedConnectionCreator(), True), wrap(server, ServerContextFactory(*self.files), False)
         return connect(far, FakeTransport(far, True), near, FakeTransport(near, False), greet=False)
@@ -79,7 +81,7 @@ class TLSLinks(SynchronousTestCase):
         self.network.run(1)
         self.assertEqual((dialling.node_key, accepting.node_key), (VOTERS[1].public_hex, VOTERS[0].public_hex))
         self.one.broadcast([messages.GetFinalized(since=1)])
-        self.network.run()
+        self.network.run(0.1)
         heard = [message for _, message in self.network.recorders[address(1)].messages]
         self.assertEqual(heard, [messages.GetFinalized(since=1)])
 
@@ -112,6 +114,7 @@ class TLSLinks(SynchronousTestCase):
         """The close_notify is answered, the timers are gone (a producer that stays registered would hold it)."""
         self.network.pumps.append(self.channel(*self.ends()))
         self.network.run(1)
+        self.assertEqual(len(self.network.links()), 2)
         self.network.stop()
         for stopped in self.network.stopped:
             self.successResultOf(stopped)
