@@ -264,6 +264,16 @@ class Commands(OperationsCase):
         ended = self.run_command("timeproto", "devnet", "-n", "3", "--datadir", "d")
         self.assert_one_sentence(ended, ExitStatus.CONFIGURATION, "2 masternodes")
 
+    def test_a_reader_that_has_seen_enough(self) -> None:
+        """``timeproto status | head -1`` ends without a traceback."""
+        _, port = self.solo()
+        command = f"{BIN / 'timeproto'} status" + f" --node 127.0.0.1:{port}" * 200 + " | head -1"
+        ended = subprocess.run(
+            ["bash", "-c", command], env=self.environment, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+        self.assertIn("127.0.0.1", ended.stdout)
+        self.assertEqual(ended.stderr, "")
+
     def test_wallet_mistakes_are_one_sentence(self) -> None:
         """Nobody there, no wallet, wrong password, wrong phrase, wrong amount."""
         _, port = self.solo()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -19,6 +20,9 @@ COMMANDS = ("devnet", "wallet", "demo", "status", "vectors", "bench")
 
 INTERRUPTED = 130
 """What a shell expects of a program that Ctrl-C ended: 128 + SIGINT."""
+
+BROKEN_PIPE = 141
+"""The same for a reader that closed the pipe: 128 + SIGPIPE."""
 
 _STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (Refusal, ExitStatus.REFUSED),
@@ -52,6 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return next(status for kind, status in _STATUSES if isinstance(error, kind))
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output (head, less) has seen enough; nothing more may be written, at exit neither.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
     return status
 
 
