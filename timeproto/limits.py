@@ -70,7 +70,7 @@ SUBSCRIPTIONS = 16
 FILTER = 1_000
 """Outpoints and addresses, together, in one subscribe request."""
 FILTERS_CONNECTION = 20_000
-"""Outpoints and addresses watched by one connection."""
+"""Outpoints and addresses watched by one connection, the inputs of its own undecided payments among them."""
 FETCH = 500
 """Transaction ids in one ``GetTransactions`` or ``GetVotes``."""
 BATCHES_PAGE = 1_000

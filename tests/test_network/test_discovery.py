@@ -10,7 +10,8 @@ from twisted.internet.defer import ensureDeferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.examples import MASTERNODES, STRANGER, VOTERS
-from timeproto.network.discovery import BOOTSTRAP_SIZE, AddressBook, Bootstrap, parse_address
+from tests.test_network.harness import Network
+from timeproto.network.discovery import BOOTSTRAP_SIZE, AddressBook, Bootstrap, is_loopback, is_wildcard, parse_address
 from timeproto.network.greeting import back_off
 from timeproto.network.throttle import TokenBucket
 
@@ -43,6 +44,14 @@ class Addresses(SynchronousTestCase):
         ):
             with self.assertRaises(ValueError):
                 parse_address(text)
+
+    def test_places_that_mean_this_machine_or_every_interface(self) -> None:
+        """Loopback by its names; wildcards cannot be dialled, so they are not announced."""
+        self.assertTrue(all(map(is_loopback, ("127.0.0.1", "127.9.9.9", "::1", "localhost"))))
+        self.assertFalse(any(map(is_loopback, ("10.0.0.1", "::", "1127.0.0.1"))))
+        self.assertTrue(is_wildcard("0.0.0.0:1") and is_wildcard("[::]:1"))
+        self.assertFalse(is_wildcard("10.0.0.1:1"))
+        self.assertIsNone(Network().add(0, [], at="0.0.0.0:24100")._announce)
 
     def test_the_book_holds_members_only(self) -> None:
         """A stranger's address, or one that is none, is not learned; news is told from old."""

@@ -18,7 +18,7 @@ from timeproto.model.canonical import is_hex
 from timeproto.model.genesis import Genesis
 from timeproto.model.keys import SigningKey
 from timeproto.model.transaction import TxOutput
-from timeproto.network.discovery import parse_address
+from timeproto.network.discovery import is_loopback, parse_address
 from timeproto.params import COIN, NETWORKS, NetworkName
 from timeproto.wire import codec
 
@@ -139,7 +139,7 @@ def make_config(settings: dict[str, Any], source: str = "the command line") -> C
         raise ConfigurationError(f"the bootstrap list {bootstrap!r} in {source} must be an https:// address")
     config = Config(**values)
     host, _ = parse_address(config.listen)
-    if not (config.tls or config.allow_plaintext or _is_loopback(host)):
+    if not (config.tls or config.allow_plaintext or is_loopback(host)):
         raise ConfigurationError(
             f"listening on {config.listen} would send everything in the clear: set tls, or allow_plaintext"
             " if that is what you want"
@@ -152,10 +152,6 @@ def _require_host_port(name: str, address: str, source: str) -> None:
         parse_address(address)
     except ValueError:
         raise ConfigurationError(f"{name} is {address!r} in {source}, but it must be HOST:PORT") from None
-
-
-def _is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 # -- what a node makes for itself --------------------------------------------------------------------

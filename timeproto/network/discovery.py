@@ -26,6 +26,16 @@ def parse_address(text: str) -> tuple[str, int]:
     return match["v6"] or match["host"], int(match["port"])
 
 
+def is_loopback(host: str) -> bool:
+    """True for this machine, by any of its usual names."""
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def is_wildcard(address: str) -> bool:
+    """True for ``HOST:PORT`` that means every interface: good to listen on, useless to dial."""
+    return parse_address(address)[0] in ("0.0.0.0", "::")  # noqa: S104  (compared, not bound)
+
+
 class AddressBook:
     """Addresses by masternode key, and those whose key is not known yet. Bounded: only members of the set get in."""
 

@@ -25,7 +25,7 @@ from timeproto.errors import ConfigurationError, ErrorCode, Refusal
 from timeproto.model.genesis import Genesis
 from timeproto.model.keys import SigningKey
 from timeproto.network.dialler import Diallers
-from timeproto.network.discovery import AddressBook, Bootstrap, parse_address
+from timeproto.network.discovery import AddressBook, Bootstrap, is_loopback, is_wildcard, parse_address
 from timeproto.network.greeting import GreetedEndpoint
 from timeproto.network.handshake import HandshakeMachine
 from timeproto.network.node_protocol import Dispatcher, NodeFactory, NodeProtocol
@@ -67,7 +67,7 @@ class PeerManager(MultiService):
         self._key = key
         self._genesis = genesis
         self._listen = listen
-        self._announce = announce or listen
+        self._announce = announce or (None if is_wildcard(listen) else listen)  # nobody can dial 0.0.0.0
         self._dispatcher = dispatcher
         self._configured = tuple(peers)
         self._bootstrap = None if bootstrap is None else Bootstrap(bootstrap, treq or _treq())
@@ -103,7 +103,7 @@ class PeerManager(MultiService):
             return TCP4ServerEndpoint(self._reactor, port, interface=host)
         certificate, key = self._tls
         if not certificate.exists() and not key.exists():
-            make_certificate(certificate, key, parse_address(self._announce)[0])
+            make_certificate(certificate, key, parse_address(self._announce or self._listen)[0])
         context = ServerContextFactory(certificate, key)
         return SSL4ServerEndpoint(self._reactor, port, context, interface=host)
 
@@ -175,7 +175,7 @@ class PeerManager(MultiService):
         if len(self._connections) >= limits.CONNECTIONS + reserved:
             return None
         # Loopback is exempt: whatever stands in front of this node there (a proxy, a tunnel) is many wallets.
-        crowd = self._hosts.get(host, 0) >= limits.CONNECTIONS_PER_HOST and not host.startswith("127.")
+        crowd = self._hosts.get(host, 0) >= limits.CONNECTIONS_PER_HOST and not is_loopback(host)
         return not crowd and len(self._connections) < limits.CONNECTIONS
 
     def machine(self, *, dialled: bool, binding: bytes) -> HandshakeMachine:
