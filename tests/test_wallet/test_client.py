@@ -398,6 +398,49 @@ class Accounts(ClientCase):
         self.assertEqual(purse.pending, [])
         self.assertEqual(again.balance().total, 36 * COIN - COIN - payment.tx.fee)
 
+    def test_a_payment_that_may_be_locked_is_not_given_up(self) -> None:
+        """Accepted once, a later refusal by a node that is behind frees nothing: it is sent again until it is final."""
+        account, purse = self.account()
+        self.world.node.hold()
+        payment = account.send(address(self.world.node.wallets[0]), COIN)
+        self.world.run(0.2)
+        self.world.cut()  # nobody knows whether it was locked
+        answers = iter(["unknown_input", "double_spend", "not_owner"])
+
+        def bend(message: dict[str, Any]) -> dict[str, Any]:
+            if message["type"] == "TransactionAccepted" and (code := next(answers, None)) is not None:
+                return {"type": "Error", "id": message["id"], "code": code, "message": "no"}
+            return message
+
+        self.world.bend = bend
+        self.world.node.release()
+        self.world.run(0.6)
+        self.assertIsNone(payment.error)
+        self.assertEqual([tx.txid for tx in purse.pending], [payment.txid])
+        self.world.run(20)
+        self.assertIsNotNone(payment.proof)
+        self.assertEqual(purse.pending, [])
+
+    def test_a_rival_that_is_proven_ends_it(self) -> None:
+        """The double spend that is final elsewhere ends a payment of an earlier life, with the proof of the rival."""
+        account, purse = self.account()
+        coin = account.book.free()[0]
+        lost = pay(self.world.node.genesis, [(coin.outpoint, coin.amount, self.mine)], [], timestamp=8)
+        self.world.node.integration.process_transaction(
+            pay(self.world.node.genesis, [(coin.outpoint, coin.amount, self.mine)], [], timestamp=9)
+        )
+        payment = account.client.submit(lost, again=True)
+        self.world.run(1)
+        self.assertIs(self.failureResultOf(payment.when_final(), Refusal).value.code, ErrorCode.DOUBLE_SPEND)
+
+    def test_spent_coins_do_not_come_back(self) -> None:
+        """A node that is behind shows a coin as Unspent that this wallet has proven spent."""
+        account, _ = self.account()
+        coin = account.book.free()[0]
+        account.book.spent(coin.outpoint)
+        account.book.add(coin)
+        self.assertNotIn(coin.outpoint, account.book)
+
     def test_restore_finds_what_was_used(self) -> None:
         """By gap limit, spent addresses included, and the indices below."""
         from timeproto.wallet import hd

@@ -55,6 +55,9 @@ class World:
         )
         self.manager.startService()
 
+    def __len__(self) -> int:
+        return 1
+
     def connect(self, protocolFactory: Any) -> Deferred[Any]:
         if self.refuses:
             return fail(Refused())

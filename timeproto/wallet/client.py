@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from timeproto.errors import ConfigurationError, ErrorCode, Refusal
 from timeproto.model.certificate import FinalityProof
 from timeproto.model.genesis import Genesis
-from timeproto.model.transaction import Outpoint, Transaction
+from timeproto.model.transaction import Outpoint, Transaction, parse_outpoint
 from timeproto.model.utxo_state import SpentFinalized, UTXOState, from_wire, holder, kind
 from timeproto.network.greeting import GreetedEndpoint, HandleFactory, back_off
 from timeproto.network.requests import ConnectionGone
@@ -168,7 +168,7 @@ class WalletClient(MultiService):
         """
         payment = self._payments.get(tx.txid)
         if payment is None:
-            payment = self._payments[tx.txid] = Payment(tx, self._reactor.seconds())
+            payment = self._payments[tx.txid] = Payment(tx, self._reactor.seconds(), may_be_known=again)
             self._broadcast(payment, again=again)
         return payment
 
@@ -192,20 +192,41 @@ class WalletClient(MultiService):
             try:
                 await protocol.request(messages.TransactionBroadcast(tx=payment.tx))
             except ConnectionGone:
+                payment.may_be_known = True
                 return  # it is sent again to the next node
             except Refusal as refusal:
-                if refusal.code in _ELSEWHERE:
+                if await self._is_final_word(refusal, payment):
+                    self._end_payment(payment, refusal)
+                else:
                     self.last_refusal = refusal
                     payment.is_bounced = True
                     self._try_elsewhere()
-                else:
-                    self._end_payment(payment, refusal)
                 return
             payment.accepted(self._reactor.seconds())
+            payment.may_be_known = True
             if again:  # it may have become final while nobody told us
                 await self._look_for_proof(payment)
 
         self._run(send())
+
+    async def _is_final_word(self, refusal: Refusal, payment: Payment) -> bool:
+        """True if a refusal ends the payment.
+
+        Not if it speaks of the node rather than of the payment; and for one that some node may have locked before, only
+        if another transaction is proven to have spent a coin of it: else its coins would be free to be paid twice.
+        """
+        if refusal.code in _ELSEWHERE or (refusal.code is ErrorCode.UNKNOWN_INPUT and len(self._nodes) > 1):
+            return False
+        if not payment.may_be_known:
+            return True
+        rival, coin = refusal.details.get("conflicting_txid"), parse_outpoint(refusal.details.get("outpoint"))
+        if refusal.code is not ErrorCode.DOUBLE_SPEND or coin not in payment.tx.outpoints or not isinstance(rival, str):
+            return False
+        try:
+            await self.belief.coin_is_spent(coin, rival)
+        except (Lie, Refusal, ConnectionGone):
+            return False
+        return True
 
     async def _look_for_proof(self, payment: Payment) -> None:
         try:

@@ -10,6 +10,9 @@ from timeproto import limits
 from timeproto.model.transaction import Outpoint
 from timeproto.wallet.amounts import format_amount
 
+REMEMBERED_SPENT = 100_000
+"""Spent coins remembered, so that a node that is behind does not bring them back."""
+
 _RESERVED = ""
 """Who holds a coin that was picked for a transaction that has no txid yet."""
 
@@ -72,17 +75,23 @@ class CoinBook:
         self._coins: dict[Outpoint, WalletCoin] = {}
         self._ours: dict[Outpoint, str] = {}
         self._theirs: dict[Outpoint, str] = {}
+        self._gone: dict[Outpoint, None] = {}
 
     def __contains__(self, outpoint: Outpoint) -> bool:
         return outpoint in self._coins
 
     def add(self, coin: WalletCoin) -> None:
-        self._coins[coin.outpoint] = coin
+        """A coin of ours; one that was spent for ever stays spent, whatever a node says."""
+        if coin.outpoint not in self._gone:
+            self._coins[coin.outpoint] = coin
 
     def spent(self, outpoint: Outpoint) -> None:
-        """Spent for ever."""
+        """Spent for ever: the caller holds the proof."""
         for table in (self._coins, self._ours, self._theirs):
             table.pop(outpoint, None)
+        self._gone[outpoint] = None
+        if len(self._gone) > REMEMBERED_SPENT:
+            del self._gone[next(iter(self._gone))]
 
     def lock(self, outpoint: Outpoint, txid: str) -> None:
         """The network says that ``txid`` holds the coin."""

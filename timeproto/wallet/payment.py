@@ -31,6 +31,7 @@ class Payment:
     error: Exception | None = None
     is_accepted: bool = False
     is_bounced: bool = False
+    may_be_known: bool = False
     _accepted: list[Deferred[Payment]] = attrs.field(factory=list)
     _final: list[Deferred[FinalityProof]] = attrs.field(factory=list)
     _listeners: list[Any] = attrs.field(factory=list)

@@ -152,7 +152,9 @@ class Watches:
 
         done: Deferred[None] = Deferred()
         self._line = done
-        ensureDeferred(run()).addBoth(lambda _: done.callback(None))
+        told = ensureDeferred(run())
+        told.addErrback(lambda failure: self.log.failure("a change could not be told", failure=failure))
+        told.addBoth(lambda _: done.callback(None))
 
     async def _hear_snapshot(self, coin: messages.CoinState, newcomer: Watch | None) -> None:
         """A coin's state now. A newcomer is told in any case, the others only if it is not what they were told last."""
