@@ -91,7 +91,7 @@ class MemoryStore:
         entries = self._addresses.get(address, [])
         start = 0
         if after is not None:
-            last = self._coins.get(after)
+            last = self._coins.get(after) if spent else None
             start = bisect_right(entries, (last is not None and is_spent(last), after))
         wanted = [outpoint for gone, outpoint in entries[start:] if spent or not gone]
         page = [(outpoint, self._coins[outpoint]) for outpoint in wanted[:limit]]

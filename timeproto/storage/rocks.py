@@ -1,29 +1,21 @@
 """The store on disk: RocksDB, one synchronous write batch for each change set.
 
-Where a lock is made durable: :meth:`RocksStore.commit`. RocksDB applies a batch whole or not at all, and with ``sync``
-returns only after its log is on the disk. A log torn at its end by a power cut is cut back to the last whole batch;
-damage anywhere else refuses to open, and nothing is ever deleted or repaired silently.
+Where a lock is made durable: :meth:`RocksStore.commit`. A batch is applied whole or not at all, and is on the disk
+when the call returns. After a power cut the store opens with every change set that was promised; a damaged one
+refuses to open or to be read (see storage.rows).
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice, zip_longest
 from pathlib import Path
-from typing import Any
 
-from rocksdict import (
-    BlockBasedOptions,
-    Cache,
-    DBCompressionType,
-    DBRecoveryMode,
-    Options,
-    Rdict,
-    WriteBatch,
-    WriteOptions,
-)
+from rocksdict import WriteBatch
 
-from timeproto.errors import ConfigurationError, IdentityConflict, StorageError
+from timeproto.errors import ConfigurationError, StorageError
 from timeproto.model.ledger import (
     Changes,
     Coin,
@@ -37,12 +29,12 @@ from timeproto.model.transaction import Outpoint
 from timeproto.model.vote import VoteBatch
 from timeproto.storage import schema
 from timeproto.storage.memory import is_spent
+from timeproto.storage.rows import Rows, open_rows
 from timeproto.wire.codec import pack
 
-BLOCK_CACHE = 32 * 1024 * 1024
-WRITE_BUFFER = 16 * 1024 * 1024
-OPEN_FILES = 256
-LOG_FILES = 2
+COUNTED = 100_000
+"""Newest transitions counted at a start: more than the logs hold, which are two write buffers long, for a transition
+comes with its coin and takes more than 400 bytes."""
 
 
 def open_store(path: Path | str, genesis_hash: str, node_key: str) -> RocksStore:
@@ -58,27 +50,24 @@ def open_store(path: Path | str, genesis_hash: str, node_key: str) -> RocksStore
         raise ConfigurationError(f"the store {folder} cannot be made: {error.strerror}") from None
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         raise ConfigurationError(f"the store {folder} is not writable")
+    rows = open_rows(folder)
     try:
-        db = Rdict(str(folder), _options())
-    except Exception as error:
-        if "lock" in str(error).lower():
-            raise IdentityConflict(f"the store {folder} is in use by another process") from None
-        raise StorageError(f"the store {folder} cannot be opened: {error}") from error
-    try:
-        _check_identity(db, folder, genesis_hash, node_key)
+        _check_identity(rows, folder, genesis_hash, node_key)
+        return RocksStore(rows)
     except BaseException:
-        db.close()
+        with suppress(StorageError):
+            rows.close()
         raise
-    return RocksStore(db)
 
 
-def _check_identity(db: Any, folder: Path, genesis_hash: str, node_key: str) -> None:
-    wanted = schema.Identity(schema.FORMAT_VERSION, genesis_hash, node_key)
-    raw = db.get(schema.IDENTITY)
+def _check_identity(rows: Rows, folder: Path, genesis_hash: str, node_key: str) -> None:
+    raw = rows.get(schema.IDENTITY)
     if raw is None:
-        if next(iter(db.keys()), None) is not None:
+        if next(rows.scan(b""), None) is not None:
             raise StorageError(f"the store {folder} has lost its identity record")
-        db.put(schema.IDENTITY, pack(wanted), _sync())
+        batch = WriteBatch(raw_mode=True)
+        batch.put(schema.IDENTITY, pack(schema.Identity(schema.FORMAT_VERSION, genesis_hash, node_key)))
+        rows.write(batch)
         return
     found = schema.read_identity(raw)
     if found.version != schema.FORMAT_VERSION:
@@ -92,46 +81,40 @@ def _check_identity(db: Any, folder: Path, genesis_hash: str, node_key: str) -> 
         raise ConfigurationError(f"the store {folder} belongs to another masternode: {found.node_key}")
 
 
-def _options() -> Options:
-    table = BlockBasedOptions()
-    table.set_block_cache(Cache(BLOCK_CACHE))
-    table.set_bloom_filter(10, False)
-    table.set_cache_index_and_filter_blocks(True)
-    options = Options(raw_mode=True)
-    options.create_if_missing(True)
-    options.set_block_based_table_factory(table)
-    options.set_compression_type(DBCompressionType.lz4())
-    options.set_write_buffer_size(WRITE_BUFFER)
-    options.set_max_open_files(OPEN_FILES)
-    options.set_keep_log_file_num(LOG_FILES)
-    options.set_max_log_file_size(1024 * 1024)
-    options.set_paranoid_checks(True)
-    options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())
-    return options
-
-
-def _sync() -> WriteOptions:
-    options = WriteOptions()
-    options.sync = True
-    return options
-
-
 class RocksStore:
     """Implements :class:`timeproto.model.ledger.Store`. One thread commits at a time.
 
     A read may run in another thread, but one that looks at more than one key can straddle a commit: the node reads
-    only between two.
+    only between two. A failed commit ends the commits; what was committed before can still be read. After
+    :meth:`close` nothing can: everything raises :class:`StorageError`.
     """
 
-    def __init__(self, db: Any) -> None:
-        self._db = db
-        self._sync = _sync()
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
         self._broken: str | None = None
         self._closed = False
-        last = self._last_key(b"p")
-        self._next_order = 0 if last is None else schema.number_of(last[1:]) + 1
-        last = self._last_key(b"e")
-        self._next_evidence = 0 if last is None else schema.number_of(last[1:]) + 1
+        self._require_whole()
+        self._next_order = self._end(b"p")
+        self._next_evidence = self._end(b"e")
+
+    def _end(self, prefix: bytes) -> int:
+        """The number after the last of a numbered table."""
+        last = self._rows.last_number(prefix)
+        return 0 if last is None else last + 1
+
+    def _require_whole(self) -> None:
+        """The summary, each table that has no gaps, and the newest transitions must tell of the same moment."""
+        summary = self.summary()
+        position = finalized = batches = 0
+        if summary is not None:
+            position, finalized, batches = summary.position, summary.finalized, summary.batches
+        if self._end(b"f") != finalized or self._end(b"b") != batches:
+            raise StorageError("the store is damaged: it does not hold the payments and votes that it counts")
+        first = max(1, position + 1 - COUNTED)
+        found = (schema.number_of(key[1:]) for key, _ in self._rows.scan(b"l", schema.numbered(b"l", first)))
+        for wanted, number in zip_longest(range(first, position + 1), found):
+            if wanted != number:
+                raise StorageError(f"the store is damaged: of {position} transitions, {wanted or number} is out of place")
 
     # -- writing -------------------------------------------------------------------------------------
 
@@ -139,8 +122,7 @@ class RocksStore:
         if self._closed or self._broken is not None:
             raise StorageError(f"the store takes nothing more: {self._broken or 'it is closed'}")
         try:
-            batch = self._batch_of(changes)
-            self._db.write(batch, self._sync)
+            self._rows.write(self._batch_of(changes))
         except Exception as error:
             # What the disk holds now is unknown, so nothing may follow (a second fsync can lie).
             self._broken = str(error)
@@ -171,7 +153,7 @@ class RocksStore:
 
     def _put_coin(self, batch: WriteBatch, outpoint: Outpoint, coin: Coin) -> None:
         key = schema.coin_key(outpoint)
-        raw = self._db.get(key)
+        raw = self._rows.get(key)
         address, spent = coin.output.address, is_spent(coin)
         before = None if raw is None else is_spent(schema.read_coin(raw))
         if before is not None and before != spent:
@@ -183,7 +165,7 @@ class RocksStore:
     def _put_transaction(self, batch: WriteBatch, txid: str, record: TransactionRecord) -> None:
         batch.put(schema.named(b"t", txid), pack(record))
         order_key = schema.named(b"o", txid)
-        order = self._db.get(order_key)
+        order = self._rows.get(order_key)
         if record.status == "pending" and order is None:
             place = schema.number(self._next_order)
             self._next_order += 1
@@ -194,35 +176,40 @@ class RocksStore:
             batch.delete(b"p" + order)
 
     def close(self) -> None:
-        """Lets go of the files; every commit that returned is on the disk already."""
-        if not self._closed:
-            self._closed = True
-            self._db.close()
+        """Lets go of the files; every commit that returned is on the disk already. Again: nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self._rows.close()
+        except StorageError:
+            if self._broken is None:  # else that was told, and the log holds all that was promised
+                raise
 
     # -- reading -------------------------------------------------------------------------------------
 
     def summary(self) -> Summary | None:
-        raw = self._db.get(schema.SUMMARY)
+        raw = self._rows.get(schema.SUMMARY)
         return None if raw is None else schema.read_summary(raw)
 
     def coin(self, outpoint: Outpoint) -> Coin | None:
-        raw = self._db.get(schema.coin_key(outpoint))
+        raw = self._rows.get(schema.coin_key(outpoint))
         return None if raw is None else schema.read_coin(raw)
 
     def transaction(self, txid: str) -> TransactionRecord | None:
-        raw = self._db.get(schema.named(b"t", txid))
+        raw = self._rows.get(schema.named(b"t", txid))
         return None if raw is None else schema.read_transaction(raw)
 
     def own_votes(self, txid: str) -> OwnVotes | None:
-        raw = self._db.get(schema.named(b"v", txid))
+        raw = self._rows.get(schema.named(b"v", txid))
         return None if raw is None else schema.read_own_votes(raw)
 
     def batch(self, number: int) -> VoteBatch | None:
-        raw = self._db.get(schema.numbered(b"b", number))
+        raw = self._rows.get(schema.numbered(b"b", number))
         return None if raw is None else schema.read_batch(raw)
 
     def pending(self) -> Iterator[TransactionRecord]:
-        for _, txid in self._scan(b"p"):
+        for _, txid in self._rows.scan(b"p"):
             record = self.transaction(txid.hex())
             if record is None:
                 raise StorageError(f"the store has lost the transaction {txid.hex()}")
@@ -239,19 +226,20 @@ class RocksStore:
         return [schema.read_evidence(raw) for _, raw in self._take(b"e", b"e", limit)]
 
     def caught_up(self) -> dict[str, int]:
-        return {key[1:].hex(): schema.number_of(raw) for key, raw in self._scan(b"u")}
+        return {key[1:].hex(): schema.number_of(raw) for key, raw in self._rows.scan(b"u")}
 
     def address_coins(
         self, address: str, after: Outpoint | None, limit: int, *, spent: bool
     ) -> tuple[list[tuple[Outpoint, Coin]], bool]:
         prefix = schema.address_prefix(address)
         within = prefix if spent else prefix + b"\x00"
-        start = within
+        start = None
         if after is not None:
-            last = self.coin(after)
+            # Where only the others are asked for, that ``after`` was spent since the last page skips none of them.
+            last = self.coin(after) if spent else None
             start = schema.address_key(address, last is not None and is_spent(last), after) + b"\x00"
         page: list[tuple[Outpoint, Coin]] = []
-        for key, _ in self._scan(within, start):
+        for key, _ in self._rows.scan(within, start):
             if len(page) == limit:
                 return page, True
             outpoint = schema.outpoint_of_address_key(key)
@@ -261,28 +249,5 @@ class RocksStore:
             page.append((outpoint, coin))
         return page, False
 
-    def _scan(self, prefix: bytes, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
-        """Every key with ``prefix`` from ``start`` on, in order, with its record."""
-        rows = self._db.items(from_key=start or prefix)
-        for key, value in rows:
-            if not key.startswith(prefix):
-                return
-            yield key, value
-
     def _take(self, prefix: bytes, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
-        rows: list[tuple[bytes, bytes]] = []
-        for row in self._scan(prefix, start):
-            if len(rows) == limit:
-                break
-            rows.append(row)
-        return rows
-
-    def _last_key(self, prefix: bytes) -> bytes | None:
-        """The greatest key with ``prefix``."""
-        above = prefix[:-1] + bytes([prefix[-1] + 1])
-        for key in self._db.keys(backwards=True, from_key=above):
-            if key.startswith(prefix):
-                return bytes(key)
-            if key < prefix:
-                return None
-        return None
+        return list(islice(self._rows.scan(prefix, start), limit))

@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from timeproto.errors import ConfigurationError, ErrorCode, Refusal
 from timeproto.model.certificate import FinalityProof
 from timeproto.model.genesis import Genesis
-from timeproto.model.transaction import Outpoint, Transaction, parse_outpoint
+from timeproto.model.transaction import Outpoint, Transaction
 from timeproto.model.utxo_state import SpentFinalized, UTXOState, from_wire, holder, kind
 from timeproto.network.greeting import GreetedEndpoint, HandleFactory, back_off
 from timeproto.network.requests import ConnectionGone
@@ -31,14 +31,12 @@ from timeproto.wallet.nodes import Node, Rotation
 from timeproto.wallet.payment import Payment
 from timeproto.wallet.protocol import WalletClientFactory, WalletClientProtocol
 from timeproto.wallet.purse import Purse
+from timeproto.wallet.refusals import is_final_word
 from timeproto.wallet.watching import Change, Watch, Watches, address_coins, after
 from timeproto.wire import messages
 
 ASK_AGAIN = 2.0
 """Seconds after which an undecided payment's proof is asked for."""
-
-_ELSEWHERE = (ErrorCode.NOT_VOTING, ErrorCode.BUSY, ErrorCode.GOING_AWAY, ErrorCode.INTERNAL, ErrorCode.TIMEOUT)
-"""Refusals that say something about the node, not about the payment: another node, or later."""
 
 
 class WalletClient(MultiService):
@@ -195,7 +193,7 @@ class WalletClient(MultiService):
                 payment.may_be_known = True
                 return  # it is sent again to the next node
             except Refusal as refusal:
-                if await self._is_final_word(refusal, payment):
+                if await is_final_word(refusal, payment, self.belief, only_node=len(self._nodes) == 1):
                     self._end_payment(payment, refusal)
                 else:
                     self.last_refusal = refusal
@@ -208,25 +206,6 @@ class WalletClient(MultiService):
                 await self._look_for_proof(payment)
 
         self._run(send())
-
-    async def _is_final_word(self, refusal: Refusal, payment: Payment) -> bool:
-        """True if a refusal ends the payment.
-
-        Not if it speaks of the node rather than of the payment; and for one that some node may have locked before, only
-        if another transaction is proven to have spent a coin of it: else its coins would be free to be paid twice.
-        """
-        if refusal.code in _ELSEWHERE or (refusal.code is ErrorCode.UNKNOWN_INPUT and len(self._nodes) > 1):
-            return False
-        if not payment.may_be_known:
-            return True
-        rival, coin = refusal.details.get("conflicting_txid"), parse_outpoint(refusal.details.get("outpoint"))
-        if refusal.code is not ErrorCode.DOUBLE_SPEND or coin not in payment.tx.outpoints or not isinstance(rival, str):
-            return False
-        try:
-            await self.belief.coin_is_spent(coin, rival)
-        except (Lie, Refusal, ConnectionGone):
-            return False
-        return True
 
     async def _look_for_proof(self, payment: Payment) -> None:
         try:
@@ -340,7 +319,22 @@ class WalletClient(MultiService):
         payment = self._payments.get(holder(state) or "")
         if payment is not None and change.outpoint in payment.tx.outpoints:
             self._hear_of_payment(payment, state, message.proof)
+        elif isinstance(state, SpentFinalized):
+            for beaten in [each for each in self._payments.values() if change.outpoint in each.tx.outpoints]:
+                self._run(self._hear_of_rival(beaten, change.outpoint, state.txid, message.proof))
         self._watches.notified(message)
+
+    async def _hear_of_rival(
+        self, payment: Payment, outpoint: Outpoint, rival: str, proof: FinalityProof | None
+    ) -> None:
+        """A coin of our payment is said to be spent by another: if that is proven, ours is over."""
+        try:
+            await self.belief.coin_is_spent(outpoint, rival, self.belief.check(proof, rival))
+        except (Refusal, ConnectionGone):
+            return  # it cannot be checked now; the payment goes on and meets its refusal
+        why = f"the coin {outpoint} is spent for ever by {rival}"
+        details = {"conflicting_txid": rival, "outpoint": str(outpoint)}
+        self._end_payment(payment, Refusal(ErrorCode.DOUBLE_SPEND, why, **details))
 
     def _hear_of_payment(self, payment: Payment, state: UTXOState, proof: FinalityProof | None) -> None:
         if not isinstance(state, SpentFinalized):

@@ -1,0 +1,127 @@
+"""RocksDB and its ways: rows in the order of their keys, and one exception for whatever goes wrong with them.
+
+Recovery. A log that ends in half a record was torn by a power cut: RocksDB cuts it back to the last whole batch, and
+nothing that :meth:`Rows.write` returned for is lost. A wrong checksum refuses to open. Of RocksDB's other modes,
+``point_in_time`` would drop without a word every batch after the damage, votes that were sent among them, and
+``absolute_consistency`` would refuse after any power cut as well. No mode sees that an *older* log lost its end
+while a newer one is whole: that is what storage.rocks counts for. Nothing is deleted or repaired silently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rocksdict import (
+    BlockBasedOptions,
+    Cache,
+    DBCompressionType,
+    DBRecoveryMode,
+    Options,
+    Rdict,
+    WriteBatch,
+    WriteOptions,
+)
+
+from timeproto.errors import IdentityConflict, StorageError
+from timeproto.storage import schema
+
+BLOCK_CACHE = 32 * 1024 * 1024
+WRITE_BUFFER = 16 * 1024 * 1024
+OPEN_FILES = 256
+LOG_FILES = 2
+
+
+def open_rows(folder: Path) -> Rows:
+    """:class:`IdentityConflict` if ``folder`` is open already, :class:`StorageError` if it is damaged."""
+    options = make_options()
+    try:
+        # The family has to be named. Else a store that exists is opened with the options it was made with, as far as
+        # RocksDB writes them down: without the filter and the cache (measured: reads of 70 µs instead of 6).
+        return Rows(Rdict(str(folder), options, {"default": options}))
+    except Exception as error:
+        # RocksDB's own two sentences: a damaged *block* is no lock.
+        if "While lock file" in str(error) or "lock hold by current process" in str(error):
+            raise IdentityConflict(f"the store {folder} is in use by another process") from None
+        raise StorageError(f"the store {folder} cannot be opened: {error}") from error
+
+
+def make_options() -> Options:
+    table = BlockBasedOptions()
+    table.set_block_cache(Cache(BLOCK_CACHE))
+    table.set_bloom_filter(10, False)
+    table.set_cache_index_and_filter_blocks(True)
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_block_based_table_factory(table)
+    options.set_compression_type(DBCompressionType.lz4())
+    options.set_write_buffer_size(WRITE_BUFFER)
+    options.set_max_open_files(OPEN_FILES)
+    options.set_keep_log_file_num(LOG_FILES)
+    options.set_max_log_file_size(1024 * 1024)
+    options.set_paranoid_checks(True)
+    options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())
+    return options
+
+
+class Rows:
+    """The rows of one RocksDB. Everything here raises :class:`StorageError`, also after :meth:`close`."""
+
+    def __init__(self, db: Any) -> None:
+        self._db = db
+        self._sync = WriteOptions()
+        self._sync.sync = True
+
+    def write(self, batch: WriteBatch) -> None:
+        """All of ``batch`` or none of it; on the disk when it returns."""
+        try:
+            self._db.write(batch, self._sync)
+        except Exception as error:
+            raise StorageError(str(error)) from error
+
+    def get(self, key: bytes) -> bytes | None:
+        try:
+            value: bytes | None = self._db.get(key)
+        except Exception as error:
+            raise _unreadable(error) from error
+        return value
+
+    def scan(self, prefix: bytes, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """Every row whose key begins with ``prefix``, from key ``start`` on, as they were at the first step."""
+        try:
+            rows = self._db.iter()
+            rows.seek(start or prefix)
+            while rows.valid():
+                key = rows.key()
+                if not key.startswith(prefix):
+                    return
+                yield key, rows.value()
+                rows.next()
+            rows.status()  # at a damaged block the rows end as if there were no more
+        except Exception as error:
+            raise _unreadable(error) from error
+
+    def last_number(self, prefix: bytes) -> int | None:
+        """The number of the last row of a numbered table, None if it is empty."""
+        try:
+            rows = self._db.iter()
+            rows.seek_for_prev(schema.numbered(prefix, 2**64 - 1))
+            if rows.valid():
+                key = rows.key()
+                return schema.number_of(key[1:]) if key.startswith(prefix) else None
+            rows.status()
+        except Exception as error:
+            raise _unreadable(error) from error
+        return None
+
+    def close(self) -> None:
+        """Sorts what only the log holds into files, and lets go of them. Whatever fails, they are let go of."""
+        try:
+            self._db.close()
+        except Exception as error:
+            raise StorageError(f"the store did not close: {error}") from error
+
+
+def _unreadable(error: Exception) -> StorageError:
+    return StorageError(f"the store cannot be read: {error}")
