@@ -114,7 +114,8 @@ class RocksStore:
         found = (schema.number_of(key[1:]) for key, _ in self._rows.scan(b"l", schema.numbered(b"l", first)))
         for wanted, number in zip_longest(range(first, position + 1), found):
             if wanted != number:
-                raise StorageError(f"the store is damaged: of {position} transitions, {wanted or number} is out of place")
+                at = wanted or number
+                raise StorageError(f"the store is damaged: of {position} transitions, {at} is missing or too many")
 
     # -- writing -------------------------------------------------------------------------------------
 

@@ -51,8 +51,8 @@ IDENTITY = b"i"
 SUMMARY = b"s"
 
 
-class Identity(Noun, frozen=True):
-    """Whose store this is; checked whenever it is opened."""
+class Identity(Noun, frozen=True, forbid_unknown_fields=False):
+    """Whose store this is; checked whenever it is opened. A newer one may say more: its version is what counts."""
 
     version: int
     genesis: str
