@@ -1,0 +1,71 @@
+"""What comes back of a torn log: whole change sets, and none without those before it."""
+
+from __future__ import annotations
+
+from rocksdict import Options
+
+from tests.test_storage.harness import DamageCase, spread
+from tests.test_storage.payments import NODES, change_sets
+from timeproto.model.ledger import Changes, Summary
+from timeproto.storage import rocks, rows
+from timeproto.storage.memory import MemoryStore
+
+
+class SmallLog(DamageCase):
+    """Three short change sets in the log."""
+
+    def test_torn_at_every_byte(self) -> None:
+        """No offset at which half a change set comes back (P-15)."""
+        nothing = Summary(0, 0, 0, 0, 0, {})
+        self.lie([Changes(nothing, caught_up={NODES[0]: at, NODES[at]: at}) for at in (0, 1, 2)])
+        log = self.file("*.log")
+        size = log.stat().st_size
+        kept = [self.cut(log, at) for at in range(size + 1)]
+        self.assertNotIn(None, kept)
+        self.assertEqual(kept, sorted(kept))
+        self.assertEqual({*kept[:-1], kept[-1]}, {0, 1, 2, 3})
+
+
+class TwoLogs(DamageCase):
+    """A newer log was begun while the older one was not yet sorted into a table: both are needed."""
+
+    def setUp(self) -> None:
+        options = rows.make_options
+
+        def unsorted() -> Options:
+            few = options()
+            few.set_write_buffer_size(64 * 1024)
+            few.set_min_write_buffer_number_to_merge(3)
+            few.set_max_write_buffer_number(4)
+            return few
+
+        self.patch(rows, "make_options", unsorted)
+        self.lie(change_sets(9, 24, MemoryStore()))
+        self.patch(rows, "make_options", options)
+        self.logs = sorted(self.cold.glob("*.log"))
+
+    def test_both_are_read(self) -> None:
+        """Nothing is missing as it lies."""
+        self.assertGreater(len(self.logs), 1)
+        self.assertEqual(self.recovered(lambda copy: None), 24)
+
+    def test_an_older_log_that_lost_its_end_is_a_hole(self) -> None:
+        """RocksDB opens such a store in any mode, with the middle missing; we count, and refuse."""
+        older = self.logs[0]
+        size = older.stat().st_size
+        for at in spread(size - 1, 15):
+            self.assertIsNone(self.cut(older, at))
+        self.assertIsNone(self.lose(older))
+
+    def test_a_newer_log_that_lost_its_end_is_a_torn_one(self) -> None:
+        """A prefix."""
+        newer = self.logs[-1]
+        kept = [self.cut(newer, at) for at in spread(newer.stat().st_size, 15)]
+        self.assertNotIn(None, kept)
+        self.assertGreater(len(set(kept)), 2)
+
+    def test_more_is_counted_than_the_logs_hold(self) -> None:
+        """The relation behind the number: a transition with its coin takes at least 400 bytes of a log."""
+        length = sum(log.stat().st_size for log in self.logs)
+        self.assertGreater(length / self.made[-1].summary.position, 400)
+        self.assertGreater(rocks.COUNTED * 400, 2 * rows.WRITE_BUFFER)
