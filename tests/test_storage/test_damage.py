@@ -282,14 +282,14 @@ class Opening(SynchronousTestCase):
 
 
 class Disk:
-    """A RocksDB whose disk fails: ``write`` and ``close`` raise, and are counted."""
+    """A RocksDB whose disk fails: ``write`` and ``close`` raise."""
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner
-        self.writes = 0
+        self.writes: list[Any] = []
 
-    def write(self, *_: Any) -> None:
-        self.writes += 1
+    def write(self, batch: Any, options: Any) -> None:
+        self.writes.append(options)
         raise OSError(5, "Input/output error")
 
     def close(self) -> None:
@@ -314,9 +314,15 @@ class FailingDisk(SynchronousTestCase):
         for _ in range(3):
             with self.assertRaisesRegex(StorageError, "Input/output error"):
                 self.store.commit(self.made[3])
-        self.assertEqual(self.disk.writes, 1)
+        self.assertEqual([options.sync for options in self.disk.writes], [True])
         self.assertEqual(Prefixes(self.made).of(self.store), 3)
         self.store.close()
+
+    def test_a_first_write_that_fails_is_told(self) -> None:
+        """A disk that is full from the start: what writes the identity raises StorageError too."""
+        with self.assertRaisesRegex(StorageError, "Input/output error"):
+            self.store._rows.write(WriteBatch(raw_mode=True))
+        self.disk.inner.close()
 
     def test_a_close_that_fails_is_told(self) -> None:
         """Unless a commit failed before, and that was told; the store is closed in any case."""

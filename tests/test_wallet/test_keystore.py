@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.examples import ALICE, BOB, GENESIS, PAYMENT, address, build, replace
-from timeproto.errors import ConfigurationError
+from timeproto.errors import ConfigurationError, StorageError
 from timeproto.model.transaction import Outpoint
 from timeproto.params import COIN
 from timeproto.wallet.keystore import MOST_MEMORY, MOST_OPS, WalletFile
@@ -347,7 +347,8 @@ class Saving(Files):
         for step in ("tempfile.mkstemp", "os.fdopen", "os.fsync", "os.replace"):
             for error in (PowerCut(), OSError(28, "No space left on device")):
                 with mock.patch(step, side_effect=error):
-                    self.assertRaises(type(error), wallet.reserve_receive_index)
+                    wanted = StorageError if isinstance(error, OSError) else PowerCut
+                    self.assertRaises(wanted, wallet.reserve_receive_index)
                 found = WalletFile.open(self.path, PASSWORD)
                 self.assertEqual((found.phrase, found.receive_index, wallet.receive_index), (PHRASE, 0, 0), step)
                 self.assertEqual(os.listdir(self.folder), [self.path.name], step)
@@ -379,3 +380,72 @@ class Saving(Files):
             self.assertLessEqual(found.receive_index, told + 1)
             told = found.receive_index
             self.assertEqual(found.phrase, PHRASE)
+
+
+class Shared(Files):
+    """One file, several processes: ``watch`` in one window, ``send`` and ``address`` in others."""
+
+    def test_nobody_undoes_what_another_did(self) -> None:
+        """Each change is made to the file as it is, not as it was when this process read it."""
+        self.create()
+        first, second = (WalletFile.open(self.path, PASSWORD) for _ in range(2))
+        self.assertEqual(second.reserve_receive_index(), 0)
+        second.add_pending(PAYMENT)
+        self.assertEqual(first.reserve_change_index(), 0)
+        first.add_pending(OTHER)
+        second.remove_pending(OTHER.txid)
+        self.assertEqual([wallet.reserve_receive_index() for wallet in (first, second, first)], [1, 2, 3])
+        found = WalletFile.open(self.path, PASSWORD)
+        self.assertEqual((found.receive_index, found.change_index, found.pending), (4, 1, (PAYMENT,)))
+        self.assertEqual(os.listdir(self.folder), [self.path.name])
+
+    def test_many_at_the_same_moment(self) -> None:
+        """Three processes hand out addresses as fast as they can: no index twice, none left out, none forgotten."""
+        self.create()
+        program = (
+            "import sys; from pathlib import Path; from timeproto.wallet.keystore import WalletFile\n"
+            "wallet = WalletFile.open(Path(sys.argv[1]), sys.argv[2])\n"
+            "for _ in range(30): print(wallet.reserve_receive_index())\n"
+        )
+        command = [sys.executable, "-c", program, str(self.path.absolute()), PASSWORD]
+        root = Path(__file__).parent.parent.parent
+        children = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) for _ in range(3)]
+        told = [int(line) for child in children for line in child.communicate()[0].split()]
+        self.assertEqual([child.returncode for child in children], [0, 0, 0])
+        self.assertEqual(sorted(told), list(range(90)))
+        self.assertEqual(WalletFile.open(self.path, PASSWORD).receive_index, 90)
+
+    def test_another_wallet_in_its_place(self) -> None:
+        """A file that our key does not open is not written over, and nothing is handed out of it."""
+        wallet = self.create()
+        self.path.rename(self.folder / "old.json")
+        self.create("another password")
+        before = self.path.read_bytes()
+        self.assertIn(self.path.name, str(self.assertRaises(ConfigurationError, wallet.reserve_receive_index)))
+        self.assertEqual(self.path.read_bytes(), before)
+
+    def test_a_file_that_is_gone(self) -> None:
+        """Moved away under us: an error, not a second wallet that nobody knows of."""
+        wallet = self.create()
+        self.path.rename(self.folder / "old.json")
+        self.assertRaises(StorageError, wallet.add_pending, PAYMENT)
+        self.assertEqual((wallet.pending, os.listdir(self.folder)), ((), ["old.json"]))
+
+
+class NoRoom(Files):
+    def test_a_place_that_takes_no_file(self) -> None:
+        """Making one where none can be, and saving on a full disk: a storage error in one sentence, nothing left."""
+        self.path = self.folder / "no" / "wallet.json"
+        error = self.assertRaises(StorageError, self.create)
+        self.assertIn(str(self.path), str(error))
+        self.assertNotIn("\n", str(error))
+        self.path = self.folder / "wallet.json"
+        with mock.patch("os.fsync", side_effect=OSError(28, "No space left on device")):
+            self.assertRaises(StorageError, self.create)
+        self.assertEqual(os.listdir(self.folder), [])
+
+    def test_made_with_what_was_handed_out_before(self) -> None:
+        """A restored wallet is written once, with all that was found."""
+        WalletFile.create(self.path, PHRASE, PASSWORD, GENESIS, receive=8, change=3, **FAST)
+        found = WalletFile.open(self.path, PASSWORD)
+        self.assertEqual((found.receive_index, found.change_index, found.pending), (8, 3, ()))

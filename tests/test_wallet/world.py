@@ -40,6 +40,7 @@ class World:
         self.node = Node(**node)
         self.bend: Bend = lambda message: message
         self.refuses = False
+        self.size = 1
         self.connections = 0
         self.current = Place("127.0.0.1:1")
         self._pumps: list[Any] = []
@@ -56,7 +57,7 @@ class World:
         self.manager.startService()
 
     def __len__(self) -> int:
-        return 1
+        return self.size
 
     def connect(self, protocolFactory: Any) -> Deferred[Any]:
         if self.refuses:

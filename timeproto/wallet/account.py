@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from timeproto.errors import Refusal
+from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.address import require_address
 from timeproto.model.keys import SigningKey
-from timeproto.model.transaction import TxOutput
+from timeproto.model.transaction import Transaction, TxOutput
 from timeproto.model.utxo_state import SpentFinalized, Unspent, holder
 from timeproto.network.requests import ConnectionGone
 from timeproto.params import NetworkParams
 from timeproto.wallet import builder, hd
+from timeproto.wallet.amounts import format_amount
+from timeproto.wallet.belief import Lie
 from timeproto.wallet.coins import Balance, CoinBook, WalletCoin
 from timeproto.wallet.payment import Payment
 from timeproto.wallet.purse import Purse
@@ -48,7 +50,7 @@ class Account:
         self._params: NetworkParams = client.genesis.params
         self._tree = hd.Tree(hd.seed_of(purse.phrase))
         self._keys: dict[str, SigningKey] = {}
-        self.is_open = False
+        self.is_open = self._is_watching = False
         for change, count in ((RECEIVE, purse.receive_index), (CHANGE, purse.change_index)):
             for index in range(count):
                 self._know(change, index)
@@ -75,7 +77,8 @@ class Account:
     async def restore(self, tell: Callable[[int, int], None] = lambda used, tried: None) -> int:
         """Finds the addresses that were ever used, by gap limit; returns how many. ``tell(used, tried)``: progress.
 
-        Index order is kept: an address below the last used one is ours even if it never was paid.
+        Index order is kept: an address below the last used one is ours even if it never was paid. Raises ``Lie`` if a
+        node shows a coin that it cannot prove: it could keep us looking for ever.
         """
         used = tried = 0
         for change, reserve in (
@@ -85,17 +88,36 @@ class Account:
             gap, index = 0, 0
             while gap < GAP_LIMIT:
                 address = hd.address(self._tree.key(0, change, index), self._params)
-                reply = await self.client.ask(messages.GetAddressUTXOs(address=address, spent=True, limit=1))
+                is_used = await self._is_used(address)
                 tried, index = tried + 1, index + 1
-                gap = 0 if reply.coins else gap + 1
-                used += 1 if reply.coins else 0
+                gap = 0 if is_used else gap + 1
+                used += 1 if is_used else 0
                 tell(used, tried)
                 known = self._purse.receive_index if change == RECEIVE else self._purse.change_index
-                if reply.coins:
+                if is_used:
                     for missing in range(known, index):
                         reserve()
                         self._know(change, missing)
         return used
+
+    async def unpaid_addresses(self) -> int:
+        """How many of the newest addresses in a row were never paid; counted up to ``GAP_LIMIT``, where a restore
+        from the phrase would stop."""
+        unpaid = 0
+        for index in range(self._purse.receive_index - 1, -1, -1):
+            if unpaid == GAP_LIMIT or await self._is_used(self._know(RECEIVE, index)):
+                break
+            unpaid += 1
+        return unpaid
+
+    async def _is_used(self, address: str) -> bool:
+        """True if the address ever owned a coin: one is enough, and it is proven."""
+        reply = await self.client.ask(messages.GetAddressUTXOs(address=address, spent=True, limit=1))
+        for coin in reply.coins:
+            if coin.output.address != address:
+                raise Lie(f"a coin of {coin.output.address} was shown for {address}")
+            await self.client.belief.coin_exists(coin.outpoint, coin.output)
+        return bool(reply.coins)
 
     def _watch(self, address: str) -> None:
         """Watches a new address from now on; nobody has to wait for a node's answer to that."""
@@ -111,12 +133,25 @@ class Account:
     # -- coins ---------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Reads the coins of every address, keeps reading, and takes up the payments that were left undecided."""
-        await self.client.watch(self._changed, addresses=self.addresses)
+        """Reads the coins of every address, keeps reading, and takes up the payments that were left undecided.
+
+        Raises :class:`ConnectionGone` if not all could be read: half the coins are no balance. Then it may be called
+        again.
+        """
+        if not self._is_watching:
+            self._is_watching = True
+            await self.client.watch(self._changed, addresses=self.addresses)
         await self.client.settled()
+        if not self.client.is_current:
+            raise ConnectionGone("the node went away before it had shown every coin")
         for tx in list(self._purse.pending):
             self.book.reserve(tx.outpoints, tx.txid)
-            self._follow(self.client.submit(tx, again=True))
+            try:
+                await self.client.fetch_proof(tx.txid)
+            except (Refusal, Lie):
+                self._follow(self.client.submit(tx, again=True))
+            else:  # it became final while we were away
+                self._is_final(tx)
         self.is_open = True
 
     def balance(self) -> Balance:
@@ -140,9 +175,13 @@ class Account:
     def send(self, address: str, amount: int) -> Payment:
         """Pays ``amount`` to ``address``: picks and reserves coins in one step, signs, remembers, sends.
 
-        Raises ``InsufficientFunds``, or :class:`Refusal` for an address or amount that cannot be paid.
+        Raises ``InsufficientFunds``, :class:`Refusal` for an address or amount that cannot be paid, or
+        ``StorageError``, with nothing reserved or sent, if the purse cannot remember it.
         """
         require_address(address, self._params)
+        dust = self._params.dust
+        if amount < dust:  # every node says so too; said here it costs no change address
+            raise Refusal(ErrorCode.DUST, f"a payment is at least {format_amount(dust)} TIME", limit="dust", value=dust)
         outputs = [TxOutput(amount, address)]
         selection = self.book.select_and_reserve(
             amount, lambda ins, outs: builder.fee_for(ins, outs, self._params), self._params.dust
@@ -171,13 +210,14 @@ class Account:
             self._watch(change_address)
         return payment
 
+    def _is_final(self, tx: Transaction) -> None:
+        """A payment of ours is proven final: its coins are gone, and there is nothing to remember."""
+        for outpoint in tx.outpoints:
+            self.book.spent(outpoint)
+        self._purse.remove_pending(tx.txid)
+
     def _follow(self, payment: Payment) -> None:
         tx = payment.tx
-
-        def final(_: Any) -> None:
-            for outpoint in tx.outpoints:
-                self.book.spent(outpoint)
-            self._purse.remove_pending(tx.txid)
 
         def failed(failure: Any) -> None:
             if failure.check(Refusal):  # a node said no: the coins are ours to spend again
@@ -185,6 +225,6 @@ class Account:
                 self._purse.remove_pending(tx.txid)
             # otherwise nobody knows: it stays in the file, and is sent again next time
 
-        payment.when_final().addCallbacks(final, failed).addErrback(
+        payment.when_final().addCallbacks(lambda _: self._is_final(tx), failed).addErrback(
             lambda failure: self.log.failure("a payment's end could not be noted", failure=failure)
         )

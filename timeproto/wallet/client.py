@@ -31,7 +31,7 @@ from timeproto.wallet.nodes import Node, Rotation
 from timeproto.wallet.payment import Payment
 from timeproto.wallet.protocol import WalletClientFactory, WalletClientProtocol
 from timeproto.wallet.purse import Purse
-from timeproto.wallet.refusals import is_final_word
+from timeproto.wallet.refusals import UNSURE, is_final_word, require_frame
 from timeproto.wallet.watching import Change, Watch, Watches, address_coins, after
 from timeproto.wire import messages
 
@@ -67,9 +67,10 @@ class WalletClient(MultiService):
         self._random = random
         self._protocol: WalletClientProtocol | None = None
         self._payments: dict[str, Payment] = {}
-        self._watches = Watches(self.belief, self._try_elsewhere)
+        self._watches = Watches(self.belief, self._troubled)
         self._is_prepared = False
         self._may_leave = 0.0
+        self._is_leaving = self._heard_lie = False
         self._connected: list[Deferred[None]] = []
         self.last_refusal: Exception | None = None
         self._service = ClientService(
@@ -113,6 +114,11 @@ class WalletClient(MultiService):
         return waiting
 
     @property
+    def is_current(self) -> bool:
+        """After :meth:`settled`: true if a node watches what we watch, and all that it told could be checked."""
+        return self._is_prepared and self._protocol is not None and self._watches.is_checked
+
+    @property
     def node(self) -> str:
         """The address of the node of the moment."""
         return str(self._nodes.current.address)
@@ -128,7 +134,10 @@ class WalletClient(MultiService):
         try:
             await protocol.when_ready()
             self._protocol = protocol  # what the snapshots claim is checked over this very connection
+            self._heard_lie = False
             await self._watches.resubscribe(protocol)
+            if self._protocol is not protocol:
+                raise ConnectionGone("the node was left before it had told everything")
         except Exception as error:
             self._lost(protocol)
             self.last_refusal = error
@@ -144,18 +153,29 @@ class WalletClient(MultiService):
 
     def _lost(self, protocol: WalletClientProtocol) -> None:
         if self._protocol is protocol:
-            self._protocol, self._is_prepared = None, False
+            self._protocol, self._is_prepared, self._is_leaving = None, False, False
 
     def _try_elsewhere(self) -> None:
-        """The node of the moment does not serve us: the next one may.
+        """The node of the moment does not serve us: the next one may, now or as soon as we may leave.
 
         Not more often than every ``ASK_AGAIN`` seconds: nodes that all refuse are not run through like a wheel.
         """
         now = self._reactor.seconds()
+        self._is_leaving = self._protocol is not None
         if self._protocol is not None and now >= self._may_leave:
             self._may_leave = now + ASK_AGAIN
             self._protocol.close()
             self._lost(self._protocol)
+
+    def _troubled(self, why: Exception) -> None:
+        """What the node says is not true, or cannot be checked with it. A liar is left if there is anybody else."""
+        if not isinstance(why, Lie):
+            self.log.info("what {node} told could not be checked: {why}", node=self.node, why=why)
+        elif not self._heard_lie:  # the first says enough, and a liar must not fill the disk
+            self._heard_lie = True
+            self.log.warn("the node at {node} lies: {what}", node=self.node, what=why)
+        if not isinstance(why, Lie) or len(self._nodes) > 1:
+            self._try_elsewhere()
 
     # -- payments ------------------------------------------------------------------------------------
 
@@ -167,7 +187,11 @@ class WalletClient(MultiService):
         payment = self._payments.get(tx.txid)
         if payment is None:
             payment = self._payments[tx.txid] = Payment(tx, self._reactor.seconds(), may_be_known=again)
-            self._broadcast(payment, again=again)
+            try:
+                require_frame(tx)
+                self._broadcast(payment, again=again)
+            except Refusal as refusal:
+                self._end_payment(payment, refusal)
         return payment
 
     def wait_final(self, txid: str) -> Deferred[FinalityProof]:
@@ -175,9 +199,10 @@ class WalletClient(MultiService):
         payment = self._payments.get(txid)
         if payment is not None:
             return payment.when_final()
-        return ensureDeferred(self._fetch_proof(txid))
+        return ensureDeferred(self.fetch_proof(txid))
 
-    async def _fetch_proof(self, txid: str) -> FinalityProof:
+    async def fetch_proof(self, txid: str) -> FinalityProof:
+        """The proof of what is final by now, verified; :class:`Refusal` ``not_found`` if it is not."""
         reply = await self.ask(messages.GetFinalityProof(txid=txid))
         return self.belief.check(reply.proofs[0] if reply.proofs else None, txid)
 
@@ -193,6 +218,7 @@ class WalletClient(MultiService):
                 payment.may_be_known = True
                 return  # it is sent again to the next node
             except Refusal as refusal:
+                payment.may_be_known = payment.may_be_known or refusal.code in UNSURE
                 if await is_final_word(refusal, payment, self.belief, only_node=len(self._nodes) == 1):
                     self._end_payment(payment, refusal)
                 else:
@@ -209,17 +235,15 @@ class WalletClient(MultiService):
 
     async def _look_for_proof(self, payment: Payment) -> None:
         try:
-            proof = await self._fetch_proof(payment.txid)
-        except Refusal:
-            return  # not final yet
-        except ConnectionGone:
-            return
+            proof = await self.fetch_proof(payment.txid)
+        except (Refusal, ConnectionGone):
+            return  # not final yet, or nobody to ask
         self._finish_payment(payment, proof)
 
     def _ask_for_proofs(self) -> None:
         now = self._reactor.seconds()
         bounced = [payment for payment in self._payments.values() if payment.is_bounced and not payment.is_accepted]
-        if bounced:
+        if bounced or self._is_leaving:
             self._try_elsewhere()
         for payment in bounced:
             self._broadcast(payment)
@@ -259,7 +283,10 @@ class WalletClient(MultiService):
         return Deferred.fromCoroutine(send())
 
     def balance(self) -> Deferred[Balance]:
-        """What there is, proven: available, pending, locked, total, in smallest units."""
+        """What there is, proven: available, pending, locked, total, in smallest units.
+
+        Fails with :class:`ConnectionGone` if the node went away before every coin was read once: ask again.
+        """
 
         async def balance() -> Balance:
             await self._opened()
@@ -308,9 +335,7 @@ class WalletClient(MultiService):
 
     async def address_coins(self, address: str, *, spent: bool = False) -> list[messages.CoinState]:
         """All coins of an address as the node of the moment claims them."""
-        if self._protocol is None:
-            raise ConnectionGone("no node is connected")
-        return await address_coins(self._protocol, address, spent=spent)
+        return await address_coins(self.ask, address, spent=spent)
 
     def _notified(self, message: messages.UTXOStateNotification) -> None:
         """A notification: first what concerns our payments, at once; then, in order, what watches hear of."""
@@ -343,12 +368,12 @@ class WalletClient(MultiService):
         try:
             self._finish_payment(payment, self.belief.check(proof, payment.txid))
         except Lie as lie:
-            self.log.warn("the node at {node} lies: {what}", node=self.node, what=lie)
+            self._troubled(lie)
 
     def _run(self, work: Any) -> None:
         def failed(failure: Any) -> None:
             if isinstance(failure.value, Lie):
-                self.log.warn("the node at {node} lies: {what}", node=self.node, what=failure.value)
+                self._troubled(failure.value)
             else:
                 self.log.failure("the wallet's own code failed", failure=failure)
 

@@ -2,14 +2,18 @@
 
 The phrase is sealed with XChaCha20-Poly1305 under a key that Argon2id makes from the password; what stands beside it in
 the clear is the seal's associated data, so that nobody can swap the genesis under a wallet. Mode 0600, written whole or
-not at all: the old file is there until the new one is safely on the disk.
+not at all: the old file is there until the new one is safely on the disk. Several processes may use one file: a change
+is made to the file as it is at that moment, never to what was read of it before.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,7 +24,7 @@ import nacl.utils
 from msgspec import Meta
 from nacl.pwhash import argon2id
 
-from timeproto.errors import ConfigurationError
+from timeproto.errors import ConfigurationError, StorageError
 from timeproto.model.canonical import U32, Hex32, Noun
 from timeproto.model.genesis import Genesis
 from timeproto.model.transaction import Transaction
@@ -63,13 +67,18 @@ class Document(Noun, frozen=True):
 
 
 class WalletFile:
-    """An open wallet file. Every change is on the disk before the method that made it returns."""
+    """An open wallet file. Every change is on the disk before the method that made it returns.
+
+    Raises :class:`ConfigurationError` for a file that is not what it should be, and :class:`StorageError`, with nothing
+    changed, if the disk does not take a change.
+    """
 
     def __init__(self, path: Path, document: Document, phrase: str, key: bytes) -> None:
         self.path = path
         self.phrase = phrase
         self._document = document
         self._key = key
+        self._seen: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
         return f"<WalletFile {self.path}>"
@@ -84,46 +93,33 @@ class WalletFile:
         password: str,
         genesis: Genesis,
         *,
+        receive: int = 0,
+        change: int = 0,
         opslimit: int = OPS_LIMIT,
         memlimit: int = MEMORY_LIMIT,
     ) -> WalletFile:
-        """A new file; never over an existing one."""
-        if path.exists():
-            raise ConfigurationError(f"there is a file {path} already")
+        """A new file, of which ``receive`` and ``change`` addresses were handed out; never over an existing one."""
         kdf = Derivation("argon2id", opslimit, memlimit, nacl.utils.random(argon2id.SALTBYTES).hex())
-        document = Document(1, genesis.hash, kdf, "", "", 0, 0, (), genesis)
-        wallet = cls(path, document, phrase, _key(kdf, password))
+        document = Document(1, genesis.hash, kdf, "", "", receive, change, (), genesis)
         try:
+            if path.exists():  # before the password costs any time
+                raise FileExistsError
+            wallet = cls(path, document, phrase, _key(kdf, password))
             wallet._save(document, is_new=True)
-        except FileExistsError:  # somebody made one since we looked
+        except FileExistsError:
             raise ConfigurationError(f"there is a file {path} already") from None
+        except OSError as error:
+            raise StorageError(f"the wallet {path} cannot be written: {error.strerror}") from None
         return wallet
 
     @classmethod
     def open(cls, path: Path, password: str) -> WalletFile:
         """Opens and decrypts; :class:`ConfigurationError` if that cannot be, in one sentence."""
-        try:
-            found = path.stat()
-            text = path.read_bytes() if found.st_size <= MOST_SIZE else b""
-        except OSError as error:
-            raise ConfigurationError(f"the wallet {path} cannot be read: {error.strerror}") from None
-        mode = stat.S_IMODE(found.st_mode)
-        if mode & 0o077:
-            raise ConfigurationError(f"the wallet {path} can be read by others (mode {mode:04o}): chmod 600 it")
-        document = codec.load_document(text, Document, f"the wallet {path}")
-        if document.genesis.hash != document.genesis_hash:
-            raise ConfigurationError(f"the wallet {path} is damaged: its genesis is not the one it names")
+        document, seen = _read(path)
         key = _key(document.kdf, password)
-        try:
-            phrase = nacl.bindings.crypto_aead_xchacha20poly1305_ietf_decrypt(
-                bytes.fromhex(document.sealed),
-                _associated(document),
-                bytes.fromhex(document.nonce),
-                key,
-            )
-        except nacl.exceptions.CryptoError:
-            raise ConfigurationError(f"the password does not open {path} (or the file was changed)") from None
-        return cls(path, document, phrase.decode("utf-8"), key)
+        wallet = cls(path, document, _unseal(path, document, key), key)
+        wallet._seen = seen
+        return wallet
 
     # -- what it holds -------------------------------------------------------------------------------
 
@@ -147,22 +143,39 @@ class WalletFile:
 
     def reserve_receive_index(self) -> int:
         """The next index, remembered before it is used."""
-        index = self._document.receive
-        self._save(msgspec.structs.replace(self._document, receive=index + 1))
-        return index
+        document = self._change(lambda old: msgspec.structs.replace(old, receive=old.receive + 1))
+        return document.receive - 1
 
     def reserve_change_index(self) -> int:
-        index = self._document.change
-        self._save(msgspec.structs.replace(self._document, change=index + 1))
-        return index
+        document = self._change(lambda old: msgspec.structs.replace(old, change=old.change + 1))
+        return document.change - 1
 
     def add_pending(self, tx: Transaction) -> None:
-        self._save(msgspec.structs.replace(self._document, pending=(*self._document.pending, tx)))
+        self._change(lambda old: msgspec.structs.replace(old, pending=(*old.pending, tx)))
 
     def remove_pending(self, txid: str) -> None:
-        rest = tuple(tx for tx in self._document.pending if tx.txid != txid)
-        if len(rest) != len(self._document.pending):
-            self._save(msgspec.structs.replace(self._document, pending=rest))
+        def without(old: Document) -> Document:
+            rest = tuple(tx for tx in old.pending if tx.txid != txid)
+            return old if len(rest) == len(old.pending) else msgspec.structs.replace(old, pending=rest)
+
+        self._change(without)
+
+    # -- writing -------------------------------------------------------------------------------------
+
+    def _change(self, change: Callable[[Document], Document]) -> Document:
+        """Makes a change to the file as it is now, while no other process makes one. No change writes nothing."""
+        try:
+            with _alone(self.path):
+                if _mark(self.path.stat()) != self._seen:
+                    document, self._seen = _read(self.path)
+                    _unseal(self.path, document, self._key)
+                    self._document = document
+                changed = change(self._document)
+                if changed is not self._document:
+                    self._save(changed)
+        except OSError as error:
+            raise StorageError(f"the wallet {self.path} cannot be written: {error.strerror}") from None
+        return self._document
 
     def _seal(self, document: Document) -> Document:
         """The same with a new nonce and a seal that covers every other field as it is now."""
@@ -198,7 +211,7 @@ class WalletFile:
             os.fsync(directory)
         finally:
             os.close(directory)
-        self._document = document
+        self._document, self._seen = document, _mark(self.path.stat())
 
 
 def _associated(document: Document) -> bytes:
@@ -209,3 +222,50 @@ def _associated(document: Document) -> bytes:
 def _key(kdf: Derivation, password: str) -> bytes:
     salt = bytes.fromhex(kdf.salt)
     return argon2id.kdf(_KEY_SIZE, password.encode("utf-8"), salt, opslimit=kdf.opslimit, memlimit=kdf.memlimit)
+
+
+def _read(path: Path) -> tuple[Document, tuple[int, ...]]:
+    """The document, still sealed, and the mark of the very file it was read from."""
+    try:
+        with path.open("rb") as file:
+            found = os.fstat(file.fileno())
+            text = file.read() if found.st_size <= MOST_SIZE else b""
+    except OSError as error:
+        raise ConfigurationError(f"the wallet {path} cannot be read: {error.strerror}") from None
+    mode = stat.S_IMODE(found.st_mode)
+    if mode & 0o077:
+        raise ConfigurationError(f"the wallet {path} can be read by others (mode {mode:04o}): chmod 600 it")
+    document = codec.load_document(text, Document, f"the wallet {path}")
+    if document.genesis.hash != document.genesis_hash:
+        raise ConfigurationError(f"the wallet {path} is damaged: its genesis is not the one it names")
+    return document, _mark(found)
+
+
+def _unseal(path: Path, document: Document, key: bytes) -> str:
+    """The phrase, if the seal holds over all of the document."""
+    try:
+        phrase = nacl.bindings.crypto_aead_xchacha20poly1305_ietf_decrypt(
+            bytes.fromhex(document.sealed), _associated(document), bytes.fromhex(document.nonce), key
+        )
+    except nacl.exceptions.CryptoError:
+        raise ConfigurationError(f"the password does not open {path} (or the file was changed)") from None
+    return phrase.decode("utf-8")
+
+
+def _mark(found: os.stat_result) -> tuple[int, ...]:
+    """What differs between two saves of one file: every save is a new file."""
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keeps other processes from changing the file. The lock is on the file itself: nothing is left beside it."""
+    while True:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.fstat(descriptor).st_ino == os.stat(path).st_ino:  # else it was replaced while we waited
+                yield
+                return
+        finally:
+            os.close(descriptor)

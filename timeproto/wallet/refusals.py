@@ -5,14 +5,19 @@ What hangs on it is money: the coins of a payment that is over are free to be pa
 
 from __future__ import annotations
 
+from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
-from timeproto.model.transaction import parse_outpoint
+from timeproto.model.transaction import Transaction, parse_outpoint
 from timeproto.network.requests import ConnectionGone
 from timeproto.wallet.belief import Belief, Lie
 from timeproto.wallet.payment import Payment
+from timeproto.wire import codec, messages
 
 ELSEWHERE = (ErrorCode.NOT_VOTING, ErrorCode.BUSY, ErrorCode.GOING_AWAY, ErrorCode.INTERNAL, ErrorCode.TIMEOUT)
 """Refusals that say something about the node, not about the payment: another node, or later."""
+
+UNSURE = (ErrorCode.GOING_AWAY, ErrorCode.INTERNAL, ErrorCode.TIMEOUT)
+"""Those of them after which nobody knows whether the node locked the coins before it said so."""
 
 RULES = (
     ErrorCode.TXID_MISMATCH,
@@ -23,9 +28,20 @@ RULES = (
     ErrorCode.FEE_TOO_LOW,
     ErrorCode.VALUE_MISMATCH,
     ErrorCode.NOT_OWNER,
-    ErrorCode.OVER_LIMIT,
 )
-"""What every node must refuse alike, today and tomorrow."""
+"""What every node must refuse alike, today and tomorrow. ``over_limit`` is none of them: connections have limits too,
+and a transaction over its own is refused before it leaves."""
+
+
+def require_frame(tx: Transaction) -> None:
+    """Returns if ``tx`` fits a wallet's frame. Nodes hang up on a longer one, each time that it is sent."""
+    if len(codec.encode(messages.TransactionBroadcast(tx=tx, id=2**53 - 1))) > limits.FRAME_WALLET:
+        raise Refusal(
+            ErrorCode.FRAME_TOO_LARGE,
+            "the transaction is too long for a wallet's frame: pay in parts",
+            limit="frame_wallet",
+            value=limits.FRAME_WALLET,
+        )
 
 
 async def is_final_word(refusal: Refusal, payment: Payment, belief: Belief, *, only_node: bool) -> bool:

@@ -6,7 +6,9 @@ before it.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
 from typing import Any
 
 import attrs
@@ -15,16 +17,22 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from timeproto import limits
-from timeproto.errors import Refusal
+from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.certificate import FinalityProof
 from timeproto.model.transaction import Outpoint, TxOutput
 from timeproto.model.utxo_state import SpentFinalized, UTXOState, from_wire, holder, kind
 from timeproto.network.requests import ConnectionGone
-from timeproto.wallet.belief import Belief, Lie
+from timeproto.wallet.belief import Ask, Belief, Lie
 from timeproto.wallet.protocol import WalletClientProtocol
 from timeproto.wire import messages
 
 SUBSCRIPTION = "wallet"
+
+BEHIND = 10_000
+"""Changes that may wait to be checked: a node that tells more, and faster than it answers, is left."""
+
+COINS = 200_000
+"""Coins of one address that are read: a node may claim any number of them."""
 
 
 @attrs.frozen
@@ -60,13 +68,17 @@ class Watches:
 
     log = Logger()
 
-    def __init__(self, belief: Belief, on_trouble: Callable[[], None]) -> None:
-        """``on_trouble``: a change could not be checked on this connection; a new one begins with snapshots."""
+    def __init__(self, belief: Belief, on_trouble: Callable[[Exception], None]) -> None:
+        """``on_trouble(why)``: a change is a :class:`Lie`, or could not be checked on this connection; a new one begins
+        with snapshots."""
         self._belief = belief
         self._on_trouble = on_trouble
         self._watches: list[Watch] = []
         self._told: dict[Outpoint, UTXOState] = {}
-        self._line: Deferred[None] | None = None
+        self._line: deque[Callable[[], Coroutine[Any, Any, None]]] = deque()
+        self._at_work: Deferred[None] | None = None
+        self.is_checked = True
+        """False while something this connection told could not be checked."""
 
     def add(
         self, on_change: Callable[[Change], None], addresses: Iterable[str], outpoints: Iterable[Outpoint]
@@ -83,6 +95,7 @@ class Watches:
         """Takes the watches up on a new connection, and hears what became of known coins meanwhile."""
         addresses = frozenset[str]().union(*(watch.addresses for watch in self._watches))
         outpoints = frozenset[Outpoint]().union(*(watch.outpoints for watch in self._watches))
+        self.is_checked = True
         seen = await self.subscribe(protocol, addresses, outpoints, None)
         lost = sorted(self._told.keys() - seen)  # spent while we were away: no snapshot lists those
         for start in range(0, len(lost), limits.QUERY):
@@ -91,7 +104,7 @@ class Watches:
             for item in reply.states:
                 if item.outpoint is not None and item.state is not None and item.output is not None:
                     coin = messages.CoinState(item.outpoint, item.state, item.output)
-                    self._in_order(self._hear_snapshot(coin, None))
+                    self._in_order(partial(self._hear_snapshot, coin, None))
 
     async def subscribe(
         self,
@@ -118,43 +131,51 @@ class Watches:
             coins = {coin.outpoint: coin for coin in subscribed.states}
             if subscribed.more:
                 for address in (item for item in page if isinstance(item, str)):
-                    rest = await address_coins(protocol, address)
+                    rest = await address_coins(protocol.request, address)
                     coins.update((coin.outpoint, coin) for coin in rest)
             for coin in coins.values():
-                self._in_order(self._hear_snapshot(coin, newcomer))
+                self._in_order(partial(self._hear_snapshot, coin, newcomer))
             seen.update(coins)
         return seen
 
     def notified(self, message: messages.UTXOStateNotification) -> None:
         """A notification of the node of the moment."""
-        if any(watch.wants(message.notification.outpoint, message.output) for watch in self._watches):
-            self._in_order(self._hear_change(message))
+        if not any(watch.wants(message.notification.outpoint, message.output) for watch in self._watches):
+            return
+        if len(self._line) < BEHIND:
+            self._in_order(partial(self._hear_change, message))
+            return
+        self.is_checked = False
+        why = "the node tells more changes than it lets be checked"
+        self._on_trouble(Refusal(ErrorCode.OVER_LIMIT, why, limit="behind", value=BEHIND))
 
     async def settled(self) -> None:
         """Returns when everything heard so far has been checked and told."""
-        while self._line is not None and not self._line.called:
-            await after(self._line)
+        while self._at_work is not None:
+            await after(self._at_work)
 
-    def _in_order(self, work: Coroutine[Any, Any, None]) -> None:
+    def _in_order(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Runs ``work`` after all that came before it: checking may have to fetch, the order must stay."""
-        before = self._line
+        self._line.append(work)
+        if self._at_work is None:
+            self._at_work = Deferred()
+            ensureDeferred(self._work())
 
-        async def run() -> None:
-            if before is not None:
-                await after(before)
+    async def _work(self) -> None:
+        """Works off the line: a loop and no chain, since a thousand coins of one payment are checked in one turn."""
+        while self._line:
             try:
-                await work
+                await self._line.popleft()()
             except Lie as lie:
-                self.log.warn("the node lies: {what}", what=lie)
+                self._on_trouble(lie)
             except (ConnectionGone, Refusal) as error:
-                self.log.info("a change could not be checked: {why}", why=error)
-                self._on_trouble()
-
-        done: Deferred[None] = Deferred()
-        self._line = done
-        told = ensureDeferred(run())
-        told.addErrback(lambda failure: self.log.failure("a change could not be told", failure=failure))
-        told.addBoth(lambda _: done.callback(None))
+                self.is_checked = False
+                self._on_trouble(error)
+            except Exception:
+                self.log.failure("a change could not be told")
+        done, self._at_work = self._at_work, None
+        if done is not None:
+            done.callback(None)
 
     async def _hear_snapshot(self, coin: messages.CoinState, newcomer: Watch | None) -> None:
         """A coin's state now. A newcomer is told in any case, the others only if it is not what they were told last."""
@@ -199,17 +220,21 @@ class Watches:
                 watch.on_change(change)
 
 
-async def address_coins(
-    protocol: WalletClientProtocol, address: str, *, spent: bool = False
-) -> list[messages.CoinState]:
-    """All coins of an address as a node claims them, page by page."""
-    coins: list[messages.CoinState] = []
+async def address_coins(ask: Ask, address: str, *, spent: bool = False) -> list[messages.CoinState]:
+    """All coins of an address as a node claims them, page by page; :class:`Lie` if the pages do not go on."""
+    coins: dict[Outpoint, messages.CoinState] = {}
+    last: Outpoint | None = None
     while True:
-        after = coins[-1].outpoint if coins else None
-        page = await protocol.request(messages.GetAddressUTXOs(address=address, after=after, spent=spent))
-        coins += page.coins
-        if not page.more or not page.coins:
-            return coins
+        page = await ask(messages.GetAddressUTXOs(address=address, after=last, spent=spent))
+        known = len(coins)
+        coins.update((coin.outpoint, coin) for coin in page.coins)
+        if not page.more:
+            return list(coins.values())
+        if len(coins) == known:
+            raise Lie(f"more coins of {address} are announced than shown")
+        if len(coins) > COINS:
+            raise Refusal(ErrorCode.OVER_LIMIT, f"{address} has too many coins to be read", limit="coins", value=COINS)
+        last = page.coins[-1].outpoint
 
 
 def after(done: Deferred[None]) -> Deferred[None]:
