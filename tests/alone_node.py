@@ -9,8 +9,8 @@ from twisted.internet.defer import Deferred, maybeDeferred
 
 from tests.cluster import key, make_genesis
 from timeproto.consensus.replica import Replica, found
+from timeproto.consensus.verifier import Verifier
 from timeproto.masternode.integration import MasternodeUTXOIntegration
-from timeproto.masternode.verifier import Verifier
 from timeproto.masternode.view import ReplicaView
 from timeproto.network.utxo_handler import UTXOProtocolHandler
 from timeproto.storage.memory import MemoryStore

@@ -13,8 +13,8 @@ from typing import Any
 
 from timeproto.consensus.effects import Effects, Heard, Input, LinkDown, LinkUp, Submit, Tick
 from timeproto.consensus.replica import Replica, found
+from timeproto.consensus.verifier import Verifier
 from timeproto.errors import Refusal
-from timeproto.masternode.verifier import Verifier
 from timeproto.model.address import address_of
 from timeproto.model.genesis import Genesis
 from timeproto.model.keys import SigningKey

@@ -17,9 +17,9 @@ from timeproto.consensus.finality import Finality
 from timeproto.consensus.gossip import Gossip
 from timeproto.consensus.payments import Standing
 from timeproto.consensus.utxo_state_manager import UTXOStateManager
+from timeproto.consensus.verifier import Verifier
 from timeproto.consensus.vote_set import VoteSet
 from timeproto.masternode import verifier
-from timeproto.masternode.verifier import Verifier
 from timeproto.model.ledger import Changes
 from timeproto.model.utxo_state import Locked
 from timeproto.model.vote import VoteKind

@@ -16,10 +16,10 @@ from tests.strategies import noun
 from tests.test_consensus.alone import Alone
 from timeproto import limits
 from timeproto.consensus.effects import Tick
+from timeproto.consensus.verifier import Verifier
 from timeproto.errors import ConfigurationError, IdentityConflict, Refusal, StorageError
 from timeproto.masternode.integration import MasternodeUTXOIntegration
 from timeproto.masternode.service import _FOR_REPLICA
-from timeproto.masternode.verifier import Verifier
 from timeproto.model.ledger import Transition
 from timeproto.model.transaction import Outpoint, Transaction
 from timeproto.model.utxo_state import kind

@@ -6,7 +6,7 @@ from collections import deque
 
 from timeproto import limits
 from timeproto.consensus.effects import Heard, Input
-from timeproto.masternode.verifier import Known
+from timeproto.consensus.verifier import Known
 from timeproto.model.vote import VoteBatch
 from timeproto.wire import messages
 

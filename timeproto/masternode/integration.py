@@ -11,8 +11,8 @@ and the disk are the same, so nobody is ever shown what a power cut could take b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred, fail
@@ -23,11 +23,12 @@ from timeproto import limits
 from timeproto.consensus.effects import Effects, Heard, Input, LinkDown, LinkUp, Submit, Tick
 from timeproto.consensus.refusals import busy, not_voting
 from timeproto.consensus.replica import Replica
+from timeproto.consensus.verifier import NONE_KNOWN, Known, Verified, Verifier
 from timeproto.errors import ConfigurationError, ErrorCode, IdentityConflict, Refusal, StorageError
+from timeproto.masternode.ends import Peers, Wallets
 from timeproto.masternode.inbox import Inbox
-from timeproto.masternode.verifier import NONE_KNOWN, Known, Verified, Verifier
 from timeproto.model.certificate import FinalityProof
-from timeproto.model.ledger import Changes, Store, Transition
+from timeproto.model.ledger import Changes, Store
 from timeproto.model.transaction import Transaction
 from timeproto.model.vote import VoteBatch
 from timeproto.wire import messages
@@ -36,28 +37,6 @@ T = TypeVar("T")
 
 Offload = Callable[..., "Deferred[Any]"]
 """Runs ``f(*args)`` where it may block (a thread in the node, at once in tests)."""
-
-
-class Peers(Protocol):
-    """How the bridge reaches other masternodes (network.peer_manager)."""
-
-    def send(self, key: str, message: messages.AnyMessage) -> None: ...
-
-    def broadcast(self, messages: Sequence[messages.AnyMessage]) -> None: ...
-
-    def send_utxo_notification_to_peer(
-        self, key: str, notification: messages.UTXOStateNotification
-    ) -> None: ...
-
-    def penalize(self, key: str, refusal: Refusal) -> None: ...
-
-
-class Wallets(Protocol):
-    """How the bridge tells wallets (network.utxo_handler)."""
-
-    def broadcast_state_notification(
-        self, transitions: Iterable[Transition], proofs: dict[str, FinalityProof]
-    ) -> None: ...
 
 
 @attrs.define
@@ -224,6 +203,8 @@ class MasternodeUTXOIntegration:
         for ticket, refusal in verified.refused:
             _answer(ticket, refusal)
         self._blame(verified.blame)
+        for fault in verified.faults:
+            self.log.failure("an input could not be verified", failure=Failure(fault))
         self._ready += verified.inputs
         self._verify()
         self._advance()

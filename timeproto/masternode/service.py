@@ -19,10 +19,10 @@ from twisted.python.failure import Failure
 
 from timeproto import limits
 from timeproto.consensus.replica import Replica, found
+from timeproto.consensus.verifier import Verifier
 from timeproto.errors import ConfigurationError, ExitStatus, IdentityConflict, Refusal, StorageError
 from timeproto.masternode.config import Config
 from timeproto.masternode.integration import MasternodeUTXOIntegration
-from timeproto.masternode.verifier import Verifier
 from timeproto.masternode.view import ReplicaView
 from timeproto.masternode.worker import Worker
 from timeproto.model.genesis import Genesis

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import attrs
 import msgspec
-from twisted.logger import Logger
 
 from timeproto import limits
 from timeproto.consensus.effects import Heard, Input, Submit, Ticket
@@ -32,17 +31,17 @@ NONE_KNOWN: Known = {}
 
 @attrs.define
 class Verified:
-    """What one run of the stage found: ``inputs`` in their order, and whom to answer or blame."""
+    """What one run of the stage found: ``inputs`` in their order, whom to answer or blame, and what this code could not
+    judge for a fault of its own."""
 
     inputs: list[Input] = attrs.field(factory=list)
     refused: list[tuple[Ticket, Refusal]] = attrs.field(factory=list)
     blame: list[tuple[str, Refusal]] = attrs.field(factory=list)
+    faults: list[Exception] = attrs.field(factory=list)
 
 
 class Verifier:
     """Used by one thread at a time; its two caches are bounded."""
-
-    log = Logger()
 
     def __init__(self, genesis: Genesis) -> None:
         self._genesis = genesis
@@ -57,9 +56,9 @@ class Verifier:
         for entry, known in entries:
             try:
                 self._check(entry, known, verified)
-            except Exception:
+            except Exception as fault:
                 # Nothing was decided yet, so what cannot be judged is left out and the node lives.
-                self.log.failure("an input could not be verified")
+                verified.faults.append(fault)
                 if isinstance(entry, Submit):
                     refusal = Refusal(ErrorCode.INTERNAL, "the node failed to verify the transaction")
                     verified.refused.append((entry.ticket, refusal))
