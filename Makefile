@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.made
 
-.PHONY: venv demo test bench lint types wheel-check check clean
+.PHONY: venv demo test bench lint types wheel-check check model clean
 
 venv: $(STAMP)
 
@@ -37,6 +37,10 @@ wheel-check: venv
 	VENV=$(VENV) sh .ci/wheel-check
 
 check: lint types test wheel-check
+
+# Every state of voting, abort and verdict for four masternodes: docs/safety.md. Needs Debian's spin and a C compiler.
+model:
+	docs/model/run
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info _trial_temp* .mypy_cache .ruff_cache .hypothesis

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.task import Clock
 
 from tests.cluster import key, make_genesis
 from timeproto.consensus.replica import Replica, found
 from timeproto.consensus.verifier import Verifier
 from timeproto.masternode.integration import MasternodeUTXOIntegration
+from timeproto.masternode.timers import Timers
 from timeproto.masternode.view import ReplicaView
 from timeproto.network.utxo_handler import UTXOProtocolHandler
 from timeproto.storage.memory import MemoryStore
@@ -87,6 +89,7 @@ class Node:
             verifier=Verifier(self.genesis),
             offload=maybeDeferred,
             offload_commits=self._commit,
+            timers=Timers(Clock()),
             now=self._tick,
             fatal=self.fatal.append,
         )

@@ -7,11 +7,12 @@ real verify stage.
 
 from __future__ import annotations
 
+import heapq
 import random
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from timeproto.consensus.effects import Effects, Heard, Input, LinkDown, LinkUp, Submit, Tick
+from timeproto.consensus.effects import Effects, Heard, Input, LinkDown, LinkUp, Submit, Tick, Wake
 from timeproto.consensus.replica import Replica, found
 from timeproto.consensus.verifier import Verifier
 from timeproto.errors import Refusal
@@ -154,6 +155,8 @@ class Cluster:
         self.wire: list[tuple[str, str, bytes]] = []
         self.sent: list[tuple[str, str, Any]] = []
         self.now = 1_000_000
+        self.time = 0
+        self._timers: list[tuple[int, int, str, Wake]] = []
         self._tickets = 0
         for node in self.nodes:
             self._link(node)
@@ -229,6 +232,8 @@ class Cluster:
         """One step of a node; what it sends goes on the wire."""
         self.now += 1
         effects = node.step(inputs, self.now)
+        for delay, wake in effects.timers:
+            heapq.heappush(self._timers, (self.time + delay, len(self.sent) + self.now, node.key, wake))
         for to, message in effects.send:
             for other in self.nodes if to is None else [self.by_key[to]]:
                 if other is not node:
@@ -270,6 +275,20 @@ class Cluster:
         for node in self.nodes:
             if node.alive:
                 self.act(node, [Tick()])
+
+    def pass_time(self, milliseconds: int) -> None:
+        """Lets time go by in ticks of a second: timers run out, what they send arrives."""
+        end = self.time + milliseconds
+        while self.time < end:
+            self.time = min(end, self.time + 1_000)
+            self.now += 1_000
+            while self._timers and self._timers[0][0] <= self.time:
+                _, _, key_, wake = heapq.heappop(self._timers)
+                if self.by_key[key_].alive:
+                    self.act(self.by_key[key_], [wake])
+                    self.run()
+            self.tick()
+            self.run()
 
     def run(self, steps: int = 100_000) -> None:
         """Until nothing is under way."""

@@ -13,9 +13,23 @@ from typing import Any
 import msgspec
 
 from timeproto.model.address import address_of
+from timeproto.model.block import (
+    Block,
+    BlockHeader,
+    BlockVote,
+    BlockVoteKind,
+    Commit,
+    DecidedBlock,
+    Precommit,
+    inclusion_proof,
+    leaves,
+    make_coinbase,
+    sign_block_vote,
+)
 from timeproto.model.certificate import FinalityProof, signed_vote
 from timeproto.model.genesis import Genesis
 from timeproto.model.keys import SigningKey
+from timeproto.model.merkle import MerkleTree
 from timeproto.model.transaction import (
     FINAL_SEQUENCE,
     Outpoint,
@@ -109,14 +123,38 @@ def proof_of(
     return FinalityProof(txid, set_hash, tuple(votes))
 
 
+def decided_block(
+    genesis: Genesis = GENESIS, voters: Iterable[SigningKey] = VOTERS[:5], *, transactions: Iterable[str] = ()
+) -> DecidedBlock:
+    """Block 1 of a network, with the precommits of ``voters``; what it says of coins nobody has checked."""
+    set_ = genesis.masternode_set
+    proposer = VOTERS[0].public_hex
+    coinbase = make_coinbase(1, 0, proposer, genesis.params)
+    root = MerkleTree(leaves(coinbase, transactions, ())).root.hex()
+    header = BlockHeader(1, genesis.hash, genesis.timestamp * 1000 + 1, proposer, 0, root, set_.hash, "00" * 32)
+    digest = header.hash(genesis.hash)
+    signed = []
+    for voter in voters:
+        unsigned = BlockVote(BlockVoteKind.PRECOMMIT, voter.public_hex, set_.hash, 1, 0, digest, None, "0" * 128)
+        signed.append(Precommit(voter.public_hex, sign_block_vote(voter, genesis.hash, unsigned).signature))
+    commit = Commit(1, 0, digest, set_.hash, tuple(signed))
+    return DecidedBlock(Block(header, coinbase, tuple(transactions), ()), commit)
+
+
 def plain(noun: Any) -> Any:
     """A noun or message as the JSON value it is on the wire."""
     return json.loads(codec.encode(noun))
 
 
+DECIDED = decided_block()
 _OUTPOINT = Outpoint(GENESIS.hash, 0)
 _OUTPUT = TxOutput(COIN, address(BOB))
 _PROOF = proof_of(PAYMENT.txid)
+_PREVOTE = sign_block_vote(
+    VOTERS[0],
+    GENESIS.hash,
+    BlockVote(BlockVoteKind.PREVOTE, VOTERS[0].public_hex, MASTERNODES.hash, 1, 0, PAYMENT.txid, None, "0" * 128),
+)
 _COIN = {"outpoint": plain(_OUTPOINT), "state": "Unspent", "output": plain(_OUTPUT)}
 _NAMED: dict[str, Any] = {
     "tx": plain(PAYMENT),
@@ -126,6 +164,10 @@ _NAMED: dict[str, Any] = {
     "batches": plain(batch(lock=[PAYMENT.txid])),
     "outpoint": plain(_OUTPOINT),
     "output": plain(_OUTPUT),
+    "inclusion": plain(inclusion_proof(DECIDED, 0)),
+    "blocks": plain(DECIDED),
+    "block": plain(DECIDED.block),
+    "vote": plain(_PREVOTE),
     "cursor": {"node": VOTERS[0].public_hex, "position": 12},
     "coins": _COIN,
     "states": _COIN,

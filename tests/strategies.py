@@ -9,6 +9,7 @@ import msgspec
 from hypothesis import strategies as st
 from msgspec import inspect
 
+from timeproto.model.block import BlockVote, BlockVoteKind
 from timeproto.model.utxo_state import STATES, TaggedState, Unspent, to_wire
 from timeproto.model.vote import VoteBatch
 from timeproto.wire.messages import CATALOGUE
@@ -65,6 +66,8 @@ def _of(given: inspect.Type) -> st.SearchStrategy[Any]:
             return JSON
         case inspect.StructType():
             return noun(given.cls)
+        case inspect.EnumType():
+            return st.sampled_from(list(given.cls))
     raise TypeError(f"no strategy for {given}")
 
 
@@ -79,6 +82,8 @@ def noun(cls: type) -> st.SearchStrategy[Any]:
     if cls is VoteBatch:
         txids = st.sets(fields["voter"], max_size=4).map(lambda chosen: tuple(sorted(chosen)))
         fields |= {"lock": txids.filter(bool), "commit": txids, "abort": txids}
+    if cls is BlockVote:
+        fields |= {"kind": st.sampled_from(["prevote", "precommit"]).map(BlockVoteKind), "valid_round": st.none()}
     return st.builds(cls, **fields)
 
 

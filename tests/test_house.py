@@ -13,7 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "timeproto"
 BASE = {"errors", "limits", "params"}
-EVERYTHING = {"model", "wire", "consensus", "storage", "network", "wallet", "masternode", "devnet", "bench", "cli"}
+EVERYTHING = {"model", "wire", "consensus", "storage", "network", "wallet", "masternode", "web", "sim", "devnet",
+              "bench", "cli"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -26,7 +27,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "network": {"network", "model", "wire"},
     "wallet": {"wallet", "model", "wire", "network"},
     "masternode": {"masternode", "model", "wire", "consensus", "storage", "network"},
-    "devnet": EVERYTHING - {"bench", "cli"},
+    "web": {"web", "model", "wire"},
+    "sim": {"sim", "model", "wire", "consensus", "storage.memory"},
+    "devnet": EVERYTHING - {"bench", "cli", "sim", "web"},
     "bench": EVERYTHING - {"cli"},
     "cli": EVERYTHING,
 }

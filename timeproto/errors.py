@@ -50,8 +50,11 @@ class ErrorCode(StrEnum):
     UNKNOWN_INPUT = "unknown_input"
     NOT_OWNER = "not_owner"
     DOUBLE_SPEND = "double_spend"
+    ABORTED = "aborted"
+    ALREADY_FINAL = "already_final"
     # the node
     NOT_VOTING = "not_voting"
+    NOT_SYNCED = "not_synced"
     # the votes
     BAD_VOTE = "bad_vote"
     BAD_PROOF = "bad_proof"

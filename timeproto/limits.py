@@ -29,6 +29,33 @@ BATCH_VOTES = 4_096
 PROOF_PATH = 14
 """Longest Merkle path of one vote: three kinds of ``BATCH_VOTES`` leaves."""
 
+# -- blocks ------------------------------------------------------------------------------------------
+BLOCK_TRANSACTIONS = 2_000
+"""Transactions in one block: what a replica confirms in one step. With more in line the next block does not wait."""
+BLOCK_VERDICTS = 2_000
+BLOCK_BYTES = 2 * 1024 * 1024
+"""JSON of one block, its verdicts' certificates counted: a proposer leaves the rest to the next block."""
+BLOCK_PATH = 12
+"""Longest Merkle path in a block: a coinbase, its transactions, its verdicts."""
+BLOCKS_PAGE = 50
+"""Decided blocks in one page of ``Blocks``, if they fit a frame."""
+BACKLOG = 200_000
+"""Final transactions that are in no block yet; beyond it wallets are told ``busy``."""
+CLOCK_AHEAD = 10.0
+"""How far a block's time may be ahead of a voter's clock."""
+PROPOSE_TIME = 2.0
+"""How long a replica waits for a proposal and what it names, in round 0 …"""
+VOTE_TIME = 1.0
+"""… for the rest of the votes once a quorum has voted, but not for one block …"""
+ROUND_TIME = 0.5
+"""… and by how much both grow with each round …"""
+ROUND_TIME_MAX = 60.0
+"""… up to this."""
+ROUNDS_KEPT = 64
+"""Rounds of one height whose votes are kept."""
+CONTEST_DELAY = 2.0
+"""From the contest of a transaction to the abort vote of a replica that holds no lock certificate for it."""
+
 # -- what a replica keeps in memory ------------------------------------------------------------------
 IN_FLIGHT = 50_000
 """Undecided transactions; beyond it wallets are told ``busy`` …"""
@@ -48,19 +75,21 @@ EARLY_VOTES = 10_000
 EARLY_WAIT = 1_200.0
 """How long votes are kept for a transaction that nobody can show."""
 RECENTLY_FINAL = 20_000
-"""Final transactions whose voters are remembered in memory, to push proofs to those who lag."""
-HINTS = 200
-"""Proofs pushed to laggards in one tick."""
+"""Final transactions remembered in memory, so that a late vote costs nothing."""
 TICK = 1.0
 """Pause between two rounds of asking peers for what is missing."""
 VERIFIED_VOTES = 400_000
 """Votes in the verified batches that are remembered, so that a second copy costs no signature check."""
+VERIFIED_WORDS = 8_192
+"""Verified words about blocks that are remembered, for the same reason."""
 REFUSED_CACHE = 10_000
 """Refused transactions remembered, so that the same bytes are not verified again."""
 EVIDENCE_PER_VOTER = 8
-"""Pieces of evidence of double votes kept against one masternode: each holds two whole transactions."""
-EVIDENCE = MASTERNODES * EVIDENCE_PER_VOTER
+"""Pieces of evidence of each kind kept against one masternode: one may hold two whole transactions."""
+EVIDENCE = 2 * MASTERNODES * EVIDENCE_PER_VOTER
 """Pieces of evidence kept in all."""
+EVIDENCE_PAGE = 2
+"""Pieces of evidence in one answer: each may hold two transactions of the largest size."""
 
 # -- requests ----------------------------------------------------------------------------------------
 QUERY = 1_000
@@ -115,8 +144,9 @@ BAN = 600.0
 
 _RELATIONS = (
     FRAME_WALLET < FRAME_PEER,
-    # a whole transaction of the largest size, as JSON arrays, fits a peer's frame
+    # a whole transaction of the largest size, as JSON arrays, fits a peer's frame; so do two for each piece of evidence
     TRANSACTION_SIZE * 6 < FRAME_PEER,
+    EVIDENCE_PAGE * (2 * TRANSACTION_SIZE * 6 + 10_000) < FRAME_PEER,
     # a wallet's largest payment, 279 + 256 bytes of JSON for an input and its signature, fits a wallet's frame
     INPUTS_WALLET * 535 + 1_000 < FRAME_WALLET,
     INPUTS_WALLET <= INPUTS,
@@ -130,6 +160,11 @@ _RELATIONS = (
     CATCH_UP_PAGE * 68 < FRAME_PEER,
     # a largest proof: every masternode's signature with the longest path
     MASTERNODES * (PROOF_PATH * 67 + 400) < FRAME_PEER,
+    # a block with its commit, and as a proposal with its vote, fits a peer's frame, and all its leaves a path
+    BLOCK_BYTES + MASTERNODES * 500 + 4_000 < FRAME_PEER,
+    BLOCK_TRANSACTIONS * 68 < BLOCK_BYTES,
+    1 + BLOCK_TRANSACTIONS + BLOCK_VERDICTS <= 2**BLOCK_PATH,
+    BLOCK_TRANSACTIONS < BACKLOG,
     FRAME_PEER <= OUT_QUEUE_WALLET <= OUT_QUEUE_PEER,
     PONG < IDLE,
     STEP_INPUTS < ORPHANS_WALLET,

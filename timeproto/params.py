@@ -20,7 +20,8 @@ NetworkName = Literal["mainnet", "testnet", "devnet"]
 class NetworkParams:
     """Amounts in smallest units, times in seconds.
 
-    ``fee_per_kilobyte`` is the least fee for each started 1,000 bytes of a transaction's canonical encoding.
+    ``fee_per_kilobyte`` is the least fee for each started 1,000 bytes of a transaction's canonical encoding. A block
+    mints ``first_subsidy``, half of it after ``halving`` blocks, and so on.
     """
 
     name: NetworkName
@@ -29,10 +30,21 @@ class NetworkParams:
     block_interval: int
     dust: int = 1_000
     fee_per_kilobyte: int = 1_000
+    first_subsidy: int = COIN
+    halving: int = 2_100_000
 
     def minimum_fee(self, canonical_size: int) -> int:
         """The least fee of a transaction whose canonical encoding has ``canonical_size`` bytes."""
         return self.fee_per_kilobyte * -(-canonical_size // 1_000)
+
+    def subsidy(self, height: int) -> int:
+        """What the block at ``height`` (from 1) mints."""
+        return self.first_subsidy >> ((height - 1) // self.halving)
+
+    @property
+    def most_minted(self) -> int:
+        """More than all blocks together will ever mint."""
+        return 2 * self.first_subsidy * self.halving
 
 
 NETWORKS: dict[str, NetworkParams] = {

@@ -44,8 +44,9 @@ class Alone:
                 self.vouch(peer)
 
     def vouch(self, peer: int, **more: Any) -> Effects:
-        """``peer`` is there, holds nothing of the replica's votes, and nothing is final with it."""
+        """``peer`` is there, holds nothing of the replica's votes, and nothing is final or decided with it."""
         self.act(LinkUp(self.keys[peer].public_hex))
+        self.hear(messages.Blocks(blocks=(), head=0), peer)
         self.hear(messages.Finalized(txids=(), next=0, head=0), peer)
         return self.hear(messages.Votes(voter=self.node.key, **more), peer)
 

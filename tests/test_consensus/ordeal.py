@@ -177,7 +177,7 @@ class Ordeal(Cluster):
         store = self.by_key[batch.voter].store
         for kind_, txid in batch.votes():
             own = store.own_votes(txid)
-            number = None if own is None else (own.lock if kind_ is VoteKind.LOCK else own.commit)
+            number = None if own is None else getattr(own, kind_.name.lower())
             if number is None or store.batch(number) != batch:
                 raise Broken(f"I-3: {batch.voter[:8]} sent a {kind_.name} vote that it did not keep")
 

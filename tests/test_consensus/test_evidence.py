@@ -18,7 +18,12 @@ from timeproto.wire import messages
 
 
 def found(alone: Alone) -> list[Evidence]:
-    return alone.store.evidence(limits.EVIDENCE)
+    return [each for each in alone.store.evidence(limits.EVIDENCE) if isinstance(each, Evidence)]
+
+
+def never(tx: Transaction) -> int | None:
+    """No block ended any transaction."""
+    return None
 
 
 def rivals(alone: Alone, coins: int = 1, number: int = 2) -> list[Transaction]:
@@ -42,7 +47,7 @@ class Found(SynchronousTestCase):
                 alone.hear(parts[at], 2)
             kept = found(alone)
             self.assertEqual([each.voter for each in kept], [alone.keys[3].public_hex], order)
-            check_evidence(kept[0], alone.genesis.masternode_set, alone.genesis.hash)
+            check_evidence(kept[0], alone.genesis.masternode_set, alone.genesis.hash, never)
             self.assertEqual(alone.replica.evidence_count, 1)
 
     def test_in_one_batch(self) -> None:
@@ -52,7 +57,7 @@ class Found(SynchronousTestCase):
         alone.vote(3, lock=[one, two])
         alone.show(one, two)
         self.assertEqual(len(found(alone)), 1)
-        check_evidence(found(alone)[0], alone.genesis.masternode_set, alone.genesis.hash)
+        check_evidence(found(alone)[0], alone.genesis.masternode_set, alone.genesis.hash, never)
 
     def test_once_for_a_voter_and_a_coin(self) -> None:
         """Three rivals for one coin, every copy twice, and another voter: one piece against each."""
@@ -141,7 +146,7 @@ class Transferable(SynchronousTestCase):
         alone.vote(3, lock=[one, two])
         (good,) = found(alone)
         masternodes, genesis_hash = alone.genesis.masternode_set, alone.genesis.hash
-        check_evidence(good, masternodes, genesis_hash)
+        check_evidence(good, masternodes, genesis_hash, never)
         elsewhere = alone.pay(alone.coins()[2:3])
         wrong = {
             "another voter": replace(good, voter=alone.keys[2].public_hex),
@@ -156,10 +161,10 @@ class Transferable(SynchronousTestCase):
         }
         for name, evidence in wrong.items():
             with self.assertRaises(Refusal, msg=name) as caught:
-                check_evidence(evidence, masternodes, genesis_hash)
+                check_evidence(evidence, masternodes, genesis_hash, never)
             self.assertEqual(caught.exception.code, "bad_proof", name)
         with self.assertRaises(Refusal):
-            check_evidence(good, masternodes, "00" * 32)
+            check_evidence(good, masternodes, "00" * 32, never)
 
     def commit_vote(self, alone: Alone, tx: Transaction) -> object:
         return alone.proof(tx, voters=[3]).votes[0]

@@ -81,7 +81,7 @@ class TwoRounds(SynchronousTestCase):
             alone.vote(voter, lock=[tx], commit=[tx])
         alone.tick(int(limits.EARLY_WAIT) + 10)
         self.assertFalse(alone.is_final(tx))
-        self.assertEqual(alone.state(tx.outpoints[0]), Locked(tx.txid, 1_019))
+        self.assertEqual(alone.state(tx.outpoints[0]), Locked(tx.txid, 1_025))
         self.assertEqual(alone.voted(tx), (True, False))
 
     def test_commit_votes_alone_are_enough(self) -> None:
@@ -104,7 +104,7 @@ class TwoRounds(SynchronousTestCase):
         for voter in (1, 2, 3):
             alone.vote(voter, lock=[winner])
         self.assertEqual(alone.voted(winner), (False, True))
-        self.assertEqual(alone.state(loser.outpoints[0]), Locked(loser.txid, 1_010))
+        self.assertEqual(alone.state(loser.outpoints[0]), Locked(loser.txid, 1_013))
         for voter in (1, 2):
             alone.vote(voter, commit=[winner])
         self.assertTrue(alone.is_final(winner))
@@ -236,8 +236,8 @@ class Families(SynchronousTestCase):
         alone.show(child)
         finality = alone.replica._finality
         judged: list[str] = []
-        admit = finality._admit
-        self.patch(finality, "_admit", lambda payment: (judged.append(payment.txid), admit(payment))[1])
+        admit = finality.admit
+        self.patch(finality, "admit", lambda payment: (judged.append(payment.txid), admit(payment))[1])
         alone.show(*parents)
         alone.finish(*parents)
         self.assertEqual(judged.count(child.txid), 1)

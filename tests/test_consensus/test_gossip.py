@@ -5,13 +5,11 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.cluster import Cluster
-from tests.examples import replace
 from tests.test_consensus.alone import Alone
 from timeproto import limits
 from timeproto.consensus import answers
 from timeproto.consensus.catch_up import CatchUp
 from timeproto.consensus.effects import LinkDown, LinkUp
-from timeproto.model.certificate import check_proof
 from timeproto.model.utxo_state import UNSPENT, SpentFinalized, to_wire
 from timeproto.model.vote import VoteBatch
 from timeproto.wire import codec, messages
@@ -159,23 +157,20 @@ class Hints(SynchronousTestCase):
             alone.hear(told, 1)
             self.assertEqual((alone.state(outpoint), alone.replica.state_digest()), (UNSPENT, before))
 
-    def test_who_was_silent_is_handed_the_proof(self) -> None:
-        """A tick after finality the members whose commit vote is out get the proof; it makes theirs final too."""
-        alone, lagging = Alone(4), Alone(4)
+    def test_a_peers_proof_is_as_good_as_votes(self) -> None:
+        """A hint with a proof that holds makes final whatever it proves, as soon as the transaction is here."""
+        alone = Alone(4)
         tx = alone.pay(alone.coins()[:1])
-        alone.submit(tx)
-        alone.vote(1, lock=[tx], commit=[tx])
-        alone.vote(2, lock=[tx], commit=[tx])
-        alone.tick(2)
-        hints = [(to, message) for effects in alone.node.effects for to, message in effects.send
-                 if isinstance(message, messages.UTXOStateNotification)]
-        self.assertEqual([to for to, _ in hints], [alone.keys[3].public_hex])
-        hint = hints[0][1]
-        assert hint.proof is not None
-        check_proof(hint.proof, alone.genesis.masternode_set, alone.genesis.hash)
-        lagging.hear(replace(hint, proof=alone.proof(tx)), 1)
-        lagging.show(tx)
-        self.assertTrue(lagging.is_final(tx))
+        outpoint, output = alone.genesis.coins()[0]
+        sender = alone.keys[1].public_hex
+        change = messages.StateChange(outpoint, None, to_wire(SpentFinalized(tx.txid, 1, 3)), 1, sender)
+        cursor = messages.Cursor(sender, 1)
+        alone.hear(messages.UTXOStateNotification(
+            notification=change, cursor=cursor, output=output, proof=alone.proof(tx)
+        ), 1)
+        self.assertFalse(alone.is_final(tx))
+        alone.show(tx)
+        self.assertTrue(alone.is_final(tx))
 
 
 class Answers(SynchronousTestCase):

@@ -37,7 +37,7 @@ class BeforeTheFirstVote(SynchronousTestCase):
         alone.show(tx)
         for peer in (1, 2, 3):
             self.assertIn("of 5 masternodes", alone.replica.not_voting or "")
-            self.assertEqual(alone.answer(alone.submit(tx)), "not_voting")
+            self.assertEqual(alone.answer(alone.submit(tx)), "not_synced")
             alone.vouch(peer)
         self.assertEqual(alone.voted(tx), (False, False))
         alone.vouch(3)
@@ -72,6 +72,7 @@ class BeforeTheFirstVote(SynchronousTestCase):
         for peer in (1, 2):
             alone.hear(messages.Votes(voter=alone.node.key), peer)
             alone.hear(messages.Finalized(txids=(tx.txid,), next=1, head=1), peer)
+            alone.hear(messages.Blocks(blocks=(), head=0), peer)
         alone.show(rival)
         self.assertEqual(alone.voted(rival), (False, False))
         alone.hear(messages.Transactions(transactions=(tx,), proofs=(alone.proof(tx),)), 1)
@@ -163,7 +164,7 @@ class Amnesia(SynchronousTestCase):
             ticket = cluster.submit(rival, 3)
             cluster.settle(5)
             self.assertEqual(cluster.final(paid.txid), [True] * 4, f"seed {seed}")
-            self.assertEqual(cluster.refusal(ticket), "not_voting")
+            self.assertEqual(cluster.refusal(ticket), "not_synced")
             self.assertIsNone(node.replica.not_voting)
             self.assertFalse(any(rival.txid in batch.lock for batch in votes_sent(cluster, node.key, 0)))
 

@@ -11,15 +11,13 @@ from tests.cluster import Node
 from tests.cut_store import PowerCut
 from tests.test_consensus.ordeal import Broken
 from tests.test_consensus.test_ordeals import run
-from timeproto.consensus import evidence
+from timeproto.consensus import evidence, own_votes, verifier
 from timeproto.consensus.ballot import Ballot
-from timeproto.consensus.finality import Finality
 from timeproto.consensus.gossip import Gossip
 from timeproto.consensus.payments import Standing
 from timeproto.consensus.utxo_state_manager import UTXOStateManager
 from timeproto.consensus.verifier import Verifier
 from timeproto.consensus.vote_set import VoteSet
-from timeproto.masternode import verifier
 from timeproto.model.ledger import Changes
 from timeproto.model.utxo_state import Locked
 from timeproto.model.vote import VoteKind
@@ -131,7 +129,7 @@ class Mutants(SynchronousTestCase):
 
     def test_votes_forgotten_at_the_restart(self) -> None:
         """The next life does not read what the last one signed, and signs again (mutant 3)."""
-        self.patch(Finality, "recall", lambda self, record: None)
+        self.patch(own_votes, "recall", lambda finality, record: None)
         self.caught("I-2")
 
     def test_votes_sent_but_not_kept(self) -> None:

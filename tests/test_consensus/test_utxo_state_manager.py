@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.cluster import address, key, make_genesis, pay, sign
 from timeproto.consensus import digest
+from timeproto.consensus.chain import first_tip
 from timeproto.consensus.utxo_state_manager import (
     TRANSITIONS,
     Event,
@@ -185,7 +186,7 @@ class EveryStateAndEvent(SynchronousTestCase):
 
 def founded() -> tuple[MemoryStore, UTXOStateManager]:
     store = MemoryStore()
-    store.commit(founding_changes(COINS))
+    store.commit(founding_changes(COINS, first_tip("00" * 32, 0, COINS)))
     return store, UTXOStateManager(store)
 
 

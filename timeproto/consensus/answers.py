@@ -7,12 +7,15 @@ from typing import TypeVar
 
 from timeproto import limits
 from timeproto.consensus.payments import Payments
+from timeproto.model.block import BlockVote, DecidedBlock
 from timeproto.model.certificate import FinalityProof
 from timeproto.model.ledger import Ledger
 from timeproto.model.transaction import Transaction
 from timeproto.model.vote import VoteBatch
 from timeproto.wire.messages import (
+    Blocks,
     Finalized,
+    GetBlocks,
     GetFinalized,
     GetTransactions,
     GetVotes,
@@ -40,6 +43,13 @@ def proof_size(proof: FinalityProof) -> int:
     return sum(67 * len(vote.path) + 400 for vote in proof.votes) + 200
 
 
+def block_size(decided: DecidedBlock) -> int:
+    """At most how many bytes of JSON a decided block takes."""
+    verdicts = sum(67 * len(vote.path) + 400 for verdict in decided.block.verdicts for vote in verdict.votes)
+    words = 68 * len(decided.block.transactions) + 200 * len(decided.block.verdicts)
+    return verdicts + words + 250 * len(decided.commit.signatures) + 4_000
+
+
 def pages(items: Iterable[T], size: Callable[[T], int], most: int = limits.FETCH) -> Iterator[list[T]]:
     """``items`` in order, cut into lists that fit a frame."""
     page: list[T] = []
@@ -64,7 +74,7 @@ def transactions(request: GetTransactions, payments: Payments, ledger: Ledger) -
             found.append((payment.tx, None))
         elif payment is None:
             record = ledger.transaction(txid)
-            if record is not None:
+            if record is not None and record.tx.signature:  # a coinbase comes with its block
                 found.append((record.tx, record.proof))
 
     def size(pair: tuple[Transaction, FinalityProof | None]) -> int:
@@ -76,17 +86,22 @@ def transactions(request: GetTransactions, payments: Payments, ledger: Ledger) -
         yield Transactions(id=request.id, transactions=tuple(tx for tx, _ in page), proofs=proofs)
 
 
-def votes(request: GetVotes, payments: Payments, ledger: Ledger) -> Iterator[Votes]:
+def votes(
+    request: GetVotes, payments: Payments, ledger: Ledger, block_votes: Callable[[str], tuple[BlockVote, ...]]
+) -> Iterator[Votes]:
     """All batches of one voter that concern undecided payments, or all that is known of some payments."""
     if request.voter is not None:
-        yield from _votes_of(request.voter, request.id, payments)
+        yield from _votes_of(request.voter, request.id, payments, block_votes(request.voter))
         return
     batches: dict[str, VoteBatch] = {}
     proofs = []
+    cancels = []
     for txid in dict.fromkeys(request.txids):
         payment = payments.get(txid)
         if payment is not None:
             batches.update((batch.signature, batch) for batch in payment.votes.batches())
+            if payment.cancel is not None:
+                cancels.append(payment.cancel)
             continue
         record = ledger.transaction(txid)
         if record is not None and record.proof is not None:
@@ -95,11 +110,13 @@ def votes(request: GetVotes, payments: Payments, ledger: Ledger) -> Iterator[Vot
         yield Votes(id=request.id, batches=tuple(batch_page))
     for proof_page in pages(proofs, proof_size):
         yield Votes(id=request.id, proofs=tuple(proof_page))
-    if not batches and not proofs:
-        yield Votes(id=request.id)
+    if cancels or not (batches or proofs):
+        yield Votes(id=request.id, cancels=tuple(cancels))
 
 
-def _votes_of(voter: str, request_id: int | None, payments: Payments) -> Iterator[Votes]:
+def _votes_of(
+    voter: str, request_id: int | None, payments: Payments, block_votes: tuple[BlockVote, ...]
+) -> Iterator[Votes]:
     batches: dict[str, VoteBatch] = {}
     for payment in payments:
         for batch in payment.votes.batches():
@@ -107,7 +124,23 @@ def _votes_of(voter: str, request_id: int | None, payments: Payments) -> Iterato
                 batches[batch.signature] = batch
     cut = list(pages(batches.values(), batch_size)) or [[]]
     for at, page in enumerate(cut):
-        yield Votes(id=request_id, voter=voter, more=at + 1 < len(cut), batches=tuple(page))
+        signed = () if at else block_votes
+        yield Votes(id=request_id, voter=voter, more=at + 1 < len(cut), batches=tuple(page), block_votes=signed)
+
+
+def blocks(request: GetBlocks, ledger: Ledger, head: int) -> Blocks:
+    """The decided blocks after ``request.since`` that are committed here, as many as fit a frame."""
+    page: list[DecidedBlock] = []
+    room = _PAGE_BYTES
+    for height in range(request.since + 1, min(head, request.since + limits.BLOCKS_PAGE) + 1):
+        decided = ledger.block(height)
+        if decided is None:
+            break  # decided in this very step
+        room -= block_size(decided)
+        if page and room < 0:
+            break
+        page.append(decided)
+    return Blocks(id=request.id, blocks=tuple(page), head=head)
 
 
 def finalized(request: GetFinalized, ledger: Ledger) -> Finalized:

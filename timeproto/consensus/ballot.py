@@ -23,13 +23,14 @@ class Ballot:
         self._open = OwnBatch()
         self._locks: dict[str, Payment] = {}
         self._commits: dict[str, Payment] = {}
+        self._aborts: dict[str, Payment] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._locks or self._commits)
+        return bool(self._locks or self._commits or self._aborts)
 
     @property
     def is_full(self) -> bool:
-        return max(len(self._locks), len(self._commits)) >= limits.BATCH_VOTES
+        return max(len(self._locks), len(self._commits), len(self._aborts)) >= limits.BATCH_VOTES
 
     def lock(self, payment: Payment) -> None:
         payment.cast_lock = True
@@ -41,6 +42,11 @@ class Ballot:
         self._commits[payment.txid] = payment
         payment.votes.add(VoteKind.COMMIT, self._key.public_hex, self._open)
 
+    def abort(self, payment: Payment) -> None:
+        payment.cast_abort = True
+        self._aborts[payment.txid] = payment
+        payment.votes.add(VoteKind.ABORT, self._key.public_hex, self._open)
+
     def sign(self, height: int, turn: Turn) -> None:
         """Signs what was cast, if anything: the batch, whose votes it holds, and their transactions become part of
         the turn's changes, and the batch goes to every peer after them."""
@@ -48,18 +54,26 @@ class Ballot:
             return
         genesis = self._genesis
         batch = sign_batch(
-            self._key, genesis.hash, genesis.masternode_set.hash, height, lock=self._locks, commit=self._commits
+            self._key,
+            genesis.hash,
+            genesis.masternode_set.hash,
+            height,
+            lock=self._locks,
+            commit=self._commits,
+            abort=self._aborts,
         )
         number, self.batches = self.batches, self.batches + 1
         self._open.signed = batch
         turn.batches[number] = batch
         turn.effects.send.append((None, batch))
         for payment in self._locks.values():
-            payment.own = OwnVotes(number, payment.own.commit)
+            payment.own = OwnVotes(number, payment.own.commit, payment.own.abort)
         for payment in self._commits.values():
-            payment.own = OwnVotes(payment.own.lock, number)
-        for payment in (*self._locks.values(), *self._commits.values()):
+            payment.own = OwnVotes(payment.own.lock, number, payment.own.abort)
+        for payment in self._aborts.values():
+            payment.own = OwnVotes(payment.own.lock, payment.own.commit, number)
+        for payment in (*self._locks.values(), *self._commits.values(), *self._aborts.values()):
             assert payment.tx is not None  # nobody votes for what he has not seen
             turn.own_votes[payment.txid] = payment.own
             turn.transactions[payment.txid] = TransactionRecord(payment.tx, "pending")
-        self._open, self._locks, self._commits = OwnBatch(), {}, {}
+        self._open, self._locks, self._commits, self._aborts = OwnBatch(), {}, {}, {}

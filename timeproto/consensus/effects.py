@@ -3,18 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from enum import Enum, auto
 from typing import Any
 
 import attrs
 
 from timeproto.errors import Refusal
-from timeproto.model.ledger import Changes, Evidence, OwnVotes, TransactionRecord
+from timeproto.model.block import DecidedBlock
+from timeproto.model.ledger import (
+    BlockEvidence,
+    ChainTip,
+    Changes,
+    Ending,
+    Evidence,
+    OwnVotes,
+    SignState,
+    TransactionRecord,
+)
 from timeproto.model.transaction import Transaction
 from timeproto.model.vote import VoteBatch
-from timeproto.wire.messages import AnyMessage
+from timeproto.wire.messages import AnyMessage, TransactionCancel
 
 Ticket = Hashable
 """The shell's handle of a request that waits for its answer."""
+
+
+class Timer(Enum):
+    """What a replica waits for in the agreement on a block."""
+
+    HEIGHT = auto()
+    """The next height may begin."""
+    PROPOSE = auto()
+    """The proposal of the round."""
+    PREVOTE = auto()
+    PRECOMMIT = auto()
 
 
 @attrs.frozen
@@ -51,22 +73,41 @@ class Tick:
     """``limits.TICK`` seconds have passed: time to ask again for what is missing."""
 
 
-Input = Submit | Heard | LinkUp | LinkDown | Tick
+@attrs.frozen
+class Cancel:
+    """An owner's signed wish that a transaction end; its signature is checked already."""
+
+    cancel: TransactionCancel
+    ticket: Ticket
+
+
+@attrs.frozen
+class Wake:
+    """A timer of the agreement on the block at ``height`` has run out: see consensus.rounds for ``what``."""
+
+    height: int
+    round: int
+    what: Timer
+
+
+Input = Submit | Cancel | Heard | LinkUp | LinkDown | Tick | Wake
 
 
 @attrs.define
 class Effects:
     """What a step decided. The shell commits ``changes`` first; nothing else happens before that is durable.
 
-    ``send`` holds (key, message) in order, key None for every linked masternode. ``replies`` answer tickets. ``blame``
-    names masternodes that sent what they must have known to be false. ``alarm`` says that the protocol's assumption is
-    broken, ``identity_conflict`` that this replica's key signed what it does not remember: in both cases it votes
-    no more.
+    ``send`` holds (key, message) in order, key None for every linked masternode. ``replies`` answer tickets.
+    ``timers`` holds (milliseconds, wake): each is an input again after that time, by a clock that is never set.
+    ``blame`` names masternodes that sent what they must have known to be false. ``alarm`` says that the protocol's
+    assumption is broken, ``identity_conflict`` that this replica's key signed what it does not remember: in both cases
+    it votes no more.
     """
 
     changes: Changes | None = None
     send: list[tuple[str | None, AnyMessage]] = attrs.field(factory=list)
     replies: list[tuple[Ticket, Any | Refusal]] = attrs.field(factory=list)
+    timers: list[tuple[int, Wake]] = attrs.field(factory=list)
     blame: list[tuple[str, Refusal]] = attrs.field(factory=list)
     alarm: str | None = None
     identity_conflict: str | None = None
@@ -83,7 +124,11 @@ class Turn:
     own_votes: dict[str, OwnVotes] = attrs.field(factory=dict)
     batches: dict[int, VoteBatch] = attrs.field(factory=dict)
     finalized: list[str] = attrs.field(factory=list)
-    evidence: list[Evidence] = attrs.field(factory=list)
+    evidence: list[Evidence | BlockEvidence] = attrs.field(factory=list)
+    blocks: list[DecidedBlock] = attrs.field(factory=list)
+    tip: ChainTip | None = None
+    endings: dict[str, Ending] = attrs.field(factory=dict)
+    sign_state: SignState | None = None
 
     def answer(self, ticket: Ticket, answer: Any | Refusal) -> None:
         self.effects.replies.append((ticket, answer))

@@ -9,50 +9,47 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from timeproto import limits
+from timeproto.consensus import own_votes
 from timeproto.consensus.ballot import Ballot
-from timeproto.consensus.effects import Ticket, Turn
+from timeproto.consensus.effects import Ticket
 from timeproto.consensus.evidence import Accusations
+from timeproto.consensus.knowledge import Knowledge
 from timeproto.consensus.mandate import Mandate
-from timeproto.consensus.payments import Payment, Payments, Standing
-from timeproto.consensus.recently_final import RecentlyFinal
-from timeproto.consensus.refusals import crowded, double_spend, in_flight, not_voting, unknown_input
-from timeproto.consensus.utxo_state_manager import IllegalTransition, UTXOStateManager
+from timeproto.consensus.payments import CONTEST_TICKS, JUDGED, Payment, Standing
+from timeproto.consensus.refusals import (
+    aborted,
+    backlog,
+    crowded,
+    double_spend,
+    in_flight,
+    not_synced,
+    not_voting,
+    unknown_input,
+)
+from timeproto.consensus.utxo_state_manager import IllegalTransition
 from timeproto.consensus.validation import check_context
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.certificate import FinalityProof
 from timeproto.model.genesis import Genesis
 from timeproto.model.keys import SigningKey
-from timeproto.model.ledger import Ledger, OwnVotes, Summary, TransactionRecord
+from timeproto.model.ledger import Coin, Ledger, Summary, TransactionRecord
 from timeproto.model.transaction import Outpoint, Transaction
-from timeproto.model.utxo_state import Confirmed, SpentFinalized, holder
+from timeproto.model.utxo_state import Confirmed, SpentFinalized
 from timeproto.model.vote import VoteBatch, VoteKind
 from timeproto.wire import messages
 
 
-class Finality:
-    """The votes of one replica, and what follows from everybody's.
-
-    ``turn`` is where the running step collects what it decides; the hub replaces it at every step.
-    """
+class Finality(Knowledge):
+    """The votes of one replica, and what follows from everybody's."""
 
     def __init__(self, ledger: Ledger, genesis: Genesis, key: SigningKey, summary: Summary) -> None:
-        self.key = key
-        self.genesis = genesis
-        self.masternodes = genesis.masternode_set
-        self.ledger = ledger
-        self.manager = UTXOStateManager(ledger)
-        self.payments = Payments(self.masternodes)
-        self.recent = RecentlyFinal()
-        self.turn = Turn(0)
-        self.tick = 0
-        self.height = 0
-        self.finalized, self.evidence = summary.finalized, summary.evidence
+        super().__init__(ledger, genesis, key, summary)
         self.mandate = Mandate(self.masternodes)
         self._accusations = Accusations(self.masternodes, ledger.evidence(limits.EVIDENCE))
         self._ballot = Ballot(key, genesis, summary.batches)
         self._finishing: dict[str, Payment] = {}
         for record in ledger.pending():
-            self.recall(record)
+            own_votes.recall(self, record)
 
     @property
     def batches(self) -> int:
@@ -77,8 +74,16 @@ class Finality:
         if (payment is not None and payment.standing is Standing.LOCKED) or self.is_final(tx.txid):
             self.turn.answer(ticket, messages.TransactionAccepted(txid=tx.txid))
             return
+        ending = self.ending(tx.txid)
+        if ending is not None:
+            self.turn.answer(ticket, aborted(tx.txid, ending))
+            return
         if self.not_voting is not None:
-            self.turn.answer(ticket, not_voting(self.not_voting))
+            refuse = not_voting if self.mandate.is_halted else not_synced
+            self.turn.answer(ticket, refuse(self.not_voting))
+            return
+        if len(self.unconfirmed) >= limits.BACKLOG:
+            self.turn.answer(ticket, backlog())
             return
         if payment is None or payment.tx is None:
             full = self.payments.seen_count >= limits.IN_FLIGHT
@@ -88,34 +93,36 @@ class Finality:
             payment = payment or self.payments.open(tx.txid, self.tick)
             self.payments.seen(payment, tx, None)
         payment.tickets.append(ticket)
-        self._admit(payment)
+        self.admit(payment)
 
     def hear_transaction(self, tx: Transaction, sender: str) -> None:
         """A transaction from a masternode: relayed, or fetched because others voted for it."""
         payment = self.payments.get(tx.txid)
         if payment is not None and payment.tx is not None:
             return
-        if payment is None and (self.is_final(tx.txid) or self.payments.is_refused(tx.txid)):
+        if payment is None and self.is_over(tx.txid):
             return
         full = self.payments.seen_count >= limits.IN_FLIGHT_PEER or self.payments.crowded(tx)
-        if full and (payment is None or not self._is_believable(payment)):
+        if full and (tx.txid not in self.wanted if payment is None else not self._is_believable(payment)):
             return  # the votes for it stay, and it is fetched again when there is room or more of them
         payment = payment or self.payments.open(tx.txid, self.tick)
         self.payments.seen(payment, tx, sender)
-        self._admit(payment)
+        self.admit(payment)
 
     def _is_believable(self, payment: Payment) -> bool:
-        """True if at least one honest masternode voted for it."""
+        """True if at least one honest masternode voted for it, or a block names it."""
+        if payment.txid in self.wanted:
+            return True
         return payment.proof is not None or payment.votes.count(VoteKind.LOCK) > self.masternodes.faulty
 
-    def _admit(self, payment: Payment) -> None:
+    def admit(self, payment: Payment) -> None:
         """Judges a transaction against the coins that exist now: waits, refuses, contends, or locks."""
         tx = payment.tx
         assert tx is not None
         coins = [self.manager.get_utxo_info(outpoint) for outpoint in tx.outpoints]
         parents = [outpoint.txid for outpoint, coin in zip(tx.outpoints, coins, strict=True) if coin is None]
         present = [coin for coin in coins if coin is not None]
-        if any(parent == self.genesis.hash or self.is_final(parent) for parent in parents):
+        if any(parent == self.genesis.hash or self.is_final(parent) or self.ending(parent) for parent in parents):
             self.give_up(payment, unknown_input(tx, self.manager), for_ever=True)
             return
         if parents:
@@ -126,27 +133,36 @@ class Finality:
         except Refusal as refusal:
             self.give_up(payment, refusal, for_ever=True)
             return
-        spent_by = [
-            holder(coin.state) for coin in present if isinstance(coin.state, SpentFinalized | Confirmed)
-        ]
-        if len(spent_by) == len(present):  # while a coin is left it can still be locked for this one elsewhere
+        if self._is_hopeless(present):
             self.give_up(payment, double_spend(tx, self.manager), for_ever=True)
             return
         if not self.manager.may_lock(tx):
-            if payment.source is None and not payment.votes.count(VoteKind.LOCK):
-                self.give_up(payment, double_spend(tx, self.manager))
-                return
             self.answer_all(payment, double_spend(tx, self.manager))
             payment.standing = Standing.RIVAL
-            self._contend(payment)
+            self.contend(payment)
+            for coin in present:
+                if isinstance(coin.state, SpentFinalized):
+                    self.payments.is_beaten_by(tx.txid, coin.state.txid)
         else:
-            self._contend(payment)
+            self.contend(payment)
             payment.standing = Standing.OPEN
             self._lock(payment)
+        self._heed_aborts(payment)
         self._weigh(payment)
 
+    @staticmethod
+    def _is_hopeless(coins: list[Coin]) -> bool:
+        """True if a block gave a coin to another, or others have spent all of them. While one is left, this transaction
+        can be locked elsewhere, until the block that contains a rival."""
+        spent = [coin.state for coin in coins if isinstance(coin.state, SpentFinalized | Confirmed)]
+        return len(spent) == len(coins) or any(isinstance(state, Confirmed) for state in spent)
+
     def _lock(self, payment: Payment) -> None:
-        """The lock vote, if this replica votes: all inputs are free (or this transaction's already)."""
+        """The lock vote, if this replica votes: all inputs are free (or this transaction's already).
+
+        An abort vote does not forbid it. It must not: those who know no rival (a block may have ended the only one) do
+        not abort, and with this vote missing neither certificate would ever be whole.
+        """
         if self.not_voting is not None or payment.tx is None:
             return
         for outpoint, rival in self.payments.rivals(payment):
@@ -167,12 +183,34 @@ class Finality:
         if pushed_out is not None and pushed_out.tx is not None:
             self.give_up(pushed_out, unknown_input(pushed_out.tx, self.manager))
 
-    def _contend(self, payment: Payment) -> None:
+    def contend(self, payment: Payment) -> None:
         self.payments.contend(payment)
         voters = payment.votes.voters(VoteKind.LOCK)
         for outpoint, rival in self.payments.rivals(payment):
+            self.payments.contest(payment, self.tick)
+            self.payments.contest(rival, self.tick)
             for voter in voters:
                 self._suspect(voter, outpoint, payment, rival)
+
+    def _heed_aborts(self, payment: Payment) -> None:
+        """f + 1 abort votes: an honest masternode knows of the contest, and has waited."""
+        if payment.standing in JUDGED and payment.votes.count(VoteKind.ABORT) > self.masternodes.faulty:
+            self.payments.contest(payment, self.tick - CONTEST_TICKS)
+
+    def reconsider(self, payment: Payment) -> None:
+        """What stood in the way of a payment may be gone: a lock, or that this replica did not vote."""
+        if payment.standing in (Standing.OPEN, Standing.RIVAL) and payment.tx is not None:
+            if self.manager.may_lock(payment.tx):
+                payment.standing = Standing.OPEN
+                self._lock(payment)
+            else:
+                payment.standing = Standing.RIVAL
+        self._weigh(payment)
+
+    def abort(self, payment: Payment) -> None:
+        """The abort vote: this replica will never commit to the payment."""
+        self._ballot.abort(payment)
+        self._sign_if_full()
 
     def give_up(self, payment: Payment, refusal: Refusal, *, for_ever: bool = False) -> None:
         """A payment that cannot be: its wallets are told why. ``for_ever``: no later knowledge can change it."""
@@ -180,7 +218,9 @@ class Finality:
         if not for_ever:
             self.payments.drop(payment)
             return
-        if payment.votes.has_quorum(VoteKind.LOCK) or payment.proof is not None:
+        # A quorum may have locked what a block, not here yet, has ended since; nobody honest locks what is not valid.
+        beaten = refusal.code is ErrorCode.DOUBLE_SPEND
+        if payment.proof is not None or (payment.votes.has_quorum(VoteKind.LOCK) and not beaten):
             raise IllegalTransition(f"a quorum voted for {payment.txid}, which is not valid: {refusal}")
         if refusal.code in (ErrorCode.NOT_OWNER, ErrorCode.VALUE_MISMATCH):
             # Whoever handed it on may not have its parents yet; whoever voted for it has, and lied.
@@ -195,18 +235,18 @@ class Finality:
         """A signed batch, from its voter or handed on by another masternode."""
         if batch.voter == self.key.public_hex:
             for kind, txid in batch.votes():
-                self._compare_with_memory(kind, txid)
+                own_votes.compare(self, kind, txid)
             return
         for kind, txid in batch.votes():
             payment = self.spoken_of(txid, batch.voter, sender)
             if payment is None:
-                if kind is VoteKind.COMMIT:
-                    self.recent.heard(txid, batch.voter)
                 continue
             if payment.votes.add(kind, batch.voter, batch):
                 if kind is VoteKind.LOCK:
                     for outpoint, rival in self.payments.rivals(payment):
                         self._suspect(batch.voter, outpoint, payment, rival)
+                elif kind is VoteKind.ABORT:
+                    self._heed_aborts(payment)
                 self._weigh(payment)
 
     def spoken_of(self, txid: str, voter: str, sender: str) -> Payment | None:
@@ -216,7 +256,7 @@ class Finality:
         if payment is not None and payment.tx is not None:
             return payment
         if payment is None:
-            if self.is_final(txid) or self.payments.is_refused(txid):
+            if self.is_over(txid):
                 return None
             payment = self.payments.open(txid, self.tick)
             self.ask_for([txid], sender)
@@ -231,7 +271,7 @@ class Finality:
             return
         if payment.proof is not None or payment.votes.has_quorum(VoteKind.COMMIT):
             self._finishing[payment.txid] = payment
-        may_commit = not payment.cast_commit and self.not_voting is None
+        may_commit = not (payment.cast_commit or payment.cast_abort) and self.not_voting is None
         if may_commit and payment.votes.has_quorum(VoteKind.LOCK):
             # Also where a rival holds a coin: with this certificate the rival can never have one, and
             # f + 1 honest replicas found the coins free (protocol §4: "holds T's lock certificate").
@@ -247,10 +287,14 @@ class Finality:
         if self._ballot.is_full:
             self._ballot.sign(self.height, self.turn)
 
+    def sign(self) -> None:
+        """Signs what was cast, at the height at which it was."""
+        self._ballot.sign(self.height, self.turn)
+
     def settle(self) -> None:
         """Signs what was cast and finishes what became final, until neither leads to more."""
         while self._ballot or self._finishing:
-            self._ballot.sign(self.height, self.turn)
+            self.sign()
             finishing, self._finishing = self._finishing, {}
             for payment in finishing.values():
                 try:
@@ -263,10 +307,15 @@ class Finality:
         if voter == self.key.public_hex:
             return
         assert payment.tx is not None and rival.tx is not None
-        evidence = self._accusations.find(voter, outpoint, (payment.tx, payment.votes), (rival.tx, rival.votes))
+        sides = (payment.tx, payment.votes), (rival.tx, rival.votes)
+        evidence = self._accusations.find(voter, outpoint, sides, self.height)
         if evidence is not None:
             self.turn.evidence.append(evidence)
             self.evidence += 1
+
+    def may_accuse(self, voter: str) -> bool:
+        """True if evidence about ``voter``'s words on blocks is still kept."""
+        return self._accusations.may_accuse(voter)
 
     # -- finality ---------------------------------------------------------------------------------------
 
@@ -276,84 +325,49 @@ class Finality:
 
     def hear_proof(self, proof: FinalityProof, sender: str) -> None:
         if any(vote.voter == self.key.public_hex for vote in proof.votes):
-            self._compare_with_memory(VoteKind.COMMIT, proof.txid)
-        if self.payments.is_refused(proof.txid):
-            raise IllegalTransition(f"{proof.txid} is proven final, but it is not valid")
+            own_votes.compare(self, VoteKind.COMMIT, proof.txid)
+        if self.payments.is_refused(proof.txid) or self.ending(proof.txid) is not None:
+            raise IllegalTransition(f"{proof.txid} is proven final, but it is not valid, or a block ended it")
         payment = self.spoken_of(proof.txid, sender, sender)
         if payment is not None:
             payment.proof = payment.proof or proof
             self._weigh(payment)
 
     def _finish(self, payment: Payment) -> None:
-        """The one way to finality: all inputs spent, all outputs there, the proof kept, in one change set."""
+        """Finality by votes. A replica that committed to a rival waits for the block that ended that one."""
+        if payment.tx is not None and self.manager.may_finalize(payment.tx):
+            proof = payment.proof or payment.votes.proof()
+            for child in self.finish(payment, proof, len(proof.votes)):
+                if self.payments.get(child.txid) is child:
+                    self.admit(child)
+
+    def finish(self, payment: Payment, proof: FinalityProof | None, votes: int) -> list[Payment]:
+        """The one way to finality: all inputs spent, all outputs there, the proof kept, in one change set.
+
+        ``proof`` is None if a decided block makes it final. Returns the payments whose last parent this was.
+        """
         tx, txid = payment.tx, payment.txid
         assert tx is not None
-        proof = payment.proof or payment.votes.proof()
-        self.manager.finalize_transaction(tx, len(proof.votes), self.turn.now)
+        self.manager.finalize_transaction(tx, votes, self.turn.now)
         self.turn.transactions[txid] = TransactionRecord(tx, "final", proof)
         self.turn.finalized.append(txid)
         self.finalized += 1
-        silent = set(self.masternodes.keys) - set(payment.votes.voters(VoteKind.COMMIT)) - {self.key.public_hex}
-        self.recent.note(txid, silent)
+        self.await_block(tx)
+        self.recent.note(txid)
         self.answer_all(payment, None)
         beaten, children = self.payments.decide(payment)
         for rival in beaten:
             self._reconsider_beaten(rival)
-        for child in children:
-            if self.payments.get(child.txid) is child:
-                self._admit(child)
+        return children
 
     def _reconsider_beaten(self, rival: Payment) -> None:
-        """A rival lost a coin for ever. Other coins may still be locked for it: those wait for a block's verdict."""
+        """A rival lost a coin for ever. Others may still be locked for it: the block with the winner frees those."""
         assert rival.tx is not None
         self.answer_all(rival, double_spend(rival.tx, self.manager))
-        if self._is_beaten(rival.tx):
+        if self.is_beaten(rival.tx):
             self.payments.refuse(rival)
         else:
             rival.standing = Standing.RIVAL
-
-    def _is_beaten(self, tx: Transaction) -> bool:
-        """True if others have spent every one of its coins: there is nothing left for a block to decide."""
-        states = (self.manager.get_state(outpoint) for outpoint in tx.outpoints)
-        return all(isinstance(state, SpentFinalized | Confirmed) for state in states)
-
-    def is_final(self, txid: str) -> bool:
-        if txid in self.recent:
-            return True
-        record = self.ledger.transaction(txid)
-        return record is not None and record.status == "final"
-
-    # -- what this replica signed before ----------------------------------------------------------------
-
-    def recall(self, record: TransactionRecord) -> None:
-        """At a restart: a transaction this replica voted for, with the votes it cast, as they were sent."""
-        tx = record.tx
-        payment = self.payments.open(tx.txid, self.tick)
-        self.payments.seen(payment, tx, self.key.public_hex)
-        payment.own = self.ledger.own_votes(tx.txid) or OwnVotes()
-        for kind, number in ((VoteKind.LOCK, payment.own.lock), (VoteKind.COMMIT, payment.own.commit)):
-            batch = None if number is None else self.ledger.batch(number)
-            if batch is not None:
-                payment.votes.add(kind, self.key.public_hex, batch)
-        payment.cast_lock = payment.own.lock is not None
-        payment.cast_commit = payment.own.commit is not None
-        if self._is_beaten(tx):
-            self.payments.refuse(payment)
-            return
-        self.manager.hold(tx)
-        payment.standing = Standing.LOCKED if self.manager.holds(tx) else Standing.RIVAL
-        self.payments.contend(payment)
-
-    def own_batches(self, payments: Iterable[Payment]) -> list[VoteBatch]:
-        """The batches with this replica's votes for undecided payments, as they were sent, oldest first."""
-        numbers = {
-            number
-            for payment in payments
-            for number in (payment.own.lock, payment.own.commit)
-            if number is not None
-        }
-        found = (self.turn.batches.get(number) or self.ledger.batch(number) for number in sorted(numbers))
-        return [batch for batch in found if batch is not None]
 
     def vote_after(self, fulfil: Callable[[str], None], peer: str) -> None:
         """``fulfil(peer)`` meets a condition of the mandate; if it was the last, votes for what was found meanwhile."""
@@ -361,37 +375,4 @@ class Finality:
         fulfil(peer)
         if before is not None and self.not_voting is None:
             for payment in self.payments:
-                if payment.standing is Standing.OPEN and payment.tx is not None:
-                    if self.manager.may_lock(payment.tx):
-                        self._lock(payment)
-                    else:
-                        payment.standing = Standing.RIVAL
-                self._weigh(payment)
-
-    def _compare_with_memory(self, kind: VoteKind, txid: str) -> None:
-        """A vote signed with this replica's own key: it must be remembered (protocol §4, O-05, P-19)."""
-        payment = self.payments.get(txid)
-        if payment is not None and payment.votes.has(kind, self.key.public_hex):
-            return
-        own = self.ledger.own_votes(txid) or OwnVotes()  # the payment may have been forgotten since, not the vote
-        if {VoteKind.LOCK: own.lock, VoteKind.COMMIT: own.commit}.get(kind) is None:
-            reason = (
-                f"a {kind.name.lower()} vote for {txid} is signed with this node's key, and this node does not"
-                " know it: another process uses the key, or the data directory is older than the votes"
-            )
-            self.mandate.halt(reason)
-            self.turn.effects.identity_conflict = self.turn.effects.identity_conflict or reason
-
-    # -- small words ------------------------------------------------------------------------------------
-
-    def ask_for(self, txids: Iterable[str], peer: str) -> None:
-        """Fetch transactions from ``peer``, as many as one request holds; time asks for the rest."""
-        wanted = tuple(dict.fromkeys(txids))
-        if wanted:
-            self.turn.effects.send.append((peer, messages.GetTransactions(txids=wanted[: limits.FETCH])))
-
-    def answer_all(self, payment: Payment, refusal: Refusal | None) -> None:
-        """Tells every wallet that waits for this payment why not; None: it is accepted."""
-        tickets, payment.tickets = payment.tickets, []
-        for ticket in tickets:
-            self.turn.answer(ticket, refusal or messages.TransactionAccepted(txid=payment.txid))
+                self.reconsider(payment)

@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from timeproto import limits
-from timeproto.consensus import answers
+from timeproto.consensus import answers, own_votes
 from timeproto.consensus.catch_up import CatchUp
 from timeproto.consensus.finality import Finality
 from timeproto.consensus.payments import Payment, Standing
 from timeproto.consensus.refusals import unknown_input
-from timeproto.model.ledger import TransactionRecord
-from timeproto.model.utxo_state import from_wire, holder, to_wire
+from timeproto.model.utxo_state import from_wire, holder
 from timeproto.wire import messages
 
 
@@ -43,9 +42,18 @@ class Gossip:
         self._ask_finalized(peer)
 
     def _hand_over(self, payments: Iterable[Payment], peer: str) -> None:
-        """This replica's votes for undecided payments, in the very batches that carried them first."""
-        for page in answers.pages(self._finality.own_batches(payments), answers.batch_size):
+        """This replica's votes for undecided payments, in the batches that carried them first; and owners' wishes."""
+        payments = list(payments)
+        for page in answers.pages(own_votes.batches(self._finality, payments), answers.batch_size):
             self._send(peer, messages.Votes(batches=tuple(page)))
+        cancels = [payment.cancel for payment in payments if payment.cancel is not None]
+        for start in range(0, len(cancels), limits.FETCH):
+            self._send(peer, messages.Votes(cancels=tuple(cancels[start : start + limits.FETCH])))
+
+    @property
+    def links(self) -> list[str]:
+        """The masternodes that can be reached, in order of key."""
+        return sorted(self._links)
 
     def link_down(self, peer: str) -> None:
         self._links.pop(peer, None)
@@ -96,12 +104,11 @@ class Gossip:
         finality.tick += 1
         self._told_of_voters.clear()
         self._let_go()
-        links = sorted(self._links)
+        links = self.links
         for peer in links:
             self._ask_to_vouch(peer)
         if links:
             self._exchange_late(links[finality.tick % len(links)])
-        self._hint_laggards()
 
     def _ask_to_vouch(self, peer: str) -> None:
         """Asks what ``peer`` holds of this replica's votes, until this replica knows enough to vote."""
@@ -137,28 +144,6 @@ class Gossip:
                     finality.give_up(payment, refusal)
             elif payment.standing is Standing.UNSEEN and age > limits.EARLY_WAIT:
                 finality.payments.drop(payment)
-
-    def _hint_laggards(self) -> None:
-        """Pushes the proof of what has been final for a tick to members whose commit vote is still out."""
-        for txid, silent in self._finality.recent.laggards():
-            reachable = [peer for peer in silent if peer in self._links]
-            record = self._finality.ledger.transaction(txid) if reachable else None
-            if record is not None:
-                hint = self._hint(record)
-                for peer in reachable:
-                    self._send(peer, hint)
-
-    def _hint(self, record: TransactionRecord) -> messages.UTXOStateNotification:
-        finality = self._finality
-        outpoint = record.tx.outpoints[0]
-        coin = finality.manager.get_utxo_info(outpoint)
-        assert coin is not None  # the inputs of a final transaction are kept
-        me = finality.key.public_hex
-        change = messages.StateChange(outpoint, None, to_wire(coin.state), finality.turn.now, me)
-        cursor = messages.Cursor(me, finality.manager.position)
-        return messages.UTXOStateNotification(
-            notification=change, cursor=cursor, output=coin.output, proof=record.proof
-        )
 
     def _ask_finalized(self, peer: str) -> None:
         self._send(peer, messages.GetFinalized(since=self._catch_up.position(peer)))

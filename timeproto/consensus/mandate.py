@@ -2,7 +2,7 @@
 
 A replica that starts may have forgotten what it signed: an old copy of its data, or none. So it casts no vote until
 a quorum of masternodes, itself among them, has told what it holds of this replica's votes, and until what was final
-with those masternodes is final here. And it never votes again once something happened that cannot be.
+and decided with those masternodes is so here. And it never votes again once something happened that cannot be.
 """
 
 from __future__ import annotations
@@ -18,18 +18,32 @@ class Mandate:
         self._halted: str | None = None
         self._vouched: set[str] = set()
         self._level: set[str] = set()
+        self._same_chain: set[str] = set()
+
+    @property
+    def is_halted(self) -> bool:
+        """True if this replica will never vote in this life."""
+        return self._halted is not None
+
+    @property
+    def is_met(self) -> bool:
+        """True once a quorum has told what it knows, and all that is here."""
+        return self._heard >= self._needed
+
+    @property
+    def _heard(self) -> int:
+        return len(self._vouched & self._level & self._same_chain) + 1
 
     @property
     def not_voting(self) -> str | None:
         """Why this replica casts no votes, in words; None while it votes."""
         if self._halted is not None:
             return self._halted
-        heard = len(self._vouched & self._level) + 1
-        if heard >= self._needed:
+        if self.is_met:
             return None
         return (
-            "waiting for peers to say which of this node's votes they hold, and for what is final with them"
-            f" ({heard} of {self._needed} masternodes)"
+            "waiting for peers to say which of this node's votes they hold, and for their blocks and final payments"
+            f" ({self._heard} of {self._needed} masternodes)"
         )
 
     def halt(self, reason: str) -> None:
@@ -46,3 +60,7 @@ class Mandate:
     def level(self, peer: str) -> None:
         """What was final with ``peer`` when it was first asked is final here: no vote can go against that."""
         self._level.add(peer)
+
+    def same_chain(self, peer: str) -> None:
+        """The blocks that ``peer`` had when it was first asked are here."""
+        self._same_chain.add(peer)

@@ -6,6 +6,7 @@ are normal, and both are bounded per source, so that nobody can push out what ot
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from enum import Enum, auto
 
@@ -18,6 +19,10 @@ from timeproto.model.certificate import FinalityProof
 from timeproto.model.ledger import OwnVotes
 from timeproto.model.masternodes import MasternodeSet
 from timeproto.model.transaction import Outpoint, Transaction
+from timeproto.wire.messages import TransactionCancel
+
+CONTEST_TICKS = math.ceil(limits.CONTEST_DELAY / limits.TICK) + 1
+"""Ticks from contest to abort vote: ``limits.CONTEST_DELAY`` at least, wherever within a tick the contest began."""
 
 
 class Standing(Enum):
@@ -35,10 +40,14 @@ class Standing(Enum):
     """Valid, but another transaction holds an input here."""
 
 
+JUDGED = (Standing.OPEN, Standing.LOCKED, Standing.RIVAL)
+"""Where the transaction is here, and valid against coins that exist."""
+
+
 @attrs.define(eq=False)
 class Payment:
     """One undecided transaction. ``born`` is the tick of its arrival; ``source`` is the masternode the transaction
-    came from, None for a wallet. ``missing`` are the parents it waits for.
+    came from, None for a wallet. ``missing`` are the parents it waits for, ``contested`` is the tick since which it is.
     """
 
     txid: str
@@ -50,6 +59,9 @@ class Payment:
     own: OwnVotes = attrs.field(factory=OwnVotes)
     cast_lock: bool = False
     cast_commit: bool = False
+    cast_abort: bool = False
+    contested: int | None = None
+    cancel: TransactionCancel | None = None
     proof: FinalityProof | None = None
     tickets: list[Ticket] = attrs.field(factory=list)
     missing: dict[str, None] = attrs.field(factory=dict)
@@ -67,6 +79,8 @@ class Payments:
         self._early: dict[str, dict[str, None]] = {}
         self._waiting: dict[str | None, dict[str, None]] = {}
         self._refused: dict[str, None] = {}
+        self._contested: dict[str, None] = {}
+        self._beaten: dict[str, dict[str, None]] = {}
         self._seen = 0
 
     def __len__(self) -> int:
@@ -153,17 +167,36 @@ class Payments:
             for txid in self._contenders.pop(outpoint, ()):
                 if txid != payment.txid:
                     rivals[txid] = self._payments[txid]
-        children = [self._payments[txid] for txid in self._children.pop(payment.txid, ())]
-        for child in children:
-            del child.missing[payment.txid]
         self.drop(payment)
-        return list(rivals.values()), [child for child in children if not child.missing]
+        for rival in rivals:
+            self._beaten.setdefault(payment.txid, {})[rival] = None
+        return list(rivals.values()), self.arrived(payment.txid)
+
+    def arrived(self, txid: str) -> list[Payment]:
+        """The outputs of ``txid`` exist now: the payments that waited for them and for nothing else."""
+        children = [self._payments[child] for child in self._children.pop(txid, ())]
+        for child in children:
+            del child.missing[txid]
+        return [child for child in children if not child.missing]
+
+    def waiting_for(self, txid: str) -> list[Payment]:
+        """The payments that spend an output of ``txid``, which is not here."""
+        return [self._payments[child] for child in self._children.get(txid, ())]
+
+    def is_beaten_by(self, loser: str, winner: str) -> None:
+        """``winner`` is final and spends a coin that ``loser`` wants: the block with the one ends the other."""
+        self._beaten.setdefault(winner, {})[loser] = None
+
+    def take_beaten(self, winner: str) -> list[str]:
+        """Whom ``winner`` ends, now that a block contains it: the beaten, and whoever still wants its coins."""
+        return list(self._beaten.pop(winner, ()))
 
     def drop(self, payment: Payment) -> None:
         if self._payments.pop(payment.txid, None) is not None and payment.tx is not None:
             self._seen -= 1
         self._forget_early(payment)
         self._unpark(payment)
+        self._contested.pop(payment.txid, None)
         if payment.tx is not None:
             for outpoint in payment.tx.outpoints:
                 wanted_by = self._contenders.get(outpoint)
@@ -183,6 +216,21 @@ class Payments:
         return txid in self._refused
 
     # -- contests ------------------------------------------------------------------------------------
+
+    def contest(self, payment: Payment, tick: int) -> None:
+        """From now on, if not before, the payment's fate is a block's to decide."""
+        if payment.contested is None:
+            payment.contested = tick
+        self._contested[payment.txid] = None
+
+    @property
+    def contested(self) -> list[Payment]:
+        """In the order in which they were contested here."""
+        return [self._payments[txid] for txid in self._contested]
+
+    def wanting(self, outpoint: Outpoint) -> list[Payment]:
+        """Who wants a coin."""
+        return [self._payments[txid] for txid in self._contenders.get(outpoint, ())]
 
     def contenders(self) -> Iterator[tuple[Outpoint, list[str]]]:
         """Every coin that undecided transactions want, with their txids in ascending order."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from timeproto import limits
 from timeproto.consensus.utxo_state_manager import IllegalTransition, UTXOStateManager
 from timeproto.errors import ErrorCode, Refusal
+from timeproto.model.ledger import Ending
 from timeproto.model.transaction import Transaction
 from timeproto.model.utxo_state import holder
 
@@ -47,3 +48,24 @@ def busy(message: str, limit: str, value: int) -> Refusal:
     """Try again in a tick."""
     retry = int(limits.TICK * 1000)
     return Refusal(ErrorCode.BUSY, message, limit=limit, value=value, retry_after_ms=retry)
+
+
+def aborted(txid: str, ending: Ending) -> Refusal:
+    """Says which block ended the transaction, and for which rival if it was one."""
+    details: dict[str, str | int] = {"txid": txid, "height": ending.height}
+    if ending.by is None:
+        return Refusal(ErrorCode.ABORTED, f"block {ending.height} aborted the transaction {txid}", **details)
+    message = f"block {ending.height} contains {ending.by}, which spends a coin of {txid}"
+    return Refusal(ErrorCode.ABORTED, message, conflicting_txid=ending.by, **details)
+
+
+def already_final(txid: str) -> Refusal:
+    return Refusal(ErrorCode.ALREADY_FINAL, f"the transaction {txid} is final", txid=txid)
+
+
+def not_synced(reason: str) -> Refusal:
+    return Refusal(ErrorCode.NOT_SYNCED, f"this node is not level with the others: {reason}")
+
+
+def backlog() -> Refusal:
+    return busy("too many final payments wait for a block; try again", "backlog", limits.BACKLOG)

@@ -2,8 +2,8 @@
 
 ``step(inputs, now)`` takes verified inputs and returns :class:`~timeproto.consensus.effects.Effects`; nothing in here
 waits, calls back, or knows what time it is. The work is done by :mod:`~timeproto.consensus.finality` (two
-rounds of votes) and :mod:`~timeproto.consensus.gossip` (what to ask of peers); the hub hands inputs on and collects
-the turn.
+rounds of votes), :mod:`~timeproto.consensus.contest` (abort votes and verdicts), :mod:`~timeproto.consensus.agreement`
+(blocks) and :mod:`~timeproto.consensus.gossip` (what to ask of peers); the hub hands inputs on and collects the turn.
 """
 
 from __future__ import annotations
@@ -11,14 +11,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from timeproto.consensus import answers
-from timeproto.consensus.effects import Effects, Heard, Input, LinkDown, LinkUp, Submit, Tick, Turn
+from timeproto.consensus.agreement import Agreement
+from timeproto.consensus.chain import first_tip
+from timeproto.consensus.contest import Contest
+from timeproto.consensus.effects import Cancel, Effects, Heard, Input, LinkDown, LinkUp, Submit, Tick, Turn, Wake
 from timeproto.consensus.finality import Finality
 from timeproto.consensus.gossip import Gossip
 from timeproto.consensus.payments import Payments
 from timeproto.consensus.utxo_state_manager import IllegalTransition, UTXOStateManager, founding_changes
+from timeproto.model.block import BlockVote
 from timeproto.model.genesis import Genesis
 from timeproto.model.keys import SigningKey
-from timeproto.model.ledger import Changes, Ledger
+from timeproto.model.ledger import ChainTip, Changes, Ledger
 from timeproto.model.transaction import Transaction
 from timeproto.model.vote import VoteBatch
 from timeproto.wire import messages
@@ -26,7 +30,9 @@ from timeproto.wire import messages
 
 def found(ledger: Ledger, genesis: Genesis) -> Changes | None:
     """What must be committed before a replica can run on ``ledger``: the coins of genesis, None if it has them."""
-    return founding_changes(genesis.coins()) if ledger.summary() is None else None
+    if ledger.summary() is not None:
+        return None
+    return founding_changes(genesis.coins(), first_tip(genesis.hash, genesis.timestamp, genesis.coins()))
 
 
 class Replica:
@@ -46,6 +52,8 @@ class Replica:
         self._ledger = ledger
         self._finality = Finality(ledger, genesis, key, summary)
         self._gossip = Gossip(self._finality)
+        self._contest = Contest(self._finality)
+        self._agreement = Agreement(self._finality, self._contest)
 
     # -- what the shell may ask ----------------------------------------------------------------------
 
@@ -72,8 +80,32 @@ class Replica:
 
     @property
     def height(self) -> int:
-        """The last decided block."""
+        """The height of the last decided block."""
         return self._finality.height
+
+    @property
+    def is_synced(self) -> bool:
+        """True if what the others have decided, and made final, is here as far as can be known."""
+        return self._finality.mandate.is_met and not self._agreement.sync.is_behind
+
+    @property
+    def tip(self) -> ChainTip:
+        """The last decided block."""
+        return self._agreement.chain.tip
+
+    @property
+    def commitment(self) -> str:
+        """The digest of the chain's unspent coins after it."""
+        return self._agreement.chain.commitment
+
+    @property
+    def unconfirmed(self) -> int:
+        """How many final transactions are in no block yet."""
+        return len(self._finality.unconfirmed)
+
+    @property
+    def contested(self) -> int:
+        return len(self.payments.contested)
 
     def transaction(self, txid: str) -> Transaction | None:
         """The transaction if it is here already: one that equals it needs no check of its signatures."""
@@ -98,7 +130,8 @@ class Replica:
     # -- the step ------------------------------------------------------------------------------------
 
     def step(self, inputs: Iterable[Input], now: int) -> Effects:
-        """Everything that follows from ``inputs``, in their order. ``now`` (Unix ms) is only ever written down."""
+        """Everything that follows from ``inputs``, in their order. ``now`` (Unix ms) is written down, and
+        compared with nothing but the time of a new block."""
         turn = self._finality.turn = Turn(now)
         for entry in inputs:
             try:
@@ -106,6 +139,7 @@ class Replica:
             except IllegalTransition as broken:
                 self._finality.alarm(broken)
         self._finality.settle()
+        self._agreement.conclude()
         return self._conclude(turn)
 
     def _conclude(self, turn: Turn) -> Effects:
@@ -118,6 +152,9 @@ class Replica:
         changes.batches = turn.batches
         changes.finalized = turn.finalized
         changes.evidence = turn.evidence
+        changes.blocks, changes.tip = turn.blocks, turn.tip
+        changes.endings = turn.endings
+        changes.sign_state = turn.sign_state
         changes.caught_up = self._gossip.take_changes()
         if not changes.is_empty():
             effects.changes = changes
@@ -134,12 +171,19 @@ class Replica:
                 self._hear(entry.message, entry.sender)
             case Submit():
                 self._finality.submit(entry.tx, entry.ticket)
+            case Cancel():
+                self._contest.cancel(entry.cancel, entry.ticket)
+            case Wake():
+                self._agreement.wake(entry)
             case LinkUp():
                 self._gossip.link_up(entry.key)
+                self._agreement.link_up(entry.key)
             case LinkDown():
                 self._gossip.link_down(entry.key)
             case Tick():
                 self._gossip.tick()
+                self._contest.tick()
+                self._agreement.tick(self._gossip.links)
 
     def _hear(self, message: messages.AnyMessage, sender: str) -> None:
         finality, gossip = self._finality, self._gossip
@@ -160,6 +204,10 @@ class Replica:
                 for batch in message.batches:
                     finality.count(batch, sender)
                 finality.hear_proofs(message.proofs, sender)
+                for cancel in message.cancels:
+                    self._contest.hear_cancel(cancel)
+                for vote in message.block_votes:
+                    self._agreement.hear_vote(vote, sender)
                 if message.voter == finality.key.public_hex and not message.more:
                     finality.vote_after(finality.mandate.vouched, sender)
             case messages.UTXOStateNotification():
@@ -169,7 +217,19 @@ class Replica:
             case messages.GetTransactions():
                 self._reply(sender, answers.transactions(message, self.payments, self._ledger))
             case messages.GetVotes() if message.voter is None or gossip.may_ask_about_a_voter(sender):
-                self._reply(sender, answers.votes(message, self.payments, self._ledger))
+                signed = self._agreement.votes_of
+                self._reply(sender, answers.votes(message, self.payments, self._ledger, signed))
+            case messages.TransactionCancel():
+                self._contest.hear_cancel(message)
+            case messages.BlockProposal():
+                self._agreement.hear_proposal(message, sender)
+            case BlockVote():
+                self._agreement.hear_vote(message, sender)
+            case messages.GetBlocks():
+                self._agreement.sync.serve(message, sender)
+            case messages.Blocks():
+                self._agreement.sync.hear_blocks(message, sender)
+                self._agreement.sync.vouch()
             case messages.GetFinalized():
                 self._reply(sender, [answers.finalized(message, self._ledger)])
             case messages.GetVotes():

@@ -13,7 +13,7 @@ from enum import Enum, auto
 from timeproto.consensus import digest
 from timeproto.consensus.subscriptions import SubscriptionIndex, Watched
 from timeproto.errors import ErrorCode, Refusal
-from timeproto.model.ledger import Changes, Coin, Ledger, Summary, Tally, Transition
+from timeproto.model.ledger import ChainTip, Changes, Coin, Ledger, Summary, Tally, Transition
 from timeproto.model.transaction import Outpoint, Transaction, TxOutput
 from timeproto.model.utxo_state import (
     STATES,
@@ -204,6 +204,28 @@ class UTXOStateManager:
             if self.get_utxo_info(tx.output_outpoint(vout)) is None
         ]
 
+    def confirm_transaction(self, tx: Transaction, block_height: int, when: int) -> list[Transition]:
+        """All inputs become Confirmed. ``when`` is the block's time."""
+        self._require(tx, Event.CONFIRM)
+        return _happened(self.mark_confirmed(outpoint, tx.txid, block_height, when) for outpoint in tx.outpoints)
+
+    def release_transaction(self, tx: Transaction, now: int) -> list[Outpoint]:
+        """Whatever ``tx`` holds is Unspent again: a decided block ended it. Returns the coins that are free now."""
+        held = [outpoint for outpoint in tx.outpoints if holder(self.get_state(outpoint) or UNSPENT) == tx.txid]
+        for outpoint in held:
+            self.unlock_utxo(outpoint, tx.txid, now)
+        return held
+
+    def mint(self, coinbase: Transaction, now: int) -> None:
+        """The coins of a decided block's coinbase."""
+        for vout, output in enumerate(coinbase.outputs):
+            self._create(coinbase.output_outpoint(vout), output, coinbase.txid, now)
+
+    def may_finalize(self, tx: Transaction) -> bool:
+        """False while this replica is bound by its commit vote to a rival: only a block that ended it lets go."""
+        states = ((self.get_state(outpoint), tx.txid) for outpoint in tx.outpoints)
+        return not any(isinstance(state, SpentPending) and state.txid != txid for state, txid in states)
+
     def may_lock(self, tx: Transaction) -> bool:
         """True if :meth:`process_transaction` would succeed."""
         return all(step in (_GO, _STAY) for _, step in self._verdicts(tx, Event.LOCK))
@@ -348,8 +370,8 @@ def _decided_entry(outpoint: Outpoint, coin: Coin) -> int:
     return digest.entry(outpoint, coin.output, Unspent.__name__, ())
 
 
-def founding_changes(coins: Iterable[tuple[Outpoint, TxOutput]]) -> Changes:
-    """The first change set of a ledger: the coins of genesis, all Unspent, with no transitions before them."""
+def founding_changes(coins: Iterable[tuple[Outpoint, TxOutput]], tip: ChainTip) -> Changes:
+    """The first change set of a ledger: the coins of genesis, all Unspent, with no transitions and no block yet."""
     tallies = {state.__name__: Tally() for state in STATES}
     founded = {outpoint: Coin(output, UNSPENT) for outpoint, output in coins}
     total = 0
@@ -357,4 +379,4 @@ def founding_changes(coins: Iterable[tuple[Outpoint, TxOutput]]) -> Changes:
         total = digest.add(total, _decided_entry(outpoint, coin))
     tallies[Unspent.__name__] = Tally(len(founded), sum(coin.output.amount for coin in founded.values()))
     summary = Summary(position=0, finalized=0, batches=0, evidence=0, digest=total, tallies=tallies)
-    return Changes(summary, coins=founded)
+    return Changes(summary, coins=founded, tip=tip)

@@ -13,7 +13,7 @@ from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.address import address_of, require_address
 from timeproto.model.keys import SIGNATURE_SIZE, verify
 from timeproto.model.ledger import Coin
-from timeproto.model.transaction import FINAL_SEQUENCE, Transaction, sighash
+from timeproto.model.transaction import FINAL_SEQUENCE, NULL_OUTPOINT, Transaction, sighash
 from timeproto.params import MAX_AMOUNT, NetworkParams
 
 
@@ -38,6 +38,10 @@ def check_shape(tx: Transaction, params: NetworkParams) -> None:
         )
     if tx.txid != tx.computed_txid:
         raise Refusal(ErrorCode.TXID_MISMATCH, "the txid is not the hash of the transaction", txid=tx.computed_txid)
+    if not tx.outputs:
+        raise Refusal(ErrorCode.INVALID_TRANSACTION, "a transaction has at least one output")
+    if NULL_OUTPOINT in tx.outpoints:
+        raise Refusal(ErrorCode.INVALID_TRANSACTION, "only a block's own transaction mints")
     if len(set(tx.outpoints)) != len(tx.outpoints):
         raise Refusal(ErrorCode.INVALID_TRANSACTION, "a coin is spent twice in one transaction")
     if any(entry.sequence != FINAL_SEQUENCE for entry in tx.inputs):

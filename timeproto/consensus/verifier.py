@@ -13,12 +13,14 @@ import attrs
 import msgspec
 
 from timeproto import limits
-from timeproto.consensus.effects import Heard, Input, Submit, Ticket
+from timeproto.consensus.effects import Cancel, Heard, Input, Submit, Ticket
 from timeproto.consensus.validation import check_stateless
 from timeproto.errors import ErrorCode, Refusal
+from timeproto.model.block import Block, BlockVote, DecidedBlock, check_commit
 from timeproto.model.canonical import sha256
 from timeproto.model.certificate import FinalityProof, check_proof
 from timeproto.model.genesis import Genesis
+from timeproto.model.keys import verify
 from timeproto.model.transaction import Transaction
 from timeproto.model.vote import VoteBatch
 from timeproto.wire import messages
@@ -48,6 +50,7 @@ class Verifier:
         self._masternodes = genesis.masternode_set
         self._batches: dict[str, VoteBatch] = {}
         self._votes = 0
+        self._words: dict[str, BlockVote] = {}
         self._refusals: dict[bytes, Refusal] = {}
 
     def check(self, entries: Sequence[tuple[Input, Known]]) -> Verified:
@@ -70,6 +73,12 @@ class Verifier:
             if refusal is None:
                 verified.inputs.append(entry)
             else:
+                verified.refused.append((entry.ticket, refusal))
+        elif isinstance(entry, Cancel):
+            if self._is_signed(entry.cancel):
+                verified.inputs.append(entry)
+            else:
+                refusal = Refusal(ErrorCode.BAD_SIGNATURE, "the cancel is not signed by its key", key=entry.cancel.key)
                 verified.refused.append((entry.ticket, refusal))
         elif isinstance(entry, Heard):
             self._check_heard(entry, known, verified)
@@ -97,7 +106,19 @@ class Verifier:
                     message,
                     batches=tuple(batch for batch in batches if batch is not None),
                     proofs=self._good_proofs(message.proofs, faults),
+                    cancels=tuple(cancel for cancel in message.cancels if self._good_cancel(cancel, faults)),
+                    block_votes=tuple(vote for vote in message.block_votes if self._good_word(vote, faults)),
                 )
+            case messages.TransactionCancel():
+                checked = message if self._good_cancel(message, faults) else None
+            case BlockVote():
+                # A proposal comes with its block.
+                checked = message if message.kind != "proposal" and self._good_word(message, faults) else None
+            case messages.BlockProposal():
+                checked = message if self._good_proposal(message, faults) else None
+            case messages.Blocks():
+                blocks = tuple(decided for decided in message.blocks if self._good_block(decided, faults))
+                checked = msgspec.structs.replace(message, blocks=blocks)
             case messages.FinalityProofs():
                 checked = messages.FinalityProofs(proofs=self._good_proofs(message.proofs, faults))
             case messages.UTXOStateNotification():
@@ -163,6 +184,70 @@ class Verifier:
             else:
                 good.append(proof)
         return tuple(good)
+
+    def _is_signed(self, cancel: messages.TransactionCancel) -> bool:
+        message = cancel.message(self._genesis.hash)
+        return verify(bytes.fromhex(cancel.key), message, bytes.fromhex(cancel.signature))
+
+    def _good_cancel(self, cancel: messages.TransactionCancel, faults: list[Refusal]) -> bool:
+        if self._is_signed(cancel):
+            return True
+        faults.append(Refusal(ErrorCode.BAD_SIGNATURE, f"a cancel is not signed by its key {cancel.key}"))
+        return False
+
+    def _good_word(self, vote: BlockVote, faults: list[Refusal]) -> bool:
+        """One word in the agreement on a block; a copy of one seen before costs nothing."""
+        if self._words.get(vote.signature) == vote:
+            return True
+        if vote.set != self._masternodes.hash or vote.voter not in self._masternodes:
+            faults.append(Refusal(ErrorCode.BAD_VOTE, "a word about a block names a stranger or another set"))
+            return False
+        if not vote.verify(self._genesis.hash):
+            faults.append(Refusal(ErrorCode.BAD_VOTE, f"a word about a block is not signed by its voter {vote.voter}"))
+            return False
+        self._words[vote.signature] = vote
+        if len(self._words) > limits.VERIFIED_WORDS:
+            del self._words[next(iter(self._words))]
+        return True
+
+    def _good_proposal(self, message: messages.BlockProposal, faults: list[Refusal]) -> bool:
+        """The proposer's word is for this block, the polka is one for it, and its verdicts have their certificates."""
+        vote, header = message.vote, message.block.header
+        if vote.kind != "proposal" or (vote.height, vote.block) != (header.height, header.hash(self._genesis.hash)):
+            faults.append(Refusal(ErrorCode.BAD_PROOF, "a proposal does not name its block"))
+            return False
+        if not self._good_word(vote, faults) or not self._good_verdicts(message.block, faults):
+            return False
+        if vote.valid_round is None:
+            return not message.polka
+        place = (vote.height, vote.valid_round, "prevote")
+        polka = {word.voter: word for word in message.polka if word.place == place and word.block == vote.block}
+        if len(polka) < self._masternodes.quorum or len(polka) != len(message.polka):
+            faults.append(Refusal(ErrorCode.BAD_PROOF, "a proposal does not show the polka that it names"))
+            return False
+        return all(self._good_word(word, faults) for word in polka.values())
+
+    def _good_verdicts(self, block: Block, faults: list[Refusal]) -> bool:
+        try:
+            for verdict in block.verdicts:
+                verdict.check(self._masternodes, self._genesis.hash)
+        except Refusal as refusal:
+            faults.append(refusal)
+            return False
+        return True
+
+    def _good_block(self, decided: DecidedBlock, faults: list[Refusal]) -> bool:
+        """A decided block: its commit, that its contents are those of its header, and its verdicts' certificates."""
+        block = decided.block
+        try:
+            check_commit(block.header, decided.commit, self._masternodes, self._genesis.hash)
+        except Refusal as refusal:
+            faults.append(refusal)
+            return False
+        if block.tree.root.hex() != block.header.root:
+            faults.append(Refusal(ErrorCode.BAD_PROOF, f"the contents of block {block.header.height} are not its own"))
+            return False
+        return self._good_verdicts(block, faults)
 
 
 def _anew(refusal: Refusal) -> Refusal:

@@ -76,17 +76,22 @@ class VoteSet:
                     seen.add(batch.signature)
                     yield batch
 
-    def proof(self) -> FinalityProof:
-        """The finality proof: exactly q commit votes, of the members that come first in the set."""
+    def certificate(self, kind: VoteKind) -> tuple[SignedVote, ...]:
+        """Exactly q votes of ``kind``, of the members that come first in the set; :class:`ValueError` if there are
+        fewer that are signed."""
         proved = []
-        for _, cast in sorted(self._votes.get(VoteKind.COMMIT, {}).items()):
-            vote = _prove(cast, VoteKind.COMMIT, self.txid)
+        for _, cast in sorted(self._votes.get(kind, {}).items()):
+            vote = _prove(cast, kind, self.txid)
             if vote is not None:
                 proved.append(vote)
         needed = self._masternodes.quorum
         if len(proved) < needed:
-            raise ValueError(f"{len(proved)} commit votes make no proof, {needed} do")
-        return FinalityProof(self.txid, self._masternodes.hash, tuple(proved[:needed]))
+            raise ValueError(f"{len(proved)} {kind.name} votes make no certificate, {needed} do")
+        return tuple(proved[:needed])
+
+    def proof(self) -> FinalityProof:
+        """The finality proof: a certificate of commit votes."""
+        return FinalityProof(self.txid, self._masternodes.hash, self.certificate(VoteKind.COMMIT))
 
 
 def _batch_of(cast: VoteBatch | OwnBatch) -> VoteBatch | None:

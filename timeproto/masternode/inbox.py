@@ -7,6 +7,7 @@ from collections import deque
 from timeproto import limits
 from timeproto.consensus.effects import Heard, Input
 from timeproto.consensus.verifier import Known
+from timeproto.model.block import Block
 from timeproto.model.vote import VoteBatch
 from timeproto.wire import messages
 
@@ -30,9 +31,17 @@ def weight(entry: Input) -> int:
             return 1 + len(entry.message.transactions) + 4 * len(entry.message.proofs)
         case messages.FinalityProofs():
             return 1 + 4 * len(entry.message.proofs)
-        case messages.Finalized() | messages.GetVotes() | messages.GetTransactions():
+        case messages.BlockProposal():
+            return 8 + _block(entry.message.block) + len(entry.message.polka)
+        case messages.Blocks():
+            return 1 + sum(8 + _block(decided.block) for decided in entry.message.blocks)
+        case messages.Finalized() | messages.GetBlocks() | messages.GetVotes() | messages.GetTransactions():
             return 8
     return 1
+
+
+def _block(block: Block) -> int:
+    return len(block.transactions) // VOTES_PER_UNIT + 4 * len(block.verdicts)
 
 
 def _votes(batch: VoteBatch) -> int:

@@ -12,6 +12,7 @@ and the disk are the same, so nobody is ever shown what a power cut could take b
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, TypeVar
 
 import attrs
@@ -20,13 +21,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from timeproto import limits
-from timeproto.consensus.effects import Effects, Heard, Input, LinkDown, LinkUp, Submit, Tick
+from timeproto.consensus.effects import Cancel, Effects, Heard, Input, LinkDown, LinkUp, Submit, Tick
 from timeproto.consensus.refusals import busy, not_voting
 from timeproto.consensus.replica import Replica
 from timeproto.consensus.verifier import NONE_KNOWN, Known, Verified, Verifier
 from timeproto.errors import ConfigurationError, ErrorCode, IdentityConflict, Refusal, StorageError
 from timeproto.masternode.ends import Peers, Wallets
 from timeproto.masternode.inbox import Inbox
+from timeproto.masternode.timers import Timers
 from timeproto.model.certificate import FinalityProof
 from timeproto.model.ledger import Changes, Store
 from timeproto.model.transaction import Transaction
@@ -62,6 +64,7 @@ class MasternodeUTXOIntegration:
         verifier: Verifier,
         offload: Offload,
         offload_commits: Offload | None = None,
+        timers: Timers,
         now: Callable[[], int],
         fatal: Callable[[Exception], None],
     ) -> None:
@@ -72,16 +75,16 @@ class MasternodeUTXOIntegration:
         self._verifier = verifier
         self._offload = offload
         self._offload_commits = offload_commits or offload
+        self._timers = timers
         self._now = now
         self._fatal = fatal
         self._peers: Peers | None = None
         self._wallets: Wallets | None = None
         self._inbox = Inbox()
         self._ready: list[Input] = []
-        self._late: list[Input] = []
         self._tick_due = False
         self._reads: list[tuple[Callable[[], Any], Deferred[Any]]] = []
-        self._tickets: dict[Deferred[messages.TransactionAccepted], None] = {}
+        self._tickets: dict[Deferred[Any], None] = {}
         self._verifying = False
         self._busy = False
         self._broken: Exception | None = None
@@ -104,20 +107,24 @@ class MasternodeUTXOIntegration:
     def handle_network_message(self, message: messages.AnyMessage, sender: str) -> None:
         """A message of the masternode ``sender``, whose identity is proven; what it says is not, yet."""
         if isinstance(message, VoteBatch) and self.replica.is_settled(message):
-            # Of n votes the last n - q come when all is decided: not one of them is worth a signature check. That its
-            # voter committed is taken from the voter itself, on its own link, and from nobody else.
-            if message.voter == sender and len(self._late) < limits.STEP_INPUTS:
-                self._late.append(Heard(message, sender))
-            return
+            return  # of n votes the last n - q come when all is decided: not one of them is worth a signature check
         self._post(Heard(message, sender), self._known_in(message))
 
     def process_transaction(self, tx: Transaction) -> Deferred[messages.TransactionAccepted]:
         """A wallet's transaction. Fires when its coins are locked, durably; fails with :class:`Refusal`."""
+        return self._ask(partial(Submit, tx), self._known([tx]))
+
+    def process_cancel(self, cancel: messages.TransactionCancel) -> Deferred[messages.CancelAccepted]:
+        """An owner's wish. Fires when the transaction is contested here; fails with :class:`Refusal`."""
+        return self._ask(partial(Cancel, cancel), NONE_KNOWN)
+
+    def _ask(self, make: Callable[[Deferred[Any]], Input], known: Known) -> Deferred[Any]:
+        """An input that is answered: with the reply, or with the :class:`Refusal` it fails with."""
         if self._broken is not None:
             return fail(self._not_voting())
         if self._inbox.is_full:
             return fail(_too_much())
-        ticket: Deferred[messages.TransactionAccepted] = Deferred()
+        ticket: Deferred[Any] = Deferred()
         self._tickets[ticket] = None
 
         def answered(answer: T) -> T:
@@ -125,7 +132,7 @@ class MasternodeUTXOIntegration:
             return answer
 
         ticket.addBoth(answered)
-        self._post(Submit(tx, ticket), self._known([tx]))
+        self._post(make(ticket), known)
         return ticket
 
     def link_up(self, key: str) -> None:
@@ -217,8 +224,6 @@ class MasternodeUTXOIntegration:
             if self._busy or self._broken is not None or not (self._ready or self._tick_due):
                 break
             inputs, self._ready = self._ready[: limits.STEP_INPUTS], self._ready[limits.STEP_INPUTS :]
-            late, self._late = self._late, []
-            inputs += late
             if self._tick_due:
                 inputs.append(Tick())
                 self._tick_due = False
@@ -280,6 +285,8 @@ class MasternodeUTXOIntegration:
                 self._peers.send(key, message)
         for ticket, answer in effects.replies:
             _answer(ticket, answer)
+        for milliseconds, wake in effects.timers:
+            self._timers.start(milliseconds, partial(self._post, wake))
         self._blame(effects.blame)
         if effects.changes is not None:
             self.broadcast_state_change(effects.changes)
@@ -312,7 +319,7 @@ class MasternodeUTXOIntegration:
             "evidence": replica.evidence_count,
             "voting": self._broken is None and replica.not_voting is None,
             "not_voting": str(self._broken) if self._broken is not None else replica.not_voting,
-            "height": replica.height,
+            "synced": replica.is_synced,
         }
 
     def _blame(self, blame: Iterable[tuple[str, Refusal]]) -> None:

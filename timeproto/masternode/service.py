@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import signal
 import sys
@@ -23,8 +24,10 @@ from timeproto.consensus.verifier import Verifier
 from timeproto.errors import ConfigurationError, ExitStatus, IdentityConflict, Refusal, StorageError
 from timeproto.masternode.config import Config
 from timeproto.masternode.integration import MasternodeUTXOIntegration
+from timeproto.masternode.timers import Timers
 from timeproto.masternode.view import ReplicaView
 from timeproto.masternode.worker import Worker
+from timeproto.model.block import BlockVote
 from timeproto.model.genesis import Genesis
 from timeproto.model.keys import SigningKey
 from timeproto.model.vote import VoteBatch
@@ -76,6 +79,11 @@ _FOR_REPLICA = (
     messages.GetVotes,
     messages.GetFinalized,
     messages.UTXOStateNotification,
+    messages.TransactionCancel,
+    messages.BlockProposal,
+    BlockVote,
+    messages.GetBlocks,
+    messages.Blocks,
 )
 
 
@@ -106,6 +114,7 @@ class TimeNode(service.MultiService):
         self._until_stdin_closes = until_stdin_closes
         self._verifying = Worker(reactor, "timenode-verify")
         self._storing = Worker(reactor, "timenode-store")
+        self._timers = Timers(reactor)
         self._store: RocksStore | None = None
         self._integration: MasternodeUTXOIntegration | None = None
         self._starting: Deferred[None] | None = None
@@ -160,6 +169,7 @@ class TimeNode(service.MultiService):
             verifier=Verifier(genesis),
             offload=self._verifying,
             offload_commits=self._storing,
+            timers=self._timers,
             now=self._now,
             fatal=self.leave,
         )
@@ -190,6 +200,7 @@ class TimeNode(service.MultiService):
         )
         await peers.listen()
         peers.setServiceParent(self)
+        spare_the_collector()
         ticking = LoopingCall(integration.tick)
         ticking.clock = self._reactor
         ticking.start(limits.TICK, now=False).addErrback(
@@ -240,6 +251,7 @@ class TimeNode(service.MultiService):
         ticking = getattr(self, "_ticking", None)
         if ticking is not None and ticking.running:
             ticking.stop()
+        self._timers.stop()
         await _maybe(super().stopService())
         if self._integration is not None:
             await self._integration.when_idle()
@@ -251,6 +263,13 @@ class TimeNode(service.MultiService):
     def stopService(self) -> Deferred[None]:
         """Closes every connection with ``going_away``, waits for what is being committed, closes the store."""
         return ensureDeferred(self._stop())
+
+
+def spare_the_collector() -> None:
+    """What a node holds it holds for long, in few cycles: look less often for garbage, and never at what is there."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 50)
 
 
 class _Surroundings:

@@ -119,7 +119,13 @@ class ReplicaView:
             connected=1 + sum(1 for peer in peers if peer.direction in ("inbound", "outbound")),
             voting=stats["voting"],
             not_voting=stats["not_voting"],
-            height=stats["height"],
+            synced=stats["synced"],
+            height=self._replica.height,
+            tip=self._replica.tip.hash,
+            commitment=self._replica.commitment,
+            block_time=self._replica.tip.timestamp,
+            unconfirmed=self._replica.unconfirmed,
+            contested=self._replica.contested,
             digest=self._recent_digest(),
             states={
                 name: messages.StateCount(tally.coins, str(tally.amount))

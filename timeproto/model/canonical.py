@@ -24,8 +24,11 @@ u64 = struct.Struct("<Q").pack
 i64 = struct.Struct("<q").pack
 
 
-class Noun(Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of every noun that travels: immutable, compared by value, unknown fields refused."""
+class Noun(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """Base of every noun that travels: immutable, compared by value, unknown fields refused.
+
+    None holds itself, so the garbage collector need not look at them: a quarter of a busy node's time went there.
+    """
 
 
 def require_u64(name: str, value: int) -> None:

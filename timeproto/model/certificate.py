@@ -6,6 +6,7 @@ masternode set and the genesis hash: this module is all a wallet needs to believ
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from msgspec import Meta
@@ -61,23 +62,30 @@ def vote_is_valid(
 
 
 def check_proof(proof: FinalityProof, masternodes: MasternodeSet, genesis_hash: str) -> None:
-    """Returns if the proof holds; raises :class:`Refusal` ``bad_proof`` saying why not.
-
-    Sizes and names are compared before any signature is checked, so a worthless proof costs nothing.
-    """
-
-    def bad(why: str) -> Refusal:
-        return Refusal(ErrorCode.BAD_PROOF, f"the proof of {proof.txid} does not hold: {why}", txid=proof.txid)
-
+    """Returns if the proof holds; raises :class:`Refusal` ``bad_proof`` saying why not."""
     if proof.set != masternodes.hash:
-        raise bad("it names another masternode set")
-    voters = {vote.voter for vote in proof.votes}
-    if len(voters) != len(proof.votes):
-        raise bad("a masternode is counted twice")
+        raise _bad(proof.txid, "it names another masternode set")
+    check_votes(proof.votes, VoteKind.COMMIT, proof.txid, masternodes, genesis_hash)
+
+
+def check_votes(
+    votes: Sequence[SignedVote], kind: VoteKind, txid: str, masternodes: MasternodeSet, genesis_hash: str
+) -> None:
+    """Returns if ``votes`` are a certificate of ``kind`` for ``txid``; raises :class:`Refusal` ``bad_proof``.
+
+    Sizes and names are compared before any signature is checked, so a worthless one costs nothing.
+    """
+    voters = {vote.voter for vote in votes}
+    if len(voters) != len(votes):
+        raise _bad(txid, "a masternode is counted twice")
     if not all(voter in masternodes for voter in voters):
-        raise bad("a voter is not a masternode")
+        raise _bad(txid, "a voter is not a masternode")
     if len(voters) < masternodes.quorum:
-        raise bad(f"{len(voters)} votes of the {masternodes.quorum} needed")
-    for vote in proof.votes:
-        if not vote_is_valid(vote, VoteKind.COMMIT, proof.txid, proof.set, genesis_hash):
-            raise bad(f"the vote of {vote.voter} is not signed by it for this transaction")
+        raise _bad(txid, f"{len(voters)} votes of the {masternodes.quorum} needed")
+    for vote in votes:
+        if not vote_is_valid(vote, kind, txid, masternodes.hash, genesis_hash):
+            raise _bad(txid, f"the vote of {vote.voter} is not signed by it for this transaction")
+
+
+def _bad(txid: str, why: str) -> Refusal:
+    return Refusal(ErrorCode.BAD_PROOF, f"the proof of {txid} does not hold: {why}", txid=txid)

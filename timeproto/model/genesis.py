@@ -20,7 +20,7 @@ from timeproto.model.transaction import Outpoint, TxOutput
 from timeproto.params import MAX_AMOUNT, NETWORKS, NetworkName, NetworkParams
 
 
-class Genesis(Noun, frozen=True, dict=True):
+class Genesis(Noun, frozen=True, dict=True, gc=True):
     """``timestamp`` in Unix seconds, ``block_interval`` in seconds, ``masternodes`` by public key."""
 
     version: Literal[1]
@@ -73,6 +73,8 @@ class Genesis(Noun, frozen=True, dict=True):
                 raise ConfigurationError(
                     f"the genesis is not usable: it pays {output.address!r}, and {problem}"
                 )
-        if self.supply > MAX_AMOUNT:
-            raise ConfigurationError("the genesis is not usable: its allocations sum to more than 2^64 - 1")
+        if self.supply + self.params.most_minted > MAX_AMOUNT:
+            raise ConfigurationError(
+                "the genesis is not usable: with what blocks mint, its allocations sum to more than 2^64 - 1"
+            )
         return self

@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 
 import attrs
 
+from timeproto.model.block import Block, BlockVote, DecidedBlock
 from timeproto.model.canonical import Noun
 from timeproto.model.certificate import FinalityProof, SignedVote
 from timeproto.model.transaction import Outpoint, Transaction, TxOutput
@@ -41,11 +42,23 @@ class Transition(Noun, frozen=True):
 
 
 class TransactionRecord(Noun, frozen=True):
-    """A transaction this replica voted for (``pending``) or holds proven final (``final``, with the proof)."""
+    """A transaction this replica voted for (``pending``), holds final (``final``), or saw ended (``aborted``).
+
+    A final one has the ``proof``, unless a block made it final; ``height`` is its block's, None while it is in none.
+    Of an aborted one the :class:`Ending` says why.
+    """
 
     tx: Transaction
-    status: Literal["pending", "final"]
+    status: Literal["pending", "final", "aborted"]
     proof: FinalityProof | None = None
+    height: int | None = None
+
+
+class Ending(Noun, frozen=True):
+    """A transaction ended for ever by the block at ``height``: by a verdict, or (``by``) for a rival it contains."""
+
+    height: int
+    by: str | None = None
 
 
 class OwnVotes(Noun, frozen=True):
@@ -53,9 +66,41 @@ class OwnVotes(Noun, frozen=True):
 
     lock: int | None = None
     commit: int | None = None
+    abort: int | None = None
 
 
-class Evidence(Noun, frozen=True):
+class ChainTip(Noun, frozen=True):
+    """The last decided block, or genesis at height 0; ``timestamp`` in Unix ms.
+
+    ``commitment`` is the product of the chain's unspent coins (model.muhash), in hex.
+    """
+
+    height: int
+    hash: str
+    timestamp: int
+    commitment: str
+
+
+class SignState(Noun, frozen=True):
+    """What this replica signed last in the agreement on the block at ``height``, and what it is bound to.
+
+    ``votes`` are those of ``round`` and the one before, as they were sent. ``locked`` and ``valid`` name blocks with
+    their rounds (None: no such round), ``polka`` is the quorum of prevotes behind ``valid``; ``blocks`` are the bodies
+    of what it may have to propose again.
+    """
+
+    height: int
+    round: int
+    votes: tuple[BlockVote, ...] = ()
+    locked: str | None = None
+    locked_round: int | None = None
+    valid: str | None = None
+    valid_round: int | None = None
+    polka: tuple[BlockVote, ...] = ()
+    blocks: tuple[Block, ...] = ()
+
+
+class Evidence(Noun, frozen=True, tag="LockEvidence", tag_field="type"):
     """Two lock votes of one voter for transactions that spend one ``outpoint``: transferable, self-contained."""
 
     voter: str
@@ -65,6 +110,14 @@ class Evidence(Noun, frozen=True):
     first_vote: SignedVote
     second: Transaction
     second_vote: SignedVote
+
+
+class BlockEvidence(Noun, frozen=True, tag="BlockEvidence", tag_field="type"):
+    """Two signed words of one voter for one place in the agreement on blocks: transferable, self-contained."""
+
+    voter: str
+    first: BlockVote
+    second: BlockVote
 
 
 class Tally(Noun, frozen=True):
@@ -95,7 +148,7 @@ class Changes:
 
     ``batches`` are this replica's signed batches by number; ``finalized`` extends the list of final txids
     (the first one has index ``summary.finalized - len(finalized)``). ``caught_up`` notes, by masternode, up to where
-    its list of final txids is known here.
+    its list of final txids is known here. ``blocks`` follow the chain; ``tip`` comes with them.
     """
 
     summary: Summary
@@ -105,8 +158,12 @@ class Changes:
     batches: dict[int, VoteBatch] = attrs.field(factory=dict)
     transitions: list[Transition] = attrs.field(factory=list)
     finalized: list[str] = attrs.field(factory=list)
-    evidence: list[Evidence] = attrs.field(factory=list)
+    evidence: list[Evidence | BlockEvidence] = attrs.field(factory=list)
     caught_up: dict[str, int] = attrs.field(factory=dict)
+    blocks: list[DecidedBlock] = attrs.field(factory=list)
+    tip: ChainTip | None = None
+    endings: dict[str, Ending] = attrs.field(factory=dict)
+    sign_state: SignState | None = None
 
     def is_empty(self) -> bool:
         """True if committing this would change nothing."""
@@ -118,6 +175,9 @@ class Changes:
             or self.finalized
             or self.evidence
             or self.caught_up
+            or self.tip
+            or self.endings
+            or self.sign_state
         )
 
 
@@ -136,7 +196,21 @@ class Ledger(Protocol):
     def batch(self, number: int) -> VoteBatch | None: ...
 
     def pending(self) -> Iterable[TransactionRecord]:
-        """Every transaction that is not final, in the order of its first commit."""
+        """Every transaction that is neither final nor ended, in the order of its first commit."""
+
+    def unconfirmed(self) -> Iterable[TransactionRecord]:
+        """Every final transaction that is in no block yet, in the order they became final here."""
+
+    def ending(self, txid: str) -> Ending | None:
+        """How a transaction ended for ever, None if it did not."""
+
+    def tip(self) -> ChainTip | None:
+        """The last decided block; None in a store that holds nothing yet."""
+
+    def block(self, height: int) -> DecidedBlock | None: ...
+
+    def sign_state(self) -> SignState | None:
+        """What was signed last in the agreement on a block."""
 
     def finalized(self, since: int, limit: int) -> list[str]:
         """Up to ``limit`` final txids from index ``since``, in the order they became final here."""
@@ -147,7 +221,9 @@ class Ledger(Protocol):
     def caught_up(self) -> dict[str, int]:
         """By masternode key: every txid of its list of finals before this index is final here too."""
 
-    def evidence(self, limit: int) -> list[Evidence]: ...
+    def evidence(self, limit: int, since: int = 0) -> list[Evidence | BlockEvidence]:
+        """Up to ``limit`` pieces from number ``since``, in the order they were found."""
+
 
     def address_coins(
         self, address: str, after: Outpoint | None, limit: int, *, spent: bool

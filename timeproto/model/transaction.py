@@ -30,9 +30,8 @@ from timeproto.model.keys import KEY_SIZE, SIGNATURE_SIZE
 FINAL_SEQUENCE = 2**32 - 1
 
 KeyArray = Annotated[tuple[U8, ...], Meta(min_length=KEY_SIZE, max_length=KEY_SIZE)]
-SignatureArray = Annotated[
-    tuple[U8, ...], Meta(min_length=SIGNATURE_SIZE, max_length=SIGNATURE_SIZE * limits.INPUTS)
-]
+SignatureArray = Annotated[tuple[U8, ...], Meta(max_length=SIGNATURE_SIZE * limits.INPUTS)]
+"""Empty in a coinbase alone, which nobody signs."""
 AddressText = Annotated[str, Meta(min_length=6, max_length=48)]
 
 
@@ -44,6 +43,10 @@ class Outpoint(Noun, frozen=True, order=True):
 
     def __str__(self) -> str:
         return f"{self.txid}:{self.vout}"
+
+
+NULL_OUTPOINT = Outpoint("0" * 64, 2**32 - 1)
+"""What a coinbase spends: nothing."""
 
 
 class TxInput(Noun, frozen=True):
@@ -64,7 +67,7 @@ class TxOutput(Noun, frozen=True):
         require_u64("amount", self.amount)
 
 
-class Transaction(Noun, frozen=True, dict=True):
+class Transaction(Noun, frozen=True, dict=True, gc=True):
     """A signed payment, in the shape it has on the wire (protocol §2).
 
     ``signature`` is one 64-byte signature for each *distinct* key, in order of first appearance in
@@ -74,7 +77,7 @@ class Transaction(Noun, frozen=True, dict=True):
 
     txid: Hex32
     inputs: Annotated[tuple[TxInput, ...], Meta(min_length=1, max_length=limits.INPUTS)]
-    outputs: Annotated[tuple[TxOutput, ...], Meta(min_length=1, max_length=limits.OUTPUTS)]
+    outputs: Annotated[tuple[TxOutput, ...], Meta(max_length=limits.OUTPUTS)]
     timestamp: I64
     signature: SignatureArray
     fee: U64

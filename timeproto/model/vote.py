@@ -45,7 +45,7 @@ def vote_message(genesis_hash: str, set_hash: str, height: int, root: bytes) -> 
     return domain("vote", genesis_hash) + bytes.fromhex(set_hash) + u64(height) + root
 
 
-class VoteBatch(Noun, frozen=True, dict=True, tag="VoteBatch", tag_field="type"):
+class VoteBatch(Noun, frozen=True, dict=True, gc=True, tag="VoteBatch", tag_field="type"):
     """All votes of one masternode in one turn.
 
     ``set`` is the hash of the masternode set the votes count in, ``height`` the last decided block at the

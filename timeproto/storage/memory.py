@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 
+from timeproto.model.block import DecidedBlock
 from timeproto.model.ledger import (
+    BlockEvidence,
+    ChainTip,
     Changes,
     Coin,
+    Ending,
     Evidence,
     OwnVotes,
+    SignState,
     Summary,
     TransactionRecord,
     Transition,
@@ -30,8 +35,13 @@ class MemoryStore:
         self._batches: dict[int, VoteBatch] = {}
         self._transitions: list[Transition] = []
         self._finalized: list[str] = []
-        self._evidence: list[Evidence] = []
+        self._evidence: list[Evidence | BlockEvidence] = []
         self._caught_up: dict[str, int] = {}
+        self._unconfirmed: dict[str, None] = {}
+        self._blocks: list[DecidedBlock] = []
+        self._tip: ChainTip | None = None
+        self._endings: dict[str, Ending] = {}
+        self._sign_state: SignState | None = None
 
     def commit(self, changes: Changes) -> None:
         for outpoint, coin in changes.coins.items():
@@ -45,6 +55,14 @@ class MemoryStore:
         self._finalized.extend(changes.finalized)
         self._evidence.extend(changes.evidence)
         self._caught_up.update(changes.caught_up)
+        self._unconfirmed.update(dict.fromkeys(changes.finalized))
+        for txid, record in changes.transactions.items():
+            if record.height is not None:
+                self._unconfirmed.pop(txid, None)
+        self._blocks.extend(changes.blocks)
+        self._tip = changes.tip or self._tip
+        self._endings.update(changes.endings)
+        self._sign_state = changes.sign_state or self._sign_state
 
     def close(self) -> None:
         """Nothing to let go of; the contents stay, as they do on disk."""
@@ -79,8 +97,23 @@ class MemoryStore:
     def transitions(self, after: int, limit: int) -> list[Transition]:
         return self._transitions[after : after + limit]
 
-    def evidence(self, limit: int) -> list[Evidence]:
-        return self._evidence[:limit]
+    def evidence(self, limit: int, since: int = 0) -> list[Evidence | BlockEvidence]:
+        return self._evidence[since : since + limit]
+
+    def unconfirmed(self) -> list[TransactionRecord]:
+        return [self._transactions[txid] for txid in self._unconfirmed]
+
+    def ending(self, txid: str) -> Ending | None:
+        return self._endings.get(txid)
+
+    def tip(self) -> ChainTip | None:
+        return self._tip
+
+    def block(self, height: int) -> DecidedBlock | None:
+        return self._blocks[height - 1] if 1 <= height <= len(self._blocks) else None
+
+    def sign_state(self) -> SignState | None:
+        return self._sign_state
 
     def caught_up(self) -> dict[str, int]:
         return dict(self._caught_up)

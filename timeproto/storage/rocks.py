@@ -16,11 +16,16 @@ from pathlib import Path
 from rocksdict import WriteBatch
 
 from timeproto.errors import ConfigurationError, StorageError
+from timeproto.model.block import DecidedBlock
 from timeproto.model.ledger import (
+    BlockEvidence,
+    ChainTip,
     Changes,
     Coin,
+    Ending,
     Evidence,
     OwnVotes,
+    SignState,
     Summary,
     TransactionRecord,
     Transition,
@@ -108,6 +113,9 @@ class RocksStore:
         position = finalized = batches = 0
         if summary is not None:
             position, finalized, batches = summary.position, summary.finalized, summary.batches
+        tip = self.tip()
+        if self._end(b"k") != (tip.height + 1 if tip is not None and tip.height else 0):
+            raise StorageError("the store is damaged: its last block is not the one it names")
         if self._end(b"f") != finalized or self._end(b"b") != batches:
             raise StorageError("the store is damaged: it does not hold the payments and votes that it counts")
         first = max(1, position + 1 - COUNTED)
@@ -145,12 +153,33 @@ class RocksStore:
         first = changes.summary.finalized - len(changes.finalized)
         for index, txid in enumerate(changes.finalized, first):
             batch.put(schema.numbered(b"f", index), bytes.fromhex(txid))
+            self._await_block(batch, index, txid, changes)
         for evidence in changes.evidence:
             batch.put(schema.numbered(b"e", self._next_evidence), pack(evidence))
             self._next_evidence += 1
         for key, position in changes.caught_up.items():
             batch.put(schema.named(b"u", key), schema.number(position))
+        self._put_chain(batch, changes)
         return batch
+
+    def _put_chain(self, batch: WriteBatch, changes: Changes) -> None:
+        for decided in changes.blocks:
+            batch.put(schema.numbered(b"k", decided.block.header.height), pack(decided))
+        for txid, ending in changes.endings.items():
+            batch.put(schema.named(b"x", txid), pack(ending))
+        if changes.tip is not None:
+            batch.put(schema.TIP, pack(changes.tip))
+        if changes.sign_state is not None:
+            batch.put(schema.SIGN_STATE, pack(changes.sign_state))
+
+    @staticmethod
+    def _await_block(batch: WriteBatch, index: int, txid: str, changes: Changes) -> None:
+        """A transaction that became final waits for a block, unless it came by one."""
+        record = changes.transactions.get(txid)
+        if record is None or record.height is None:
+            place = schema.number(index)
+            batch.put(b"q" + place, bytes.fromhex(txid))
+            batch.put(schema.named(b"r", txid), place)
 
     def _put_coin(self, batch: WriteBatch, outpoint: Outpoint, coin: Coin) -> None:
         key = schema.coin_key(outpoint)
@@ -172,9 +201,15 @@ class RocksStore:
             self._next_order += 1
             batch.put(order_key, place)
             batch.put(b"p" + place, bytes.fromhex(txid))
-        elif record.status == "final" and order is not None:
+        elif record.status != "pending" and order is not None:
             batch.delete(order_key)
             batch.delete(b"p" + order)
+        if record.height is not None:
+            waiting_key = schema.named(b"r", txid)
+            waiting = self._rows.get(waiting_key)
+            if waiting is not None:
+                batch.delete(waiting_key)
+                batch.delete(b"q" + waiting)
 
     def close(self) -> None:
         """Lets go of the files; every commit that returned is on the disk already. Again: nothing."""
@@ -216,6 +251,29 @@ class RocksStore:
                 raise StorageError(f"the store has lost the transaction {txid.hex()}")
             yield record
 
+    def unconfirmed(self) -> Iterator[TransactionRecord]:
+        for _, txid in self._rows.scan(b"q"):
+            record = self.transaction(txid.hex())
+            if record is None:
+                raise StorageError(f"the store has lost the transaction {txid.hex()}")
+            yield record
+
+    def ending(self, txid: str) -> Ending | None:
+        raw = self._rows.get(schema.named(b"x", txid))
+        return None if raw is None else schema.read_ending(raw)
+
+    def tip(self) -> ChainTip | None:
+        raw = self._rows.get(schema.TIP)
+        return None if raw is None else schema.read_tip(raw)
+
+    def block(self, height: int) -> DecidedBlock | None:
+        raw = self._rows.get(schema.numbered(b"k", height))
+        return None if raw is None else schema.read_decided(raw)
+
+    def sign_state(self) -> SignState | None:
+        raw = self._rows.get(schema.SIGN_STATE)
+        return None if raw is None else schema.read_sign_state(raw)
+
     def finalized(self, since: int, limit: int) -> list[str]:
         return [txid.hex() for _, txid in self._take(b"f", schema.numbered(b"f", since), limit)]
 
@@ -223,8 +281,8 @@ class RocksStore:
         rows = self._take(b"l", schema.numbered(b"l", after + 1), limit)
         return [schema.read_transition(schema.number_of(key[1:]), raw) for key, raw in rows]
 
-    def evidence(self, limit: int) -> list[Evidence]:
-        return [schema.read_evidence(raw) for _, raw in self._take(b"e", b"e", limit)]
+    def evidence(self, limit: int, since: int = 0) -> list[Evidence | BlockEvidence]:
+        return [schema.read_evidence(raw) for _, raw in self._take(b"e", schema.numbered(b"e", since), limit)]
 
     def caught_up(self) -> dict[str, int]:
         return {key[1:].hex(): schema.number_of(raw) for key, raw in self._rows.scan(b"u")}

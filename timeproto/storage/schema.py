@@ -13,8 +13,14 @@
 | ``b`` | number u64 | own vote batch |
 | ``l`` | position u64 | transition |
 | ``f`` | index u64 | txid that became final |
-| ``e`` | number u64 | evidence |
+| ``e`` | number u64 | evidence, of either kind |
 | ``u`` | masternode key 32 | caught up to, u64 |
+| ``k`` | height u64 | decided block |
+| ``g`` | – | tip of the chain |
+| ``x`` | txid 32 | ending |
+| ``y`` | – | what was signed last in the agreement on a block |
+| ``q`` | index u64 as in ``f`` | txid that is final and in no block yet |
+| ``r`` | txid 32 | its index in ``q`` |
 
 Records are MessagePack with field names, so that a field may be added; a coin takes about 150 bytes.
 """
@@ -22,14 +28,19 @@ Records are MessagePack with field names, so that a field may be added; a coin t
 from __future__ import annotations
 
 import struct
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from timeproto.errors import StorageError
+from timeproto.model.block import DecidedBlock
 from timeproto.model.canonical import Noun
 from timeproto.model.ledger import (
+    BlockEvidence,
+    ChainTip,
     Coin,
+    Ending,
     Evidence,
     OwnVotes,
+    SignState,
     Summary,
     Tally,
     TransactionRecord,
@@ -40,7 +51,7 @@ from timeproto.model.utxo_state import WireState, from_wire, to_wire
 from timeproto.model.vote import VoteBatch
 from timeproto.wire.codec import pack, unpacker
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 T = TypeVar("T")
 
@@ -49,6 +60,8 @@ _u64 = struct.Struct(">Q")
 
 IDENTITY = b"i"
 SUMMARY = b"s"
+TIP = b"g"
+SIGN_STATE = b"y"
 
 
 class Identity(Noun, frozen=True, forbid_unknown_fields=False):
@@ -95,7 +108,11 @@ _transaction = unpacker(TransactionRecord)
 _own_votes = unpacker(OwnVotes)
 _batch = unpacker(VoteBatch)
 _transition = unpacker(TransitionRecord)
-_evidence = unpacker(Evidence)
+_evidence: Any = unpacker(Evidence | BlockEvidence)  # type: ignore[arg-type]
+_decided = unpacker(DecidedBlock)
+_tip = unpacker(ChainTip)
+_ending = unpacker(Ending)
+_sign_state = unpacker(SignState)
 
 
 def numbered(prefix: bytes, number: int) -> bytes:
@@ -214,5 +231,21 @@ def read_transition(position: int, value: bytes) -> Transition:
     )
 
 
-def read_evidence(value: bytes) -> Evidence:
+def read_decided(value: bytes) -> DecidedBlock:
+    return _read(_decided, value, "block")  # type: ignore[return-value]
+
+
+def read_tip(value: bytes) -> ChainTip:
+    return _read(_tip, value, "tip")  # type: ignore[return-value]
+
+
+def read_ending(value: bytes) -> Ending:
+    return _read(_ending, value, "ending")  # type: ignore[return-value]
+
+
+def read_sign_state(value: bytes) -> SignState:
+    return _read(_sign_state, value, "sign state")  # type: ignore[return-value]
+
+
+def read_evidence(value: bytes) -> Evidence | BlockEvidence:
     return _read(_evidence, value, "piece of evidence")  # type: ignore[return-value]

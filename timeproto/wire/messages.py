@@ -19,9 +19,11 @@ from msgspec import Meta
 
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
-from timeproto.model.canonical import I64, U32, U64, Hex32, Hex64, Noun, require_u64
+from timeproto.model.block import Block, BlockVote, DecidedBlock, InclusionProof
+from timeproto.model.canonical import I64, U32, U64, Hex32, Hex64, Noun, domain, require_u64
 from timeproto.model.certificate import FinalityProof
 from timeproto.model.genesis import Genesis
+from timeproto.model.ledger import BlockEvidence, Evidence
 from timeproto.model.transaction import AddressText, Outpoint, Transaction, TxOutput
 from timeproto.model.utxo_state import WireState
 from timeproto.model.vote import VoteBatch
@@ -164,6 +166,32 @@ class TransactionAccepted(Reply, frozen=True, kw_only=True):
     txid: Hex32
 
 
+class TransactionCancel(Request, frozen=True, kw_only=True):
+    """An owner of one of its coins asks that a transaction which is not final end. It is a wish: the transaction
+    becomes final, or a block aborts it.
+
+    ``signature`` is by ``key`` over domain "cancel" ‖ txid; ``key`` is the ``script_sig`` of one of the inputs.
+
+    ``{"type": "TransactionCancel", "id": 1, "txid": hex32, "key": hex32, "signature": hex64}`` → ``CancelAccepted``
+    """
+
+    txid: Hex32
+    key: Hex32
+    signature: Hex64
+
+    def message(self, genesis_hash: str) -> bytes:
+        return domain("cancel", genesis_hash) + bytes.fromhex(self.txid)
+
+
+class CancelAccepted(Reply, frozen=True, kw_only=True):
+    """The transaction is contested at this node, and the other masternodes are told.
+
+    ``{"type": "CancelAccepted", "id": 1, "txid": hex32}``
+    """
+
+    txid: Hex32
+
+
 class UTXOStateQuery(Request, frozen=True, kw_only=True):
     """``{"type": "UTXOStateQuery", "outpoints": [{"txid": hex32, "vout": 0}, "txid:vout"]}``
     → ``UTXOStateResponse``"""
@@ -262,7 +290,8 @@ class StateChange(Noun, frozen=True):
 
 class UTXOStateNotification(Message, frozen=True, kw_only=True):
     """A transition that is durable at the telling node. The ``proof`` comes with SpentFinalized, and with the
-    coins that a final transaction created.
+    coins that a final transaction created; ``inclusion``, the entry in a decided block, with Confirmed, and in place of
+    the proof where a block made the transaction final or minted the coin.
 
     Between masternodes it is a hint, and no more: the attached proof is verified, or the transaction fetched.
 
@@ -276,6 +305,7 @@ class UTXOStateNotification(Message, frozen=True, kw_only=True):
     cursor: Cursor
     output: TxOutput
     proof: FinalityProof | None = None
+    inclusion: InclusionProof | None = None
 
 
 class GetAddressUTXOs(Request, frozen=True, kw_only=True):
@@ -308,17 +338,45 @@ class GetTransaction(Request, frozen=True, kw_only=True):
 
 
 class TransactionInfo(Reply, frozen=True, kw_only=True):
-    """``{"type": "TransactionInfo", "tx": {…}, "status": "final", "proof": {…}}``; ``pending`` has no proof."""
+    """A transaction and what became of it. ``pending`` has no proof; ``final`` has ``proof``, ``inclusion`` or both,
+    the latter with ``height`` as soon as a block contains it; ``aborted`` has the ``height`` of the block that ended
+    it, and ``inclusion`` of the verdict there, or of the rival ``conflicting_txid``.
+
+    ``{"type": "TransactionInfo", "tx": {…}, "status": "final", "proof": {…}, "height": 4, "inclusion": {…}}``
+    """
 
     tx: Transaction
-    status: Literal["pending", "final"]
+    status: Literal["pending", "final", "aborted"]
     proof: FinalityProof | None = None
+    height: Count | None = None
+    inclusion: InclusionProof | None = None
+    conflicting_txid: Hex32 | None = None
 
 
 class GetFinalityProof(Request, frozen=True, kw_only=True):
     """``{"type": "GetFinalityProof", "txid": hex32}`` → ``FinalityProofs`` or ``Error`` ``not_found``"""
 
     txid: Hex32
+
+
+class GetEvidence(Request, frozen=True, kw_only=True):
+    """Proofs that masternodes signed two things where one is allowed, from number ``since``.
+
+    ``{"type": "GetEvidence", "since": 0}`` → ``EvidenceFound``
+    """
+
+    since: Count = 0
+
+
+class EvidenceFound(Reply, frozen=True, kw_only=True):
+    """A page; ask again from ``next`` while ``more`` is true. Anybody can check a piece (consensus.evidence).
+
+    ``{"type": "EvidenceFound", "evidence": [], "next": 0, "more": false}``
+    """
+
+    evidence: Annotated[tuple[Evidence | BlockEvidence, ...], Meta(max_length=limits.EVIDENCE_PAGE)]
+    next: Count
+    more: bool
 
 
 class GetGenesis(Request, frozen=True, kw_only=True):
@@ -353,12 +411,14 @@ class StateCount(Noun, frozen=True):
 class Info(Reply, frozen=True, kw_only=True):
     """How a node is.
 
-    ``digest`` is over (outpoint, amount, owner, state kind, txid) of every coin: equal on two nodes exactly
-    when they hold the same coins in the same states. ``voting`` is false with the reason in ``not_voting``.
+    ``height``, ``tip`` and ``commitment`` are of the last decided block; ``synced`` is false until what the others have
+    decided is here. ``digest`` is over (outpoint, amount, owner, state kind, txid) of every coin: equal on two nodes
+    exactly when they hold the same coins in the same states. ``voting`` is false with the reason in ``not_voting``.
 
     ``{"type": "Info", "software": "timeproto 0.1.0", "version": 1, "network": "devnet", "genesis": hex32,
     "node_key": hex32, "cursor": {"node": hex32, "position": 12}, "masternodes": 7, "quorum": 5, "connected": 6,
-    "voting": true, "not_voting": null, "height": 0, "digest": hex32,
+    "voting": true, "not_voting": null, "synced": true, "height": 0, "tip": hex32, "commitment": hex32,
+    "block_time": 1700000000000, "unconfirmed": 0, "contested": 0, "digest": hex32,
     "states": {"Unspent": {"coins": 3, "amount": "175000000000"}}, "in_flight": 0, "waiting": 0, "final": 0,
     "evidence": 0, "wallets": 1, "subscriptions": 1, "uptime_ms": 60000,
     "peers": [{"node_key": hex32, "address": "127.0.0.1:24101", "direction": "outbound"}], "limits": {"inputs": 1000}}``
@@ -375,7 +435,13 @@ class Info(Reply, frozen=True, kw_only=True):
     connected: U32
     voting: bool
     not_voting: str | None
+    synced: bool
     height: Count
+    tip: Hex32
+    commitment: Hex32
+    block_time: I64
+    unconfirmed: Count
+    contested: Count
     digest: Hex32
     states: dict[str, StateCount]
     in_flight: Count
@@ -434,9 +500,11 @@ class Votes(Reply, frozen=True, kw_only=True):
     """Signed batches, each by its own voter, and proofs of what is final already.
 
     ``voter`` repeats the question's: then ``batches``, with those of the next answers while ``more`` is true, is
-    all the peer holds of that voter, undecided.
+    all the peer holds of that voter, undecided, and ``block_votes`` what it signed about the next block. ``cancels``
+    are owners' wishes for transactions among them.
 
-    ``{"type": "Votes", "voter": null, "more": false, "batches": [{…}], "proofs": [{…}]}``
+    ``{"type": "Votes", "voter": null, "more": false, "batches": [{…}], "proofs": [{…}], "cancels": [],
+    "block_votes": []}``
     """
 
     senders: ClassVar[frozenset[Role]] = _MASTERNODES
@@ -444,6 +512,8 @@ class Votes(Reply, frozen=True, kw_only=True):
     more: bool = False
     batches: Annotated[tuple[VoteBatch, ...], Meta(max_length=limits.BATCHES_PAGE)] = ()
     proofs: Annotated[tuple[FinalityProof, ...], Meta(max_length=limits.FETCH)] = ()
+    cancels: Annotated[tuple[TransactionCancel, ...], Meta(max_length=limits.FETCH)] = ()
+    block_votes: Annotated[tuple[BlockVote, ...], Meta(max_length=3 * limits.ROUNDS_KEPT)] = ()
 
 
 class GetFinalized(Request, frozen=True, kw_only=True):
@@ -476,6 +546,48 @@ class Finalized(Reply, frozen=True, kw_only=True):
         require_u64("head", self.head)
 
 
+class BlockProposal(Message, frozen=True, kw_only=True):
+    """A block proposed for its height, with the proposer's signed word; whoever holds it may hand it on.
+
+    ``polka`` are the q prevotes of the vote's ``valid_round`` for it, none if it is new. They come along since those
+    counted at the receiver may differ: a liar can prevote one thing here and another there.
+
+    ``{"type": "BlockProposal", "vote": {…}, "block": {…}, "polka": []}``
+    """
+
+    senders: ClassVar[frozenset[Role]] = _MASTERNODES
+    vote: BlockVote
+    block: Block
+    polka: Annotated[tuple[BlockVote, ...], Meta(max_length=limits.MASTERNODES)] = ()
+
+
+class GetBlocks(Request, frozen=True, kw_only=True):
+    """The decided blocks after height ``since``: → ``Blocks``.
+
+    ``{"type": "GetBlocks", "since": 0}``
+    """
+
+    senders: ClassVar[frozenset[Role]] = _MASTERNODES
+    since: U64
+
+    def __post_init__(self) -> None:
+        require_u64("since", self.since)
+
+
+class Blocks(Reply, frozen=True, kw_only=True):
+    """Decided blocks with their commits, in order of height, as many as fit; ``head`` is the sender's last height.
+
+    ``{"type": "Blocks", "blocks": [{…}], "head": 1}``
+    """
+
+    senders: ClassVar[frozenset[Role]] = _MASTERNODES
+    blocks: Annotated[tuple[DecidedBlock, ...], Meta(max_length=limits.BLOCKS_PAGE)]
+    head: U64
+
+    def __post_init__(self) -> None:
+        require_u64("head", self.head)
+
+
 class PeerAddress(Noun, frozen=True):
     """Where a masternode can be dialled."""
 
@@ -504,6 +616,8 @@ AnyMessage = (
     | Error
     | TransactionBroadcast
     | TransactionAccepted
+    | TransactionCancel
+    | CancelAccepted
     | UTXOStateQuery
     | UTXOStateResponse
     | UTXOSubscribe
@@ -516,6 +630,8 @@ AnyMessage = (
     | GetTransaction
     | TransactionInfo
     | GetFinalityProof
+    | GetEvidence
+    | EvidenceFound
     | GetGenesis
     | GenesisDocument
     | GetInfo
@@ -528,6 +644,10 @@ AnyMessage = (
     | Votes
     | GetFinalized
     | Finalized
+    | BlockProposal
+    | BlockVote
+    | GetBlocks
+    | Blocks
     | GetPeers
     | Peers
 )
@@ -536,5 +656,5 @@ CATALOGUE: dict[str, type] = {cls.__name__: cls for cls in get_args(AnyMessage)}
 
 
 def senders_of(message_type: type) -> frozenset[Role]:
-    """The roles that may send this type. ``VoteBatch`` is a noun that travels bare, so it is named here."""
+    """The roles that may send this type. Votes are nouns that travel bare: only masternodes send them."""
     return message_type.senders if issubclass(message_type, Message) else _MASTERNODES

@@ -1,0 +1,83 @@
+"""Contested transactions: who contests, when this replica votes to abort, which verdicts it can prove (protocol §5).
+
+Nothing in here frees a coin. An abort vote is a promise never to commit; only a decided block acts on q of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from timeproto.consensus.effects import Ticket
+from timeproto.consensus.finality import Finality
+from timeproto.consensus.payments import CONTEST_TICKS, JUDGED, Payment
+from timeproto.consensus.refusals import aborted, already_final
+from timeproto.errors import ErrorCode, Refusal
+from timeproto.model.block import Verdict
+from timeproto.model.vote import VoteKind
+from timeproto.wire import messages
+
+
+class Contest:
+    """The contested among a replica's payments."""
+
+    def __init__(self, finality: Finality) -> None:
+        self._finality = finality
+
+    # -- an owner's wish -----------------------------------------------------------------------------
+
+    def cancel(self, cancel: messages.TransactionCancel, ticket: Ticket) -> None:
+        """A wallet's wish: the ticket is answered at once."""
+        self._finality.turn.answer(ticket, self._heed(cancel) or messages.CancelAccepted(txid=cancel.txid))
+
+    def hear_cancel(self, cancel: messages.TransactionCancel) -> None:
+        """The same from a masternode; for a transaction that is not here it is heard again with the votes for it."""
+        self._heed(cancel)
+
+    def _heed(self, cancel: messages.TransactionCancel) -> Refusal | None:
+        finality = self._finality
+        payment = finality.payments.get(cancel.txid)
+        if payment is None or payment.tx is None:
+            if finality.is_final(cancel.txid):
+                return already_final(cancel.txid)
+            ending = finality.ending(cancel.txid)
+            if ending is not None:
+                return aborted(cancel.txid, ending)
+            return Refusal(ErrorCode.NOT_FOUND, f"there is no transaction {cancel.txid} here", txid=cancel.txid)
+        if bytes.fromhex(cancel.key) not in payment.tx.keys:
+            return Refusal(ErrorCode.NOT_OWNER, f"{cancel.key} spends no coin in {cancel.txid}", txid=cancel.txid)
+        if payment.cancel is None:
+            payment.cancel = cancel
+            finality.payments.contest(payment, finality.tick)
+            finality.turn.effects.send.append((None, cancel))
+        return None
+
+    # -- time ----------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Casts the abort votes that are due."""
+        if self._finality.not_voting is None:
+            for payment in self._finality.payments.contested:
+                if self._is_due(payment) and self._may_abort(payment):
+                    self._finality.abort(payment)
+
+    def _is_due(self, payment: Payment) -> bool:
+        return payment.contested is not None and self._finality.tick - payment.contested >= CONTEST_TICKS
+
+    @staticmethod
+    def _may_abort(payment: Payment) -> bool:
+        """Whoever holds a lock certificate, or has said commit, must not say abort: it may be final by that."""
+        bound = payment.cast_commit or payment.cast_abort or payment.proof is not None
+        return payment.standing in JUDGED and not bound and not payment.votes.has_quorum(VoteKind.LOCK)
+
+    # -- what a block can say ------------------------------------------------------------------------
+
+    def verdicts(self) -> Iterator[Verdict]:
+        """Each verdict this replica can prove. Where both certificates are held the payment goes through."""
+        for payment in self._finality.payments.contested:
+            if payment.proof is not None or not self._is_due(payment):
+                continue  # it may still become final by itself
+            is_judged = payment.standing in JUDGED
+            if is_judged and payment.votes.has_quorum(VoteKind.LOCK):
+                yield Verdict("commit", payment.txid, payment.votes.certificate(VoteKind.LOCK))
+            elif payment.votes.has_quorum(VoteKind.ABORT):
+                yield Verdict("abort", payment.txid, payment.votes.certificate(VoteKind.ABORT))

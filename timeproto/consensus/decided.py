@@ -1,0 +1,146 @@
+"""What a decided block does to transactions and coins (protocol §3, §5): the only thing that ever frees one.
+
+Coins of what it aborts are Unspent again; what it contains is final and Confirmed, and ends every rival; its coinbase
+mints. All of it is one change set, with the block.
+"""
+
+from __future__ import annotations
+
+from timeproto.consensus.chain import Chain
+from timeproto.consensus.finality import Finality
+from timeproto.consensus.payments import Payment
+from timeproto.consensus.refusals import aborted, unknown_input
+from timeproto.consensus.utxo_state_manager import IllegalTransition
+from timeproto.consensus.validation import check_context
+from timeproto.errors import Refusal
+from timeproto.model.block import DecidedBlock
+from timeproto.model.ledger import Coin, Ending, OwnVotes, TransactionRecord
+from timeproto.model.transaction import Outpoint, Transaction
+from timeproto.model.utxo_state import UNSPENT, Confirmed, SpentFinalized
+
+
+class Decisions:
+    """Applies decided blocks to what :class:`Finality` knows."""
+
+    def __init__(self, finality: Finality, chain: Chain) -> None:
+        self._finality = finality
+        self._chain = chain
+        self._freed: list[Outpoint] = []
+        self._children: list[Payment] = []
+
+    def apply(self, decided: DecidedBlock) -> None:
+        """The next block, whose commit is checked and whose transactions are all here.
+
+        Raises :class:`IllegalTransition` if it cannot follow from what is final here, with at most f liars.
+        """
+        finality, block = self._finality, decided.block
+        height, turn = block.header.height, finality.turn
+        finality.sign()  # what was cast before the block counts at the height before it
+        self._require_possible(decided)
+        tip = self._chain.extend(decided)
+        if tip is None:
+            raise IllegalTransition(f"the coins after block {height} are not those it names")
+        turn.blocks.append(decided)
+        turn.tip = tip
+        self._freed, self._children = [], []
+        for txid in block.aborted:
+            self._end(txid, Ending(height))
+        for txid in block.transactions:
+            self._confirm(txid, decided)
+        self._mint(block.coinbase, height)
+        finality.height = height
+        self._go_on()
+
+    def _require_possible(self, decided: DecidedBlock) -> None:
+        """Everything that could be in the way, before anything is touched: what a quorum decided is valid, or the
+        protocol's assumption is broken."""
+        finality, block = self._finality, decided.block
+        where = f"block {block.header.height}"
+        for txid in block.aborted:
+            if finality.is_final(txid):
+                raise IllegalTransition(f"{where} aborts {txid}, which is final")
+        made: dict[Outpoint, Coin] = {}
+        for txid in block.transactions:
+            tx = finality.held(txid)
+            if tx is None or finality.ending(txid) is not None:
+                raise IllegalTransition(f"{where} contains {txid}, which was ended before")
+            if txid not in finality.unconfirmed:
+                self._require_valid(tx, made, where)
+            for vout, output in enumerate(tx.outputs):
+                made[tx.output_outpoint(vout)] = Coin(output, UNSPENT)
+
+    def _require_valid(self, tx: Transaction, made: dict[Outpoint, Coin], where: str) -> None:
+        """The gate, for what is not final here: its coins are there and nobody else's."""
+        coins = [made.get(outpoint) or self._finality.manager.get_utxo_info(outpoint) for outpoint in tx.outpoints]
+        present = [coin for coin in coins if coin is not None]
+        for coin in present:
+            if isinstance(coin.state, SpentFinalized | Confirmed):
+                raise IllegalTransition(f"{where} contains {tx.txid}, and {coin.state.txid} has spent its coin")
+        try:
+            check_context(tx, present, self._finality.genesis.params)
+        except (Refusal, ValueError) as error:
+            raise IllegalTransition(f"{where} contains {tx.txid}, which is not valid: {error}") from None
+
+    def _end(self, txid: str, ending: Ending) -> None:
+        """Ends a transaction for ever: its coins are free, its wallets are told, its children are hopeless."""
+        finality, turn = self._finality, self._finality.turn
+        if finality.ending(txid) is not None:
+            return
+        payment, record = finality.payments.get(txid), finality.record(txid)
+        tx = payment.tx if payment is not None else None if record is None else record.tx
+        # A rival that nobody here voted for leaves no trace, or double spends would fill the disk.
+        if ending.by is None or record is not None or (payment is not None and payment.own != OwnVotes()):
+            turn.endings[txid] = ending
+            if tx is not None:
+                turn.transactions[txid] = TransactionRecord(tx, "aborted")
+        if tx is not None:
+            self._freed += finality.manager.release_transaction(tx, turn.now)
+        if payment is not None:
+            finality.answer_all(payment, aborted(txid, ending))
+            finality.payments.refuse(payment)
+        for child in finality.payments.waiting_for(txid):
+            if child.tx is not None:
+                finality.give_up(child, unknown_input(child.tx, finality.manager))
+
+    def _confirm(self, txid: str, decided: DecidedBlock) -> None:
+        finality, header = self._finality, decided.block.header
+        height = header.height
+        if not finality.is_final(txid):
+            self._finalize(txid, decided)
+        for loser in finality.payments.take_beaten(txid):
+            self._end(loser, Ending(height, txid))
+        record = finality.record(txid)
+        assert record is not None  # final
+        finality.manager.confirm_transaction(record.tx, height, header.timestamp)
+        finality.turn.transactions[txid] = TransactionRecord(record.tx, "final", record.proof, height)
+        finality.unconfirmed.pop(txid, None)
+
+    def _finalize(self, txid: str, decided: DecidedBlock) -> None:
+        """A quorum decided what is not final here yet: by a verdict, or by votes that have not arrived."""
+        finality = self._finality
+        payment = finality.payments.get(txid)
+        assert payment is not None and payment.tx is not None  # all its transactions are here
+        for outpoint in payment.tx.outpoints:
+            for rival in finality.payments.wanting(outpoint):
+                if rival is not payment:
+                    self._end(rival.txid, Ending(decided.block.header.height, txid))
+        votes = next((len(verdict.votes) for verdict in decided.block.verdicts if verdict.txid == txid), None)
+        proof = payment.proof
+        signed = len(decided.commit.signatures) if votes is None else votes
+        self._children += finality.finish(payment, proof, len(proof.votes) if proof is not None else signed)
+
+    def _mint(self, coinbase: Transaction, height: int) -> None:
+        finality = self._finality
+        finality.manager.mint(coinbase, finality.turn.now)
+        finality.turn.transactions[coinbase.txid] = TransactionRecord(coinbase, "final", None, height)
+        self._children += finality.payments.arrived(coinbase.txid)
+
+    def _go_on(self) -> None:
+        """What the block let go of, and whom it gave parents, is judged again."""
+        finality = self._finality
+        for child in self._children:
+            if finality.payments.get(child.txid) is child:
+                finality.admit(child)
+        for outpoint in self._freed:
+            for payment in finality.payments.wanting(outpoint):
+                finality.reconsider(payment)

@@ -1,0 +1,101 @@
+"""What one replica knows, in memory and in the ledger: the questions every other part of it asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from timeproto import limits
+from timeproto.consensus.effects import Turn
+from timeproto.consensus.payments import Payment, Payments
+from timeproto.consensus.recently_final import RecentlyFinal
+from timeproto.consensus.utxo_state_manager import UTXOStateManager
+from timeproto.errors import Refusal
+from timeproto.model.genesis import Genesis
+from timeproto.model.keys import SigningKey
+from timeproto.model.ledger import Ending, Ledger, Summary, TransactionRecord
+from timeproto.model.transaction import Transaction
+from timeproto.model.utxo_state import Confirmed, SpentFinalized
+from timeproto.wire import messages
+
+
+class Knowledge:
+    """``turn`` is where the running step collects what it decides; the hub replaces it at every step. ``height`` is the
+    last decided block's, ``unconfirmed`` what is final and in no block yet, with those parents that are not either;
+    ``wanted`` are transactions that a block names and that are not here.
+    """
+
+    def __init__(self, ledger: Ledger, genesis: Genesis, key: SigningKey, summary: Summary) -> None:
+        self.key = key
+        self.genesis = genesis
+        self.masternodes = genesis.masternode_set
+        self.ledger = ledger
+        self.manager = UTXOStateManager(ledger)
+        self.payments = Payments(self.masternodes)
+        self.recent = RecentlyFinal()
+        self.turn = Turn(0)
+        self.tick = 0
+        tip = ledger.tip()
+        self.height = 0 if tip is None else tip.height
+        self.finalized, self.evidence = summary.finalized, summary.evidence
+        self.wanted: frozenset[str] = frozenset()
+        self.unconfirmed: dict[str, tuple[str, ...]] = {}
+        for record in ledger.unconfirmed():
+            self.await_block(record.tx)
+
+    def await_block(self, tx: Transaction) -> None:
+        """``tx`` is final, and the next block is for it."""
+        parents = dict.fromkeys(outpoint.txid for outpoint in tx.outpoints)
+        self.unconfirmed[tx.txid] = tuple(parent for parent in parents if parent in self.unconfirmed)
+
+    def is_beaten(self, tx: Transaction) -> bool:
+        """True if others have spent every one of its coins: there is nothing left to free."""
+        states = (self.manager.get_state(outpoint) for outpoint in tx.outpoints)
+        return all(isinstance(state, SpentFinalized | Confirmed) for state in states)
+
+    def is_final(self, txid: str) -> bool:
+        if txid in self.recent:
+            return True
+        record = self.record(txid)
+        return record is not None and record.status == "final"
+
+    def record(self, txid: str) -> TransactionRecord | None:
+        """What is kept of a transaction, this step's changes counted."""
+        return self.turn.transactions.get(txid) or self.ledger.transaction(txid)
+
+    def ending(self, txid: str) -> Ending | None:
+        return self.turn.endings.get(txid) or self.ledger.ending(txid)
+
+    def ended_at(self, tx: Transaction) -> int | None:
+        """The height of the block that ended ``tx``, if one did: by a verdict, or since it contains a rival."""
+        ending = self.ending(tx.txid)
+        heights = [] if ending is None else [ending.height]
+        for state in map(self.manager.get_state, tx.outpoints):
+            if isinstance(state, Confirmed) and state.txid != tx.txid:
+                heights.append(state.block_height)
+        return min(heights, default=None)
+
+    def held(self, txid: str) -> Transaction | None:
+        """The transaction if it is here, undecided or final."""
+        payment = self.payments.get(txid)
+        if payment is not None:
+            return payment.tx
+        record = self.record(txid)
+        return record.tx if record is not None and record.status == "final" else None
+
+    def is_over(self, txid: str) -> bool:
+        """True if there is nothing left to decide about it."""
+        return self.is_final(txid) or self.payments.is_refused(txid) or self.ending(txid) is not None
+
+    # -- small words ------------------------------------------------------------------------------------
+
+    def ask_for(self, txids: Iterable[str], peer: str) -> None:
+        """Fetch transactions from ``peer``, as many as one request holds; time asks for the rest."""
+        wanted = tuple(dict.fromkeys(txids))
+        if wanted:
+            self.turn.effects.send.append((peer, messages.GetTransactions(txids=wanted[: limits.FETCH])))
+
+    def answer_all(self, payment: Payment, refusal: Refusal | None) -> None:
+        """Tells every wallet that waits for this payment why not; None: it is accepted."""
+        tickets, payment.tickets = payment.tickets, []
+        for ticket in tickets:
+            self.turn.answer(ticket, refusal or messages.TransactionAccepted(txid=payment.txid))

@@ -1,0 +1,76 @@
+"""What this replica signed before: taken up at a restart, served again, compared with what others show of it.
+
+A vote signed with this replica's key that it does not know means that another process has the key, or that the data are
+older than the votes: it must not vote again (protocol §4; O-05, P-19 of the fault catalogue).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from timeproto.consensus.payments import Payment, Standing
+from timeproto.model.ledger import OwnVotes, TransactionRecord
+from timeproto.model.utxo_state import SpentFinalized
+from timeproto.model.vote import VoteBatch, VoteKind
+
+if TYPE_CHECKING:
+    from timeproto.consensus.finality import Finality
+
+
+def recall(finality: Finality, record: TransactionRecord) -> None:
+    """At a restart: a transaction this replica voted for, with the votes it cast, as they were sent."""
+    tx, me, ledger = record.tx, finality.key.public_hex, finality.ledger
+    payment = finality.payments.open(tx.txid, finality.tick)
+    finality.payments.seen(payment, tx, me)
+    own = payment.own = ledger.own_votes(tx.txid) or OwnVotes()
+    for kind, number in ((VoteKind.LOCK, own.lock), (VoteKind.COMMIT, own.commit), (VoteKind.ABORT, own.abort)):
+        batch = None if number is None else ledger.batch(number)
+        if batch is not None:
+            payment.votes.add(kind, me, batch)
+    payment.cast_lock, payment.cast_commit = own.lock is not None, own.commit is not None
+    payment.cast_abort = own.abort is not None
+    for outpoint in tx.outpoints:
+        state = finality.manager.get_state(outpoint)
+        if isinstance(state, SpentFinalized):
+            finality.payments.is_beaten_by(tx.txid, state.txid)
+    if finality.is_beaten(tx):
+        finality.payments.refuse(payment)
+        return
+    finality.manager.hold(tx)
+    payment.standing = Standing.LOCKED if finality.manager.holds(tx) else Standing.RIVAL
+    finality.contend(payment)
+    if payment.cast_abort:
+        finality.payments.contest(payment, finality.tick)
+
+
+def batches(finality: Finality, payments: Iterable[Payment]) -> list[VoteBatch]:
+    """The batches with this replica's votes for undecided payments, as they were sent, oldest first."""
+    numbers = {
+        number
+        for payment in payments
+        for number in (payment.own.lock, payment.own.commit, payment.own.abort)
+        if number is not None
+    }
+    found = (finality.turn.batches.get(number) or finality.ledger.batch(number) for number in sorted(numbers))
+    return [batch for batch in found if batch is not None]
+
+
+def compare(finality: Finality, kind: VoteKind, txid: str) -> None:
+    """A vote for ``txid`` that is signed with this replica's own key: it must be remembered."""
+    payment = finality.payments.get(txid)
+    if payment is not None and payment.votes.has(kind, finality.key.public_hex):
+        return
+    own = finality.ledger.own_votes(txid) or OwnVotes()  # the payment may have been forgotten since, not the vote
+    if {VoteKind.LOCK: own.lock, VoteKind.COMMIT: own.commit, VoteKind.ABORT: own.abort}[kind] is None:
+        conflict(finality, f"a {kind.name.lower()} vote for {txid}")
+
+
+def conflict(finality: Finality, what: str) -> None:
+    """Stops voting: ``what`` was signed with this replica's key and is not known here."""
+    reason = (
+        f"{what} is signed with this node's key, and this node does not know it: another process uses the key, or the"
+        " data directory is older than the votes"
+    )
+    finality.mandate.halt(reason)
+    finality.turn.effects.identity_conflict = finality.turn.effects.identity_conflict or reason
