@@ -80,6 +80,7 @@ class Node:
         assert founding is not None
         self.store.commit(founding)
         self.replica = Replica(self.store, self.genesis, key(1))
+        self.clock = Clock()
         self.fatal: list[Exception] = []
         self._now = 1_000
         self._held: list[Callable[[], None]] | None = None
@@ -89,7 +90,7 @@ class Node:
             verifier=Verifier(self.genesis),
             offload=maybeDeferred,
             offload_commits=self._commit,
-            timers=Timers(Clock()),
+            timers=Timers(self.clock),
             now=self._tick,
             fatal=self.fatal.append,
         )
@@ -128,6 +129,12 @@ class Node:
         held, self._held = self._held or [], None
         for each in held:
             each()
+
+    def make_block(self) -> int:
+        """Lets the interval pass; returns the new height. A quorum of one agrees with itself."""
+        self.integration.tick()
+        self.clock.advance(self.genesis.block_interval)
+        return self.replica.height
 
     def ask(self, client: Client, message: Any) -> Any:
         """What one request is answered with, once; notifications are kept."""

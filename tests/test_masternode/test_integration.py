@@ -75,7 +75,7 @@ class World:
     def penalize(self, key: str, refusal: Refusal) -> None:
         self.events.append(("penalty", refusal))
 
-    def broadcast_state_notification(self, transitions: Any, proofs: Any) -> None:
+    def broadcast_state_notification(self, transitions: Any, proofs: Any, blocks: Any = ()) -> None:
         self.events += [("told", (transition, proofs.get(transition.txid))) for transition in transitions]
 
     def names(self) -> list[str]:
@@ -233,7 +233,7 @@ class Reads(Bridge):
 
         heard: dict[str, list[Transition]] = {}
 
-        def notify(transitions: Any, proofs: Any) -> None:
+        def notify(transitions: Any, proofs: Any, blocks: Any) -> None:
             for transition, watchers in manager.notify_subscribers(transitions):
                 for watcher in watchers:
                     heard.setdefault(str(watcher), []).append(transition)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from timeproto.errors import Refusal
+from timeproto.model.block import DecidedBlock
 from timeproto.model.certificate import FinalityProof
 from timeproto.model.ledger import Transition
 from timeproto.wire import messages
@@ -29,5 +30,8 @@ class Wallets(Protocol):
     """How the bridge tells wallets (network.utxo_handler)."""
 
     def broadcast_state_notification(
-        self, transitions: Iterable[Transition], proofs: dict[str, FinalityProof]
+        self,
+        transitions: Iterable[Transition],
+        proofs: dict[str, FinalityProof],
+        blocks: Sequence[DecidedBlock] = (),
     ) -> None: ...

@@ -302,7 +302,7 @@ class MasternodeUTXOIntegration:
                 proofs[txid] = proof
                 self.handle_instant_finality_achieved(proof)
         if self._wallets is not None:
-            self._wallets.broadcast_state_notification(changes.transitions, proofs)
+            self._wallets.broadcast_state_notification(changes.transitions, proofs, changes.blocks)
 
     def handle_instant_finality_achieved(self, proof: FinalityProof) -> None:
         """A transaction is final here, durably."""

@@ -6,14 +6,15 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from importlib.metadata import version
 from typing import Protocol, TypeVar
 
+import msgspec
 from twisted.internet.defer import Deferred
 
 from timeproto import limits
 from timeproto.consensus.replica import Replica
 from timeproto.masternode.integration import MasternodeUTXOIntegration
-from timeproto.model.certificate import FinalityProof
+from timeproto.model.block import InclusionProof, inclusion_proof
 from timeproto.model.genesis import Genesis
-from timeproto.model.ledger import Coin, Ledger, Transition
+from timeproto.model.ledger import BlockEvidence, Coin, Evidence, Ledger, Transition
 from timeproto.model.transaction import Outpoint, Transaction
 from timeproto.params import PROTOCOL_VERSION
 from timeproto.wire import messages
@@ -77,12 +78,39 @@ class ReplicaView:
     ) -> tuple[list[tuple[Outpoint, Coin]], bool]:
         return self._ledger.address_coins(address, after, limit, spent=spent)
 
-    def transaction(self, txid: str) -> tuple[Transaction, FinalityProof | None] | None:
+    def cancel(self, cancel: messages.TransactionCancel) -> Deferred[messages.CancelAccepted]:
+        return self._integration.process_cancel(cancel)
+
+    def evidence(self, since: int, limit: int) -> list[Evidence | BlockEvidence]:
+        return self._ledger.evidence(limit, since)
+
+    def transaction(self, txid: str) -> messages.TransactionInfo | None:
+        """What is known of a transaction, with what proves it."""
         payment = self._replica.payments.get(txid)
         if payment is not None:
-            return None if payment.tx is None else (payment.tx, None)
+            return None if payment.tx is None else messages.TransactionInfo(tx=payment.tx, status="pending")
         record = self._ledger.transaction(txid)
-        return None if record is None else (record.tx, record.proof)
+        if record is None:
+            return None
+        info = messages.TransactionInfo(tx=record.tx, status=record.status, proof=record.proof)
+        if record.height is not None:
+            place = self._place(record.height, txid)
+            return msgspec.structs.replace(info, height=record.height, inclusion=place)
+        ending = self._ledger.ending(txid) if record.status == "aborted" else None
+        if ending is None:
+            return info
+        rival = ending.by
+        place = self._place(ending.height, None, txid) if rival is None else self._place(ending.height, rival)
+        return msgspec.structs.replace(info, height=ending.height, inclusion=place, conflicting_txid=ending.by)
+
+    def _place(self, height: int, txid: str | None, verdict: str | None = None) -> InclusionProof | None:
+        """The proof that a decided block contains a transaction, or the verdict on one."""
+        decided = self._ledger.block(height)
+        if decided is None:
+            return None
+        block = decided.block
+        index = block.index(txid) if txid is not None else block.verdict_index(verdict or "")
+        return inclusion_proof(decided, index)
 
     def add_subscription(self, subscriber: Hashable, items: Iterable[Outpoint | str]) -> None:
         self._replica.manager.add_subscription(subscriber, items)

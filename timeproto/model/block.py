@@ -128,6 +128,13 @@ class Block(Noun, frozen=True, dict=True, gc=True):
             return 0
         return 1 + self.transactions.index(txid)
 
+    def verdict_index(self, txid: str) -> int:
+        """The leaf of the verdict on a transaction; :class:`ValueError` if there is none."""
+        at = next((at for at, verdict in enumerate(self.verdicts) if verdict.txid == txid), None)
+        if at is None:
+            raise ValueError(f"block {self.header.height} has no verdict on {txid}")
+        return 1 + len(self.transactions) + at
+
 
 def transaction_leaf(txid: str) -> bytes:
     return b"\x01" + bytes.fromhex(txid)

@@ -7,7 +7,7 @@ snapshot was taken.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from functools import singledispatchmethod
 from typing import Any, Protocol, TypeVar
 
@@ -20,13 +20,16 @@ from twisted.python.failure import Failure
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.address import require_address
+from timeproto.model.block import DecidedBlock
 from timeproto.model.certificate import FinalityProof
 from timeproto.model.genesis import Genesis
-from timeproto.model.ledger import Coin, Transition
+from timeproto.model.ledger import BlockEvidence, Coin, Evidence, Transition
 from timeproto.model.transaction import Outpoint, Transaction, parse_outpoint
-from timeproto.model.utxo_state import SpentFinalized, to_wire
+from timeproto.model.utxo_state import Confirmed, SpentFinalized, Unspent, holder
+from timeproto.network.notifications import Proofs, notification
+from timeproto.network.snapshots import coin_state, item_state, snapshot
 from timeproto.wire import codec, messages
-from timeproto.wire.messages import CoinState, Cursor, ItemState
+from timeproto.wire.messages import Cursor
 
 T = TypeVar("T")
 
@@ -43,7 +46,7 @@ class Client(Protocol):
 
 
 class NodeView(Protocol):
-    """What the node lets its wallets see; everything but ``submit`` is called inside ``read`` only."""
+    """What the node lets its wallets see; everything but ``submit`` and ``cancel`` is called inside ``read`` only."""
 
     genesis: Genesis
     node_key: str
@@ -51,6 +54,8 @@ class NodeView(Protocol):
     def read(self, question: Callable[[], T]) -> Deferred[T]: ...
 
     def submit(self, tx: Transaction) -> Deferred[messages.TransactionAccepted]: ...
+
+    def cancel(self, cancel: messages.TransactionCancel) -> Deferred[messages.CancelAccepted]: ...
 
     def position(self) -> int: ...
 
@@ -60,7 +65,9 @@ class NodeView(Protocol):
         self, address: str, after: Outpoint | None, limit: int, *, spent: bool
     ) -> tuple[list[tuple[Outpoint, Coin]], bool]: ...
 
-    def transaction(self, txid: str) -> tuple[Transaction, FinalityProof | None] | None: ...
+    def transaction(self, txid: str) -> messages.TransactionInfo | None: ...
+
+    def evidence(self, since: int, limit: int) -> list[Evidence | BlockEvidence]: ...
 
     def info(self) -> messages.Info: ...
 
@@ -198,7 +205,7 @@ class UTXOProtocolHandler:
 
     def _unwatch_if_final(self, client: Client, tx: Transaction, view: NodeView) -> None:
         coin = view.coin(tx.outpoints[0])
-        if coin is not None and isinstance(coin.state, SpentFinalized):
+        if coin is not None and isinstance(coin.state, SpentFinalized | Confirmed):
             self._unwatch_payment(client, tx.txid)
 
     def _unwatch_payment(self, client: Client, txid: str) -> None:
@@ -211,7 +218,7 @@ class UTXOProtocolHandler:
     @_answer.register
     def _query(self, message: messages.UTXOStateQuery, client: Client, view: NodeView) -> Deferred[None]:
         def look() -> None:
-            states = tuple(_item_state(item, view) for item in message.outpoints)
+            states = tuple(item_state(item, view) for item in message.outpoints)
             client.send(messages.UTXOStateResponse(id=message.id, states=states))
 
         return view.read(look)
@@ -240,13 +247,13 @@ class UTXOProtocolHandler:
             session.require_room(len(items - session.names.get(name, set())))
             session.names.setdefault(name, set()).update(items)
             view.add_subscription(Subscriber(client, name), items)
-            coins, more = _snapshot(items, view)
+            coins, more = snapshot(items, view)
             client.send(
                 messages.UTXOSubscribed(
                     id=message.id,
                     subscriber_id=name,
                     cursor=Cursor(view.node_key, view.position()),
-                    states=tuple(_coin_state(outpoint, coin) for outpoint, coin in coins.items()),
+                    states=tuple(coin_state(outpoint, coin) for outpoint, coin in coins.items()),
                     more=more,
                 )
             )
@@ -278,7 +285,7 @@ class UTXOProtocolHandler:
                     id=message.id,
                     address=address,
                     cursor=Cursor(view.node_key, view.position()),
-                    coins=tuple(_coin_state(outpoint, coin) for outpoint, coin in coins),
+                    coins=tuple(coin_state(outpoint, coin) for outpoint, coin in coins),
                     more=more,
                 )
             )
@@ -288,19 +295,38 @@ class UTXOProtocolHandler:
     @_answer.register
     def _get_transaction(self, message: messages.GetTransaction, client: Client, view: NodeView) -> Deferred[None]:
         def look() -> None:
-            tx, proof = _known(view.transaction(message.txid), message.txid)
-            status: Any = "pending" if proof is None else "final"
-            client.send(messages.TransactionInfo(id=message.id, tx=tx, status=status, proof=proof))
+            info = _known(view.transaction(message.txid), message.txid)
+            client.send(msgspec.structs.replace(info, id=message.id))
 
         return view.read(look)
 
     @_answer.register
     def _get_proof(self, message: messages.GetFinalityProof, client: Client, view: NodeView) -> Deferred[None]:
         def look() -> None:
-            _, proof = _known(view.transaction(message.txid), message.txid)
-            if proof is None:
-                raise Refusal(ErrorCode.NOT_FOUND, f"{message.txid} is not final", txid=message.txid)
-            client.send(messages.FinalityProofs(id=message.id, proofs=(proof,)))
+            info = _known(view.transaction(message.txid), message.txid)
+            if info.proof is None:
+                by_block = info.status == "final" and info.height is not None
+                why = f"is proved by block {info.height}: see GetTransaction" if by_block else f"is {info.status}"
+                raise Refusal(ErrorCode.NOT_FOUND, f"{message.txid} {why}", txid=message.txid)
+            client.send(messages.FinalityProofs(id=message.id, proofs=(info.proof,)))
+
+        return view.read(look)
+
+    @_answer.register
+    def _cancel(self, message: messages.TransactionCancel, client: Client, view: NodeView) -> Deferred[None]:
+        def heeded(reply: messages.CancelAccepted) -> None:
+            client.send(messages.CancelAccepted(id=message.id, txid=reply.txid))
+
+        return view.cancel(message).addCallback(heeded)
+
+    @_answer.register
+    def _get_evidence(self, message: messages.GetEvidence, client: Client, view: NodeView) -> Deferred[None]:
+        def look() -> None:
+            found = view.evidence(message.since, limits.EVIDENCE_PAGE + 1)
+            page = tuple(found[: limits.EVIDENCE_PAGE])
+            more = len(found) > len(page)
+            reply = messages.EvidenceFound(id=message.id, evidence=page, next=message.since + len(page), more=more)
+            client.send(reply)
 
         return view.read(look)
 
@@ -314,7 +340,12 @@ class UTXOProtocolHandler:
 
     # -- notifications -------------------------------------------------------------------------------
 
-    def broadcast_state_notification(self, transitions: Iterable[Transition], proofs: dict[str, FinalityProof]) -> None:
+    def broadcast_state_notification(
+        self,
+        transitions: Iterable[Transition],
+        proofs: dict[str, FinalityProof],
+        blocks: Sequence[DecidedBlock] = (),
+    ) -> None:
         """Tells each connection each transition it watches once, in order; encoded once for all of them.
 
         All events of one transaction arrive together, since a step lists them so.
@@ -322,71 +353,29 @@ class UTXOProtocolHandler:
         if self._view is None:
             return
         finished: list[Subscriber] = []
+        known = Proofs(proofs, blocks)
         for transition, subscribers in self._view.notify_subscribers(transitions):
             payload: bytes | None = None
             for client in dict.fromkeys(each.client for each in subscribers if isinstance(each, Subscriber)):
-                payload = payload or codec.encode(self._notification(transition, proofs))
+                payload = payload or codec.encode(notification(transition, self._view.node_key, known))
                 client.send_payload(payload)
-            if isinstance(transition.new_state, SpentFinalized):
-                finished += [each for each in subscribers if isinstance(each, Subscriber) and each.is_payment]
+            payments = [each for each in subscribers if isinstance(each, Subscriber) and each.is_payment]
+            finished += [each for each in payments if _is_over(each, transition)]
         for each in finished:
             self._unwatch_payment(each.client, each.name.removeprefix(_PAYMENT))
 
-    def _notification(self, transition: Transition, proofs: dict[str, FinalityProof]) -> messages.UTXOStateNotification:
-        assert self._view is not None  # only called from a broadcast, which checked
-        node = self._view.node_key
-        old = transition.old_state
-        change = messages.StateChange(
-            outpoint=transition.outpoint,
-            old_state=None if old is None else to_wire(old),
-            new_state=to_wire(transition.new_state),
-            timestamp=transition.timestamp,
-            originator=node,
-        )
-        proven = old is None or isinstance(transition.new_state, SpentFinalized)
-        return messages.UTXOStateNotification(
-            notification=change,
-            cursor=Cursor(node, transition.position),
-            output=transition.output,
-            proof=proofs.get(transition.txid) if proven else None,
-        )
+
+def _is_over(payment: Subscriber, transition: Transition) -> bool:
+    """True if a payment's coin is spent for ever, by it or by a rival, or is free again since a block ended it."""
+    if isinstance(transition.new_state, SpentFinalized):
+        return True
+    old = transition.old_state
+    if old is None or not isinstance(transition.new_state, Unspent):
+        return False
+    return _PAYMENT + (holder(old) or "") == payment.name
 
 
-def _item_state(item: Any, view: NodeView) -> ItemState:
-    outpoint = parse_outpoint(item)
-    if outpoint is None:
-        return ItemState("malformed")
-    coin = view.coin(outpoint)
-    if coin is None:
-        return ItemState("unknown", outpoint)
-    return ItemState("known", outpoint, to_wire(coin.state), coin.output)
-
-
-def _coin_state(outpoint: Outpoint, coin: Coin) -> CoinState:
-    return CoinState(outpoint, to_wire(coin.state), coin.output)
-
-
-def _snapshot(items: set[Outpoint | str], view: NodeView) -> tuple[dict[Outpoint, Coin], bool]:
-    """The coins of a new filter, at most ``limits.QUERY`` of them, and whether there are more."""
-    coins: dict[Outpoint, Coin] = {}
-    outpoints = sorted(item for item in items if isinstance(item, Outpoint))
-    for outpoint in outpoints:
-        coin = view.coin(outpoint)
-        if coin is not None:
-            coins[outpoint] = coin
-    more = False
-    for address in sorted(item for item in items if isinstance(item, str)):
-        room = limits.QUERY - len(coins)
-        page, unfinished = view.address_coins(address, None, max(room, 1), spent=False)
-        more = more or unfinished or (room <= 0 and bool(page))
-        if room > 0:
-            coins.update(page)
-    return coins, more
-
-
-def _known(
-    found: tuple[Transaction, FinalityProof | None] | None, txid: str
-) -> tuple[Transaction, FinalityProof | None]:
+def _known(found: messages.TransactionInfo | None, txid: str) -> messages.TransactionInfo:
     if found is None:
         raise Refusal(ErrorCode.NOT_FOUND, f"no transaction {txid} is known here", txid=txid)
     return found

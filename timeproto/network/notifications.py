@@ -1,0 +1,67 @@
+"""A transition as wallets are told it, with what proves it (protocol §7, §8)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from timeproto.model.block import DecidedBlock, InclusionProof, inclusion_proof
+from timeproto.model.certificate import FinalityProof
+from timeproto.model.ledger import Transition
+from timeproto.model.utxo_state import Confirmed, SpentFinalized, to_wire
+from timeproto.wire import messages
+
+
+class Proofs:
+    """What proves the transactions of one change set; a place in a block is proved only where somebody asks."""
+
+    def __init__(self, finality: Mapping[str, FinalityProof], blocks: Sequence[DecidedBlock] = ()) -> None:
+        self._finality = finality
+        self._blocks = blocks
+        self._places: dict[str, tuple[DecidedBlock, int]] | None = None
+        self._made: dict[str, InclusionProof] = {}
+
+    def finality(self, txid: str) -> FinalityProof | None:
+        return self._finality.get(txid)
+
+    def inclusion(self, txid: str) -> InclusionProof | None:
+        """The place of a transaction in one of the blocks; made once for each."""
+        if txid not in self._made:
+            place = self._index().get(txid)
+            if place is None:
+                return None
+            self._made[txid] = inclusion_proof(*place)
+        return self._made[txid]
+
+    def _index(self) -> dict[str, tuple[DecidedBlock, int]]:
+        if self._places is None:
+            self._places = {
+                txid: (decided, at)
+                for decided in self._blocks
+                for at, txid in enumerate((decided.block.coinbase.txid, *decided.block.transactions))
+            }
+        return self._places
+
+
+def notification(transition: Transition, node: str, proofs: Proofs) -> messages.UTXOStateNotification:
+    """``node`` is the key of the node that tells it.
+
+    The finality proof comes with what is final and what that created; the block's with Confirmed, and where there is no
+    other: a verdict made it final, or it was minted.
+    """
+    txid, old, new = transition.txid, transition.old_state, transition.new_state
+    change = messages.StateChange(
+        outpoint=transition.outpoint,
+        old_state=None if old is None else to_wire(old),
+        new_state=to_wire(new),
+        timestamp=transition.timestamp,
+        originator=node,
+    )
+    proof = proofs.finality(txid) if old is None or isinstance(new, SpentFinalized) else None
+    by_block = isinstance(new, Confirmed) or (proof is None and (old is None or isinstance(new, SpentFinalized)))
+    return messages.UTXOStateNotification(
+        notification=change,
+        cursor=messages.Cursor(node, transition.position),
+        output=transition.output,
+        proof=proof,
+        inclusion=proofs.inclusion(txid) if by_block else None,
+    )
