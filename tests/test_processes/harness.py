@@ -12,10 +12,10 @@ from twisted.internet import reactor
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
-from timeproto.bench.finality import prepare
 from timeproto.devnet.layout import COIN_AMOUNT, Layout, lay_out
 from timeproto.devnet.processes import Devnet
 from timeproto.model.transaction import Transaction, TxOutput
+from timeproto.params import COIN
 from timeproto.wallet import builder, hd
 from timeproto.wallet.client import WalletClient
 from timeproto.wallet.coins import Selection, WalletCoin
@@ -70,7 +70,7 @@ class DevnetCase(TestCase):
         )
         self.devnet = Devnet(reactor, layout)
         self.addCleanup(self._stop)
-        self.transactions, self.receiver = prepare(layout, self.coins)
+        self.transactions = signed_payments(layout, self.coins)
         await self.devnet.start()
         return self.devnet
 
@@ -112,6 +112,31 @@ class DevnetCase(TestCase):
     async def finals(self, number: int) -> int:
         info = await self.devnet.info(number)
         return -1 if info is None else info.final
+
+
+def signed_payments(layout: Layout, count: int) -> list[Transaction]:
+    """Payments of Alice to Bob, each with a coin of its own."""
+    params = layout.genesis.params
+    alice = hd.derive(layout.phrase("alice"))
+    sender = hd.address(alice, params)
+    receiver = hd.address(hd.derive(layout.phrase("bob")), params)
+    fee = builder.fee_for(1, 2, params)
+    coins = [
+        WalletCoin(outpoint, output.amount, output.address)
+        for outpoint, output in layout.genesis.coins()
+        if output.address == sender
+    ]
+    return [
+        builder.build(
+            Selection(coins=(coin,), fee=fee, change=COIN_AMOUNT - COIN - fee),
+            [TxOutput(COIN, receiver)],
+            change_address=sender,
+            keys={sender: alice},
+            genesis=layout.genesis,
+            timestamp=0,
+        )
+        for coin in coins[:count]
+    ]
 
 
 def rival_of(layout: Layout, tx: Transaction, timestamp: int = 1) -> Transaction:

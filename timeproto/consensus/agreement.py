@@ -203,11 +203,13 @@ class Agreement:
                 self._finality.turn.effects.send.append((peer, message))
 
     def _await_height(self) -> None:
-        """The interval between blocks; none while there is more than a block can hold, or where it began before."""
+        """What is left of the interval since the last block, by this replica's clock, which may be wrong and then costs
+        a round; nothing while there is more than a block can hold, or where it began before."""
         full = len(self._finality.unconfirmed) >= limits.BLOCK_TRANSACTIONS
         resumes = self._signed.height == self.height
-        delay = 0 if full or resumes else self._finality.genesis.block_interval * 1000
-        self._finality.turn.effects.timers.append((delay, Wake(self.height, 0, Timer.HEIGHT)))
+        interval = self._finality.genesis.block_interval * 1000
+        left = min(interval, max(0, self.chain.tip.timestamp + interval - self._finality.turn.now))
+        self._finality.turn.effects.timers.append((0 if full or resumes else left, Wake(self.height, 0, Timer.HEIGHT)))
 
     def _fetch(self, peer: str) -> None:
         """What blocks that are not judged yet name, and is not here."""

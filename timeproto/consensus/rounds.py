@@ -206,7 +206,7 @@ class Rounds:
 
     def _advance(self) -> bool:
         """One rule that applies, if any does; true if one did."""
-        return self._skip() or self._prevote() or self._lock() or self._give_up() or self._wait()
+        return self._skip() or self._prevote() or self._lock() or self._give_up() or self._move_on() or self._wait()
 
     def _decide(self) -> bool:
         """Lines 49 to 54: q precommits of any round for one block that is good."""
@@ -272,6 +272,13 @@ class Rounds:
             return True
         return False
 
+    def _move_on(self) -> bool:
+        """A quorum precommitted nothing: no block can be decided in this round any more, so nobody need wait."""
+        if self.step is Step.PRECOMMIT and self._count(_PRECOMMIT, None) >= self._masternodes.quorum:
+            self._enter(self.round + 1)
+            return True
+        return False
+
     def _wait(self) -> bool:
         """Lines 34, 35, 47 and 48: a quorum has voted, but not for one thing."""
         quorum = self._masternodes.quorum
@@ -308,8 +315,11 @@ class Rounds:
         self._out.append(Say(kind, self.round, block))
 
     def _has_polka(self, round_: int, block: str | None) -> bool:
-        votes = self._votes.get((round_, _PREVOTE), {}).values()
-        return sum(vote.block == block for vote in votes) >= self._masternodes.quorum
+        return self._count(_PREVOTE, block, round_) >= self._masternodes.quorum
+
+    def _count(self, kind: BlockVoteKind, block: str | None, round_: int | None = None) -> int:
+        votes = self._votes.get((self.round if round_ is None else round_, kind), {}).values()
+        return sum(vote.block == block for vote in votes)
 
     def _is_sound(self, block: str) -> bool:
         return self._judged.get(block) in (Judgement.GOOD, Judgement.EARLY)

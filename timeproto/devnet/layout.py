@@ -71,8 +71,10 @@ def lay_out(
     tls: bool = False,
     log_level: str = "info",
     coins_per_wallet: int = COINS_PER_WALLET,
+    block_interval: int | None = None,
 ) -> Layout:
-    """The devnet in ``datadir``: the one that is there (its masternodes' number must fit), or a new one."""
+    """The devnet in ``datadir``: the one that is there (its masternodes' number must fit), or a new one, with a block
+    each ``block_interval`` seconds (by default the network's)."""
     genesis_path = datadir / "genesis.json"
     if genesis_path.exists():
         genesis = read_genesis(genesis_path)
@@ -81,7 +83,7 @@ def lay_out(
                 f"the devnet in {datadir} has {len(genesis.masternodes)} masternodes, not {masternodes}"
             )
     else:
-        genesis = _create(datadir, masternodes, coins_per_wallet)
+        genesis = _create(datadir, masternodes, coins_per_wallet, block_interval)
     addresses = [f"127.0.0.1:{base_port + number}" for number in range(masternodes)]
     nodes = tuple(
         NodeFiles(number + 1, datadir / f"node-{number + 1}", address) for number, address in enumerate(addresses)
@@ -91,7 +93,7 @@ def lay_out(
     return Layout(datadir, genesis, nodes, tls)
 
 
-def _create(datadir: Path, masternodes: int, coins_per_wallet: int) -> Genesis:
+def _create(datadir: Path, masternodes: int, coins_per_wallet: int, block_interval: int | None) -> Genesis:
     params = NETWORKS["devnet"]
     (datadir / "wallets").mkdir(mode=0o700, parents=True, exist_ok=True)
     keys = [SigningKey.generate() for _ in range(masternodes)]
@@ -110,7 +112,7 @@ def _create(datadir: Path, masternodes: int, coins_per_wallet: int) -> Genesis:
         version=1,
         network="devnet",
         timestamp=0,
-        block_interval=params.block_interval,
+        block_interval=block_interval or params.block_interval,
         masternodes=tuple(key.public_hex for key in keys),
         allocations=tuple(allocations),
     ).check()
