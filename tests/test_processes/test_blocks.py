@@ -1,4 +1,4 @@
-"""Blocks on real processes: what is contested is decided within them, whoever is killed, and all nodes have the same."""
+"""Blocks on real processes: they decide what is contested, whoever is killed, and all nodes have the same."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def broadcast(client: WalletClient, tx: Transaction) -> None:
 
 
 class Contested(BlocksCase):
-    """Sixty coins spent twice at the same moment, each half of the masternodes having heard of another payment first."""
+    """Sixty coins spent twice at the same moment: each half of the masternodes hears of another payment first."""
 
     coins = 60
 
