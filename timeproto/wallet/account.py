@@ -16,7 +16,7 @@ from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.address import require_address
 from timeproto.model.keys import SigningKey
 from timeproto.model.transaction import Transaction, TxOutput
-from timeproto.model.utxo_state import SpentFinalized, Unspent, holder
+from timeproto.model.utxo_state import Confirmed, SpentFinalized, Unspent, holder
 from timeproto.network.requests import ConnectionGone
 from timeproto.params import NetworkParams
 from timeproto.wallet import builder, hd
@@ -130,6 +130,14 @@ class Account:
             lambda failure: self.log.failure("an address cannot be watched", failure=failure)
         )
 
+    def key_in(self, tx: Transaction) -> SigningKey:
+        """A key of this account that owns an input of ``tx``; :class:`Refusal` ``not_owner`` if none does."""
+        ours = {bytes.fromhex(key.public_hex): key for key in self._keys.values()}
+        key = next((ours[each] for each in tx.keys if each in ours), None)
+        if key is None:
+            raise Refusal(ErrorCode.NOT_OWNER, f"no coin in {tx.txid} is this wallet's", txid=tx.txid)
+        return key
+
     # -- coins ---------------------------------------------------------------------------------------
 
     async def open(self) -> None:
@@ -160,7 +168,7 @@ class Account:
 
     def _changed(self, change: Change) -> None:
         state, outpoint = change.new_state, change.outpoint
-        if isinstance(state, SpentFinalized):
+        if isinstance(state, SpentFinalized | Confirmed):
             self.book.spent(outpoint)
         elif isinstance(state, Unspent):
             if change.proven:

@@ -1,7 +1,8 @@
 """What a wallet believes: only what is proven to it against its own genesis (protocol §4, §8).
 
 A coin exists if genesis allots it, or if the transaction that creates it is proven final and has just this output. A
-coin is spent if a transaction that spends it is proven final. Everything else a node says is a claim.
+coin is spent if a transaction that spends it is proven final. Votes prove that, and so does a place in a decided block.
+A transaction has ended if a decided block holds the verdict, or a rival of it. Everything else a node says is a claim.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from timeproto.errors import ErrorCode, Refusal
+from timeproto.model.block import InclusionProof, check_inclusion, transaction_leaf, verdict_leaf
 from timeproto.model.certificate import FinalityProof, check_proof
 from timeproto.model.genesis import Genesis
 from timeproto.model.transaction import Outpoint, Transaction, TxOutput
@@ -25,6 +27,25 @@ class Lie(Exception):
     """A node claimed what its proof does not bear out, or what it cannot prove."""
 
 
+Proof = FinalityProof | InclusionProof
+"""What proves a transaction final: q commit votes, or its place in a decided block."""
+
+
+class Aborted(Refusal):
+    """Proven: a decided block ended the transaction for ever. ``height`` is the block's; ``rival`` the transaction in
+    it that spends one of its coins, None if the block holds a verdict."""
+
+    def __init__(self, txid: str, height: int, rival: str | None) -> None:
+        details: dict[str, str | int] = {"txid": txid, "height": height}
+        why = f"block {height} aborted the transaction {txid}"
+        if rival is not None:
+            details["conflicting_txid"] = rival
+            why = f"block {height} contains {rival}, which spends a coin of {txid}"
+        super().__init__(ErrorCode.ABORTED, why, **details)
+        self.height = height
+        self.rival = rival
+
+
 class Belief:
     """Checks claims. ``ask`` sends a request to the node of the moment and gives its reply."""
 
@@ -35,10 +56,13 @@ class Belief:
         self._final: dict[str, Transaction] = {}
         self.lies = 0
 
-    def check(self, proof: FinalityProof | None, txid: str) -> FinalityProof:
+    def check(self, proof: Proof | None, txid: str) -> Proof:
         """The proof itself if it proves ``txid`` final; :class:`Lie` if not."""
         if proof is None:
             raise self._lie(f"no proof that {txid} is final")
+        if isinstance(proof, InclusionProof):
+            self._check_entry(proof, transaction_leaf(txid))
+            return proof
         if proof.txid != txid:
             raise self._lie(f"a proof of {proof.txid} was given for {txid}")
         try:
@@ -47,7 +71,44 @@ class Belief:
             raise self._lie(refusal.message) from None
         return proof
 
-    async def final_transaction(self, txid: str, proof: FinalityProof | None = None) -> Transaction:
+    def _check_entry(self, place: InclusionProof | None, leaf: bytes) -> None:
+        if place is None:
+            raise self._lie("no proof of what a block is said to hold")
+        try:
+            check_inclusion(place, leaf, self._genesis.masternode_set, self._genesis.hash)
+        except Refusal as refusal:
+            raise self._lie(refusal.message) from None
+
+    async def confirmed(self, txid: str, height: int | None = None, place: InclusionProof | None = None) -> int:
+        """The height of the decided block that holds ``txid``; :class:`Lie` if that is not proven, or not ``height``.
+
+        Raises :class:`Refusal` ``not_found`` if the node says that no block holds it yet.
+        """
+        if place is None:
+            info = await self._ask(messages.GetTransaction(txid=txid))
+            place = info.inclusion if info.status == "final" else None
+            if place is None and height is None:
+                raise Refusal(ErrorCode.NOT_FOUND, f"no block contains {txid} yet", txid=txid)
+        self._check_entry(place, transaction_leaf(txid))
+        assert place is not None  # it was checked
+        if height not in (None, place.header.height):
+            raise self._lie(f"{txid} stands in block {place.header.height}, not {height}")
+        return place.header.height
+
+    async def end_of(self, tx: Transaction) -> Aborted | None:
+        """How a block ended ``tx``, proven; None if the node does not say that one did. :class:`Lie` if it is false."""
+        info = await self._ask(messages.GetTransaction(txid=tx.txid))
+        if info.status != "aborted":
+            return None
+        rival = info.conflicting_txid
+        self._check_entry(info.inclusion, verdict_leaf("abort", tx.txid) if rival is None else transaction_leaf(rival))
+        if rival is not None:
+            other = await self.final_transaction(rival, info.inclusion)
+            if rival == tx.txid or not set(other.outpoints) & set(tx.outpoints):
+                raise self._lie(f"{rival} spends no coin of {tx.txid}")
+        return Aborted(tx.txid, info.inclusion.header.height, rival)
+
+    async def final_transaction(self, txid: str, proof: Proof | None = None) -> Transaction:
         """The transaction, proven final: from memory, or fetched with its proof. :class:`Lie` if it cannot be."""
         known = self._final.get(txid)
         if known is not None:
@@ -63,7 +124,7 @@ class Belief:
         tx: Transaction = info.tx
         if tx.computed_txid != txid:
             raise self._lie(f"another transaction was given for {txid}")
-        self.check(proof or info.proof, txid)
+        self.check(proof or info.proof or info.inclusion, txid)
         self.remember(tx)
         return tx
 
@@ -73,7 +134,7 @@ class Belief:
         if len(self._final) > REMEMBERED:
             del self._final[next(iter(self._final))]
 
-    async def coin_exists(self, outpoint: Outpoint, output: TxOutput, proof: FinalityProof | None = None) -> None:
+    async def coin_exists(self, outpoint: Outpoint, output: TxOutput, proof: Proof | None = None) -> None:
         """Returns if the coin was created for good, with exactly this output; raises :class:`Lie` if not."""
         if outpoint.txid == self._genesis.hash:
             if self._genesis_coins.get(outpoint) != output:
@@ -83,7 +144,7 @@ class Belief:
         if outpoint.vout >= len(tx.outputs) or tx.outputs[outpoint.vout] != output:
             raise self._lie(f"the coin {outpoint} is not what its transaction says")
 
-    async def coin_is_spent(self, outpoint: Outpoint, txid: str, proof: FinalityProof | None = None) -> Transaction:
+    async def coin_is_spent(self, outpoint: Outpoint, txid: str, proof: Proof | None = None) -> Transaction:
         """The proven transaction ``txid``, if it spends the coin; :class:`Lie` if not."""
         tx = await self.final_transaction(txid, proof)
         if outpoint not in tx.outpoints:

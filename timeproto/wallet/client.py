@@ -17,26 +17,22 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from timeproto.errors import ConfigurationError, ErrorCode, Refusal
-from timeproto.model.certificate import FinalityProof
+from timeproto.errors import ConfigurationError
 from timeproto.model.genesis import Genesis
+from timeproto.model.keys import SigningKey
 from timeproto.model.transaction import Outpoint, Transaction
-from timeproto.model.utxo_state import SpentFinalized, UTXOState, from_wire, holder, kind
 from timeproto.network.greeting import GreetedEndpoint, HandleFactory, back_off
 from timeproto.network.requests import ConnectionGone
 from timeproto.wallet.account import Account
-from timeproto.wallet.belief import Belief, Lie
+from timeproto.wallet.belief import Aborted, Belief, Lie, Proof
 from timeproto.wallet.coins import Balance
 from timeproto.wallet.nodes import Node, Rotation
+from timeproto.wallet.outbox import ASK_AGAIN, Outbox
 from timeproto.wallet.payment import Payment
 from timeproto.wallet.protocol import WalletClientFactory, WalletClientProtocol
 from timeproto.wallet.purse import Purse
-from timeproto.wallet.refusals import UNSURE, is_final_word, require_frame
 from timeproto.wallet.watching import Change, Watch, Watches, address_coins, after
 from timeproto.wire import messages
-
-ASK_AGAIN = 2.0
-"""Seconds after which an undecided payment's proof is asked for."""
 
 
 class WalletClient(MultiService):
@@ -66,8 +62,8 @@ class WalletClient(MultiService):
         self._nodes = rotation or Rotation(reactor, [n if isinstance(n, Node) else Node(n) for n in nodes])
         self._random = random
         self._protocol: WalletClientProtocol | None = None
-        self._payments: dict[str, Payment] = {}
-        self._watches = Watches(self.belief, self._troubled)
+        self._outbox = Outbox(self)
+        self._watches = Watches(self.belief, self.troubled)
         self._is_prepared = False
         self._may_leave = 0.0
         self._is_leaving = self._heard_lie = False
@@ -80,7 +76,7 @@ class WalletClient(MultiService):
             clock=reactor,
         )
         self._service.setServiceParent(self)
-        self._asking = LoopingCall(self._ask_for_proofs)
+        self._asking = LoopingCall(self._tick)
         self._asking.clock = reactor
         self._account = None if purse is None else Account(purse, self, now=now)
         self._opening: Deferred[None] | None = None
@@ -96,8 +92,7 @@ class WalletClient(MultiService):
     def stopService(self) -> Deferred[None]:
         if self._asking.running:
             self._asking.stop()
-        for payment in self._payments.values():
-            payment.failed(ConnectionGone("the wallet was closed before the payment was final"))
+        self._outbox.close(ConnectionGone("the wallet was closed before the payment was final"))
         waiting, self._connected = self._connected, []
         for each in waiting:
             each.errback(ConnectionGone("the wallet was closed"))
@@ -117,6 +112,23 @@ class WalletClient(MultiService):
     def is_current(self) -> bool:
         """After :meth:`settled`: true if a node watches what we watch, and all that it told could be checked."""
         return self._is_prepared and self._protocol is not None and self._watches.is_checked
+
+    @property
+    def connection(self) -> WalletClientProtocol | None:
+        """The connection, once the node has proven itself and watches what we watch."""
+        return self._protocol if self._is_prepared else None
+
+    @property
+    def has_one_node(self) -> bool:
+        return len(self._nodes) == 1
+
+    def seconds(self) -> float:
+        return float(self._reactor.seconds())
+
+    def _tick(self) -> None:
+        if self._is_leaving:
+            self.try_elsewhere()
+        self._outbox.tick()
 
     @property
     def node(self) -> str:
@@ -148,14 +160,13 @@ class WalletClient(MultiService):
         waiting, self._connected = self._connected, []
         for each in waiting:
             each.callback(None)
-        for payment in list(self._payments.values()):
-            self._broadcast(payment, again=True)
+        self._outbox.resume()
 
     def _lost(self, protocol: WalletClientProtocol) -> None:
         if self._protocol is protocol:
             self._protocol, self._is_prepared, self._is_leaving = None, False, False
 
-    def _try_elsewhere(self) -> None:
+    def try_elsewhere(self) -> None:
         """The node of the moment does not serve us: the next one may, now or as soon as we may leave.
 
         Not more often than every ``ASK_AGAIN`` seconds: nodes that all refuse are not run through like a wheel.
@@ -167,7 +178,7 @@ class WalletClient(MultiService):
             self._protocol.close()
             self._lost(self._protocol)
 
-    def _troubled(self, why: Exception) -> None:
+    def troubled(self, why: Exception) -> None:
         """What the node says is not true, or cannot be checked with it. A liar is left if there is anybody else."""
         if not isinstance(why, Lie):
             self.log.info("what {node} told could not be checked: {why}", node=self.node, why=why)
@@ -175,7 +186,7 @@ class WalletClient(MultiService):
             self._heard_lie = True
             self.log.warn("the node at {node} lies: {what}", node=self.node, what=why)
         if not isinstance(why, Lie) or len(self._nodes) > 1:
-            self._try_elsewhere()
+            self.try_elsewhere()
 
     # -- payments ------------------------------------------------------------------------------------
 
@@ -184,81 +195,32 @@ class WalletClient(MultiService):
 
         ``again``: it may have been sent in an earlier life, and be final already.
         """
-        payment = self._payments.get(tx.txid)
-        if payment is None:
-            payment = self._payments[tx.txid] = Payment(tx, self._reactor.seconds(), may_be_known=again)
-            try:
-                require_frame(tx)
-                self._broadcast(payment, again=again)
-            except Refusal as refusal:
-                self._end_payment(payment, refusal)
-        return payment
+        return self._outbox.submit(tx, again=again)
 
-    def wait_final(self, txid: str) -> Deferred[FinalityProof]:
+    def wait_final(self, txid: str) -> Deferred[Proof]:
         """The verified proof of a payment of ours, when there is one, or of any transaction that is final already."""
-        payment = self._payments.get(txid)
+        payment = self._outbox.get(txid)
         if payment is not None:
             return payment.when_final()
         return ensureDeferred(self.fetch_proof(txid))
 
-    async def fetch_proof(self, txid: str) -> FinalityProof:
+    def wait_confirmed(self, txid: str) -> Deferred[int]:
+        """The height of the decided block that holds ``txid``, proven, when there is one."""
+        return self._outbox.when_confirmed(txid)
+
+    async def fetch_proof(self, txid: str) -> Proof:
         """The proof of what is final by now, verified; :class:`Refusal` ``not_found`` if it is not."""
-        reply = await self.ask(messages.GetFinalityProof(txid=txid))
-        return self.belief.check(reply.proofs[0] if reply.proofs else None, txid)
+        return await self._outbox.fetch_proof(txid)
 
-    def _broadcast(self, payment: Payment, *, again: bool = False) -> None:
-        protocol = self._protocol
-        if protocol is None or not self._is_prepared or payment.is_over:
-            return
+    def cancel(self, tx: Transaction, key: SigningKey | None = None) -> Deferred[Aborted]:
+        """Asks that a transaction of ours end. Fires with the proven :class:`~timeproto.wallet.belief.Aborted` when a
+        block has ended it; fails with :class:`Refusal` ``already_final`` if it became final instead.
 
-        async def send() -> None:
-            try:
-                await protocol.request(messages.TransactionBroadcast(tx=payment.tx))
-            except ConnectionGone:
-                payment.may_be_known = True
-                return  # it is sent again to the next node
-            except Refusal as refusal:
-                payment.may_be_known = payment.may_be_known or refusal.code in UNSURE
-                if await is_final_word(refusal, payment, self.belief, only_node=len(self._nodes) == 1):
-                    self._end_payment(payment, refusal)
-                else:
-                    self.last_refusal = refusal
-                    payment.is_bounced = True
-                    self._try_elsewhere()
-                return
-            payment.accepted(self._reactor.seconds())
-            payment.may_be_known = True
-            if again:  # it may have become final while nobody told us
-                await self._look_for_proof(payment)
-
-        self._run(send())
-
-    async def _look_for_proof(self, payment: Payment) -> None:
-        try:
-            proof = await self.fetch_proof(payment.txid)
-        except (Refusal, ConnectionGone):
-            return  # not final yet, or nobody to ask
-        self._finish_payment(payment, proof)
-
-    def _ask_for_proofs(self) -> None:
-        now = self._reactor.seconds()
-        bounced = [payment for payment in self._payments.values() if payment.is_bounced and not payment.is_accepted]
-        if bounced or self._is_leaving:
-            self._try_elsewhere()
-        for payment in bounced:
-            self._broadcast(payment)
-        for payment in list(self._payments.values()):
-            if payment.is_accepted and not payment.is_over and now - payment.sent_at >= ASK_AGAIN:
-                self._run(self._look_for_proof(payment))
-
-    def _finish_payment(self, payment: Payment, proof: FinalityProof) -> None:
-        self._payments.pop(payment.txid, None)
-        self.belief.remember(payment.tx)
-        payment.became_final(proof, self._reactor.seconds())
-
-    def _end_payment(self, payment: Payment, why: Exception) -> None:
-        self._payments.pop(payment.txid, None)
-        payment.failed(why)
+        ``key`` must own one of its inputs; a client with a purse finds it.
+        """
+        if key is None:
+            key = self.account.key_in(tx)
+        return self._outbox.cancel(tx, key)
 
     # -- money ---------------------------------------------------------------------------------------
 
@@ -339,41 +301,15 @@ class WalletClient(MultiService):
 
     def _notified(self, message: messages.UTXOStateNotification) -> None:
         """A notification: first what concerns our payments, at once; then, in order, what watches hear of."""
-        change = message.notification
-        state = from_wire(change.new_state)
-        payment = self._payments.get(holder(state) or "")
-        if payment is not None and change.outpoint in payment.tx.outpoints:
-            self._hear_of_payment(payment, state, message.proof)
-        elif isinstance(state, SpentFinalized):
-            for beaten in [each for each in self._payments.values() if change.outpoint in each.tx.outpoints]:
-                self._run(self._hear_of_rival(beaten, change.outpoint, state.txid, message.proof))
+        self._outbox.notified(message)
         self._watches.notified(message)
 
-    async def _hear_of_rival(
-        self, payment: Payment, outpoint: Outpoint, rival: str, proof: FinalityProof | None
-    ) -> None:
-        """A coin of our payment is said to be spent by another: if that is proven, ours is over."""
-        try:
-            await self.belief.coin_is_spent(outpoint, rival, self.belief.check(proof, rival))
-        except (Refusal, ConnectionGone):
-            return  # it cannot be checked now; the payment goes on and meets its refusal
-        why = f"the coin {outpoint} is spent for ever by {rival}"
-        details = {"conflicting_txid": rival, "outpoint": str(outpoint)}
-        self._end_payment(payment, Refusal(ErrorCode.DOUBLE_SPEND, why, **details))
+    def run(self, work: Any) -> None:
+        """Starts a coroutine whose failures are the node's, and then it is left, or ours, and then they are logged."""
 
-    def _hear_of_payment(self, payment: Payment, state: UTXOState, proof: FinalityProof | None) -> None:
-        if not isinstance(state, SpentFinalized):
-            payment.reached(kind(state), self._reactor.seconds())
-            return
-        try:
-            self._finish_payment(payment, self.belief.check(proof, payment.txid))
-        except Lie as lie:
-            self._troubled(lie)
-
-    def _run(self, work: Any) -> None:
         def failed(failure: Any) -> None:
             if isinstance(failure.value, Lie):
-                self._troubled(failure.value)
+                self.troubled(failure.value)
             else:
                 self.log.failure("the wallet's own code failed", failure=failure)
 

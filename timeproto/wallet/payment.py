@@ -7,8 +7,8 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred
 
-from timeproto.model.certificate import FinalityProof
 from timeproto.model.transaction import Transaction
+from timeproto.wallet.belief import Proof
 
 
 @attrs.frozen
@@ -27,13 +27,13 @@ class Payment:
     tx: Transaction
     sent_at: float
     history: list[Step] = attrs.field(factory=list)
-    proof: FinalityProof | None = None
+    proof: Proof | None = None
     error: Exception | None = None
     is_accepted: bool = False
     is_bounced: bool = False
     may_be_known: bool = False
     _accepted: list[Deferred[Payment]] = attrs.field(factory=list)
-    _final: list[Deferred[FinalityProof]] = attrs.field(factory=list)
+    _final: list[Deferred[Proof]] = attrs.field(factory=list)
     _listeners: list[Any] = attrs.field(factory=list)
 
     @property
@@ -55,9 +55,9 @@ class Payment:
             self._accepted.append(waiting)
         return waiting
 
-    def when_final(self) -> Deferred[FinalityProof]:
-        """Fires with the proof, verified here; fails if the payment does."""
-        waiting: Deferred[FinalityProof] = Deferred()
+    def when_final(self) -> Deferred[Proof]:
+        """Fires with the proof, verified here; fails if the payment does, with ``Aborted`` if a block ended it."""
+        waiting: Deferred[Proof] = Deferred()
         if self.error is not None:
             waiting.errback(self.error)
         elif self.proof is not None:
@@ -90,7 +90,7 @@ class Payment:
         for each in waiting:
             each.callback(self)
 
-    def became_final(self, proof: FinalityProof, now: float) -> None:
+    def became_final(self, proof: Proof, now: float) -> None:
         """``proof`` is verified already."""
         if self.is_over:
             return

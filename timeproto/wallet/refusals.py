@@ -13,7 +13,14 @@ from timeproto.wallet.belief import Belief, Lie
 from timeproto.wallet.payment import Payment
 from timeproto.wire import codec, messages
 
-ELSEWHERE = (ErrorCode.NOT_VOTING, ErrorCode.BUSY, ErrorCode.GOING_AWAY, ErrorCode.INTERNAL, ErrorCode.TIMEOUT)
+ELSEWHERE = (
+    ErrorCode.NOT_VOTING,
+    ErrorCode.NOT_SYNCED,
+    ErrorCode.BUSY,
+    ErrorCode.GOING_AWAY,
+    ErrorCode.INTERNAL,
+    ErrorCode.TIMEOUT,
+)
 """Refusals that say something about the node, not about the payment: another node, or later."""
 
 UNSURE = (ErrorCode.GOING_AWAY, ErrorCode.INTERNAL, ErrorCode.TIMEOUT)
@@ -49,12 +56,18 @@ async def is_final_word(refusal: Refusal, payment: Payment, belief: Belief, *, o
 
     Not if it speaks of the node rather than of the payment (a node that does not know a coin may be behind: with
     another to ask, it is asked). And of a payment that some node may have locked before, only if it breaks a rule that
-    every node keeps and none accepted it, or if another transaction is proven to have spent a coin of it.
+    every node keeps and none accepted it, or if a block is proven to have ended it, or another transaction to have
+    spent a coin of it.
     """
     if refusal.code in ELSEWHERE or (refusal.code is ErrorCode.UNKNOWN_INPUT and not only_node):
         return False
     if not payment.may_be_known or (refusal.code in RULES and not payment.is_accepted):
         return True
+    if refusal.code is ErrorCode.ABORTED:
+        try:
+            return await belief.end_of(payment.tx) is not None
+        except (Lie, Refusal, ConnectionGone):
+            return False
     rival, coin = refusal.details.get("conflicting_txid"), parse_outpoint(refusal.details.get("outpoint"))
     if refusal.code is not ErrorCode.DOUBLE_SPEND or coin not in payment.tx.outpoints or not isinstance(rival, str):
         return False

@@ -18,11 +18,11 @@ from twisted.python.failure import Failure
 
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
-from timeproto.model.certificate import FinalityProof
+from timeproto.model.block import InclusionProof
 from timeproto.model.transaction import Outpoint, TxOutput
-from timeproto.model.utxo_state import SpentFinalized, UTXOState, from_wire, holder, kind
+from timeproto.model.utxo_state import Confirmed, SpentFinalized, UTXOState, from_wire, holder, kind
 from timeproto.network.requests import ConnectionGone
-from timeproto.wallet.belief import Ask, Belief, Lie
+from timeproto.wallet.belief import Ask, Belief, Lie, Proof
 from timeproto.wallet.protocol import WalletClientProtocol
 from timeproto.wire import messages
 
@@ -191,18 +191,21 @@ class Watches:
     async def _hear_change(self, message: messages.UTXOStateNotification) -> None:
         change = message.notification
         state = from_wire(change.new_state)
-        proven = await self._is_proven(change.outpoint, message.output, state, message.proof)
+        proven = await self._is_proven(change.outpoint, message.output, state, message.inclusion or message.proof)
         old = None if change.old_state is None else from_wire(change.old_state)
         told = Change(change.outpoint, message.output, old, state, change.timestamp, proven)
         self._tell(list(self._watches), told)
 
     async def _is_proven(
-        self, outpoint: Outpoint, output: TxOutput, state: UTXOState, proof: FinalityProof | None
+        self, outpoint: Outpoint, output: TxOutput, state: UTXOState, proof: Proof | None
     ) -> bool:
         """True if the coin exists and, where it is said to be spent, is; :class:`Lie` if a proof is false or lacking.
 
         Locked and SpentPending are what a node says of itself: nothing proves them, and nothing hangs on them."""
-        if isinstance(state, SpentFinalized):
+        if isinstance(state, Confirmed):
+            place = proof if isinstance(proof, InclusionProof) else None
+            await self._belief.confirmed(state.txid, state.block_height, place)
+        if isinstance(state, SpentFinalized | Confirmed):
             await self._belief.coin_is_spent(outpoint, state.txid, proof)
             return True
         await self._belief.coin_exists(outpoint, output, proof)
@@ -211,7 +214,7 @@ class Watches:
     def _tell(self, watches: list[Watch], change: Change) -> None:
         outpoint = change.outpoint
         by_name = any(outpoint in watch.outpoints for watch in self._watches)
-        if isinstance(change.new_state, SpentFinalized) and not by_name:
+        if isinstance(change.new_state, Confirmed) and not by_name:
             self._told.pop(outpoint, None)  # it will not be heard of again
         else:
             self._told[outpoint] = change.new_state

@@ -1,0 +1,244 @@
+"""Payments on their way: sent again until they are decided, asked after, ended by a proof or a last word alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred
+
+from timeproto.errors import ErrorCode, Refusal
+from timeproto.model.keys import SigningKey
+from timeproto.model.transaction import Outpoint, Transaction
+from timeproto.model.utxo_state import Confirmed, SpentFinalized, Unspent, UTXOState, from_wire, holder, kind
+from timeproto.network.requests import ConnectionGone
+from timeproto.wallet.belief import Aborted, Lie, Proof
+from timeproto.wallet.payment import Payment
+from timeproto.wallet.refusals import UNSURE, is_final_word, require_frame
+from timeproto.wire import messages
+
+if TYPE_CHECKING:  # a client makes itself an outbox
+    from timeproto.wallet.client import WalletClient
+
+ASK_AGAIN = 2.0
+"""Seconds after which an undecided payment's proof is asked for."""
+
+
+class Outbox:
+    """The undecided payments of one client, over whatever connection it has."""
+
+    def __init__(self, client: WalletClient) -> None:
+        self._client = client
+        self._belief = client.belief
+        self._payments: dict[str, Payment] = {}
+        self._cancels: dict[str, messages.TransactionCancel] = {}
+        self._confirming: dict[str, list[Deferred[int]]] = {}
+
+    @property
+    def now(self) -> float:
+        return self._client.seconds()
+
+    def get(self, txid: str) -> Payment | None:
+        return self._payments.get(txid)
+
+    def close(self, why: Exception) -> None:
+        """Nothing will be heard any more: whoever waits is told."""
+        for payment in list(self._payments.values()):
+            payment.failed(why)
+        confirming, self._confirming = self._confirming, {}
+        for waiting in confirming.values():
+            for each in waiting:
+                each.errback(why)
+
+    # -- sending -------------------------------------------------------------------------------------
+
+    def submit(self, tx: Transaction, *, again: bool = False) -> Payment:
+        """Sends a signed transaction, and again until it is decided. The same one twice is one payment."""
+        payment = self._payments.get(tx.txid)
+        if payment is None:
+            payment = self._payments[tx.txid] = Payment(tx, self.now, may_be_known=again)
+            try:
+                require_frame(tx)
+                self._broadcast(payment, again=again)
+            except Refusal as refusal:
+                self._end(payment, refusal)
+        return payment
+
+    def resume(self) -> None:
+        """A new connection: everything that is not decided is sent again."""
+        for payment in list(self._payments.values()):
+            self._broadcast(payment, again=True)
+        for cancel in list(self._cancels.values()):
+            self._client.run(self._send_cancel(cancel))
+
+    def _broadcast(self, payment: Payment, *, again: bool = False) -> None:
+        protocol = self._client.connection
+        if protocol is None or payment.is_over:
+            return
+
+        async def send() -> None:
+            try:
+                await protocol.request(messages.TransactionBroadcast(tx=payment.tx))
+            except ConnectionGone:
+                payment.may_be_known = True
+                return  # it is sent again to the next node
+            except Refusal as refusal:
+                payment.may_be_known = payment.may_be_known or refusal.code in UNSURE
+                if await is_final_word(refusal, payment, self._belief, only_node=self._client.has_one_node):
+                    self._end(payment, refusal)
+                else:
+                    self._client.last_refusal = refusal
+                    payment.is_bounced = True
+                    self._client.try_elsewhere()
+                return
+            payment.accepted(self.now)
+            payment.may_be_known = True
+            if again:  # it may have become final while nobody told us
+                await self._look_for_proof(payment)
+
+        self._client.run(send())
+
+    # -- asking --------------------------------------------------------------------------------------
+
+    async def fetch_proof(self, txid: str) -> Proof:
+        """The proof of what is final by now, verified; :class:`Refusal` ``not_found`` if it is not."""
+        try:
+            reply = await self._client.ask(messages.GetFinalityProof(txid=txid))
+        except Refusal as refusal:
+            if refusal.code is not ErrorCode.NOT_FOUND:
+                raise
+            info = await self._client.ask(messages.GetTransaction(txid=txid))
+            if info.status != "final" or info.inclusion is None:
+                raise refusal from None
+            return self._belief.check(info.inclusion, txid)  # a block made it final: there are no votes to show
+        return self._belief.check(reply.proofs[0] if reply.proofs else None, txid)
+
+    async def _look_for_proof(self, payment: Payment) -> None:
+        try:
+            proof = await self.fetch_proof(payment.txid)
+        except ConnectionGone:
+            return
+        except Refusal:
+            await self._look_for_end(payment)
+            return
+        self._finish(payment, proof)
+
+    async def _look_for_end(self, payment: Payment) -> None:
+        try:
+            end = await self._belief.end_of(payment.tx)
+        except (Refusal, ConnectionGone):
+            return  # not decided yet, or nobody to ask
+        if end is not None:
+            self._end(payment, end)
+
+    def tick(self) -> None:
+        """Every ``ASK_AGAIN`` seconds: asks for what did not come by itself."""
+        bounced = [payment for payment in self._payments.values() if payment.is_bounced and not payment.is_accepted]
+        if bounced:
+            self._client.try_elsewhere()
+        for payment in bounced:
+            self._broadcast(payment)
+        for payment in list(self._payments.values()):
+            asks = payment.is_accepted or payment.txid in self._cancels
+            if asks and not payment.is_over and self.now - payment.sent_at >= ASK_AGAIN:
+                self._client.run(self._look_for_proof(payment))
+        for cancel in list(self._cancels.values()):
+            self._client.run(self._send_cancel(cancel))
+        for txid in list(self._confirming):
+            self._client.run(self._look_for_block(txid))
+
+    # -- confirmation and cancelling -----------------------------------------------------------------
+
+    def when_confirmed(self, txid: str) -> Deferred[int]:
+        """Fires with the height of the decided block that holds ``txid``, proven; fails if the payment does."""
+        waiting: Deferred[int] = Deferred()
+        self._confirming.setdefault(txid, []).append(waiting)
+        self._client.run(self._look_for_block(txid))
+        return waiting
+
+    async def _look_for_block(self, txid: str) -> None:
+        try:
+            height = await self._belief.confirmed(txid)
+        except (Refusal, ConnectionGone):
+            return
+        for waiting in self._confirming.pop(txid, ()):
+            waiting.callback(height)
+
+    def cancel(self, tx: Transaction, key: SigningKey) -> Deferred[Aborted]:
+        """Asks the masternodes to end a transaction of ours. Fires with the proven end; fails with ``already_final`` if
+        it became final instead."""
+        unsigned = messages.TransactionCancel(txid=tx.txid, key=key.public_hex, signature="0" * 128)
+        signature = key.sign(unsigned.message(self._client.genesis.hash)).hex()
+        cancel = messages.TransactionCancel(txid=tx.txid, key=key.public_hex, signature=signature)
+        self._cancels[tx.txid] = cancel
+        payment = self.submit(tx, again=True)
+        self._client.run(self._send_cancel(cancel))
+
+        def final(proof: Proof) -> Aborted:
+            raise Refusal(ErrorCode.ALREADY_FINAL, f"{tx.txid} became final", txid=tx.txid)
+
+        def ended(failure: Any) -> Aborted:
+            failure.trap(Aborted)
+            end: Aborted = failure.value
+            return end
+
+        return payment.when_final().addCallbacks(final, ended)
+
+    async def _send_cancel(self, cancel: messages.TransactionCancel) -> None:
+        try:
+            await self._client.ask(cancel)
+        except (Refusal, ConnectionGone):
+            return  # said again in time; what became of the payment is asked for beside
+
+    # -- what is told --------------------------------------------------------------------------------
+
+    def notified(self, message: messages.UTXOStateNotification) -> None:
+        """A notification, as far as it concerns a payment of ours."""
+        change = message.notification
+        state = from_wire(change.new_state)
+        proof = message.proof or message.inclusion
+        payment = self._payments.get(holder(state) or "")
+        if payment is not None and change.outpoint in payment.tx.outpoints:
+            self._hear_of(payment, state, proof)
+            return
+        concerned = [each for each in self._payments.values() if change.outpoint in each.tx.outpoints]
+        for each in concerned:
+            if isinstance(state, SpentFinalized | Confirmed):
+                self._client.run(self._hear_of_rival(each, change.outpoint, state.txid, proof))
+            elif isinstance(state, Unspent):  # a block may have ended it
+                self._client.run(self._look_for_end(each))
+
+    def _hear_of(self, payment: Payment, state: UTXOState, proof: Proof | None) -> None:
+        if not isinstance(state, SpentFinalized | Confirmed):
+            payment.reached(kind(state), self.now)
+            return
+        try:
+            self._finish(payment, self._belief.check(proof, payment.txid))
+        except Lie as lie:
+            self._client.troubled(lie)
+
+    async def _hear_of_rival(self, payment: Payment, outpoint: Outpoint, rival: str, proof: Proof | None) -> None:
+        """A coin of our payment is said to be spent by another: if that is proven, ours is over."""
+        try:
+            await self._belief.coin_is_spent(outpoint, rival, self._belief.check(proof, rival))
+        except (Refusal, ConnectionGone):
+            return  # it cannot be checked now; the payment goes on and meets its refusal
+        why = f"the coin {outpoint} is spent for ever by {rival}"
+        details = {"conflicting_txid": rival, "outpoint": str(outpoint)}
+        self._end(payment, Refusal(ErrorCode.DOUBLE_SPEND, why, **details))
+
+    # -- the end -------------------------------------------------------------------------------------
+
+    def _finish(self, payment: Payment, proof: Proof) -> None:
+        self._forget(payment)
+        self._belief.remember(payment.tx)
+        payment.became_final(proof, self.now)
+
+    def _end(self, payment: Payment, why: Exception) -> None:
+        self._forget(payment)
+        for waiting in self._confirming.pop(payment.txid, ()):
+            waiting.errback(why)
+        payment.failed(why)
+
+    def _forget(self, payment: Payment) -> None:
+        self._payments.pop(payment.txid, None)
+        self._cancels.pop(payment.txid, None)
