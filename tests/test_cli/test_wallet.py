@@ -463,8 +463,8 @@ class Listening(CommandCase):
         self.refused(3, "proof", txid, "--out", str(self.folder / "no" / "p.json"), words="cannot be kept")
 
         def bend(message: dict[str, Any]) -> dict[str, Any]:
-            if message["type"] == "FinalityProofs":
-                message["proofs"][0]["votes"][0]["signature"] = "00" * 64
+            if message["type"] == "TransactionInfo":
+                message["proof"]["votes"][0]["signature"] = "00" * 64
             return message
 
         self.world.bend = bend

@@ -1,4 +1,5 @@
-"""``timeproto demo``: seven masternodes, a payment, and a double spend that is refused, told as a story."""
+"""``timeproto demo``: seven masternodes, a payment, a double spend that is refused, one that freezes a coin, and the
+block that frees it, told as a story."""
 
 from __future__ import annotations
 
@@ -8,18 +9,22 @@ import time
 from pathlib import Path
 from typing import Any
 
+from timeproto.cli.demo_frozen import FrozenCoin
 from timeproto.errors import ErrorCode, ExitStatus, Refusal
 
 BASE_PORT = 24300
+BLOCK_INTERVAL = 3
+"""Seconds: a demo's viewer waits for three or four blocks."""
 AMOUNT = 25 * 10**8
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser(
         "demo",
-        help="see a payment become final, and a double spend refused",
+        help="see a payment become final and confirmed, and what becomes of double spends",
         description="Starts seven masternodes on this machine, pays from one wallet to another, tries to spend the"
-        " same coin again at another masternode, and stops everything. Status 0 only if all of it held.",
+        " same coin again at another masternode, waits for the block, then hands two payments of one coin to half the"
+        " masternodes each, and shows how a block frees the coin. Stops everything. Status 0 only if all of it held.",
     )
     parser.add_argument("-n", "--masternodes", type=int, default=7, help="how many (default 7)")
     parser.add_argument("--base-port", type=int, default=BASE_PORT, help=f"port of the first (default {BASE_PORT})")
@@ -34,7 +39,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     check_masternodes(arguments.masternodes, arguments.base_port)
     with tempfile.TemporaryDirectory(prefix="timeproto-demo-") as folder:
-        layout = lay_out(Path(folder), arguments.masternodes, arguments.base_port, log_level="warn")
+        layout = lay_out(
+            Path(folder), arguments.masternodes, arguments.base_port, log_level="warn", block_interval=BLOCK_INTERVAL
+        )
 
         async def main(reactor: Any) -> int:
             devnet = Devnet(reactor, layout)
@@ -75,7 +82,7 @@ class _Story:
         took = self._reactor.seconds() - began
         _say(
             f"  they are linked, and each votes ({took:.1f} s). {masternodes.quorum} of them together make a payment"
-            f" final; {masternodes.faulty} may lie.\n"
+            f" final; {masternodes.faulty} may lie. A block is made every {BLOCK_INTERVAL} s.\n"
         )
         addresses = self._devnet.addresses
         clients = [WalletClient(self._reactor, layout.genesis, [addresses[at % len(addresses)]]) for at in (0, 1, 2)]
@@ -84,7 +91,10 @@ class _Story:
         try:
             for client in clients:
                 await client.when_connected()
-            await self._pay_and_cheat(*clients)
+            txid = await self._pay_and_cheat(*clients)
+            await self._confirm(clients[0], txid)
+            if len(masternodes) > 3:
+                await FrozenCoin(self._reactor, self._devnet, self._must, _say).tell()
             await self._compare()
         finally:
             for client in clients:
@@ -95,7 +105,9 @@ class _Story:
         _say("\nAll of it held.")
         return ExitStatus.OK
 
-    async def _pay_and_cheat(self, alice_client: Any, bob_client: Any, cheat_client: Any) -> None:
+    async def _pay_and_cheat(self, alice_client: Any, bob_client: Any, cheat_client: Any) -> str:
+        """The txid of the payment."""
+        from timeproto.cli.wallet_text import signers
         from timeproto.model.transaction import TxOutput
         from timeproto.wallet import builder, hd
         from timeproto.wallet.account import Account
@@ -119,7 +131,7 @@ class _Story:
         payment.on_step(lambda step: _say(f"  {step.ms:>7.1f} ms  {_STORY.get(step.state, step.state)}"))
         proof = await payment.when_final()
         _say(
-            f"  Alice has checked the proof herself: {len(proof.votes)} masternodes signed that {payment.txid[:16]}… is"
+            f"  Alice has checked the proof herself: {signers(proof)} masternodes signed that {payment.txid[:16]}… is"
             " final.\n"
         )
         for _ in range(200):
@@ -159,6 +171,16 @@ class _Story:
             named = refusal.details.get("conflicting_txid")
             self._must(named == payment.txid, "the refusal named the payment that has the coin")
         _say()
+        return str(payment.txid)
+
+    async def _confirm(self, client: Any, txid: str) -> None:
+        began = self._reactor.seconds()
+        height = await client.wait_confirmed(txid)
+        took = self._reactor.seconds() - began
+        _say(
+            f"After {took:.1f} s more, block {height} contains the payment: Confirmed. Alice has checked its place in"
+            " the block, and the signatures under that.\n"
+        )
 
     async def _compare(self) -> None:
         infos: list[Any] = []

@@ -26,6 +26,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--datadir", type=Path, help="keep everything here for the next start (default: a temporary folder)"
     )
     parser.add_argument("--base-port", type=int, default=BASE_PORT, help=f"port of the first (default {BASE_PORT})")
+    parser.add_argument(
+        "--block-interval", type=int, metavar="SECONDS", help="a new devnet makes a block this often (default 5)"
+    )
     parser.add_argument("--tls", action="store_true", help="speak TLS between all")
     parser.add_argument("--log-level", default="info", help="of the masternodes (default info)")
     parser.add_argument("--json", action="store_true", help="print one JSON object when ready instead of prose")
@@ -54,8 +57,16 @@ def _run_in(datadir: Path, arguments: argparse.Namespace) -> int:
     from timeproto.devnet.processes import Devnet
 
     datadir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    interval = arguments.block_interval
+    if interval is not None and not 1 <= interval <= 3_600:
+        raise ConfigurationError(f"a block each {interval} s cannot be: 1 to 3600")
     layout = lay_out(
-        datadir, arguments.masternodes, arguments.base_port, tls=arguments.tls, log_level=arguments.log_level
+        datadir,
+        arguments.masternodes,
+        arguments.base_port,
+        tls=arguments.tls,
+        log_level=arguments.log_level,
+        block_interval=interval,
     )
 
     async def main(reactor: Any) -> int:

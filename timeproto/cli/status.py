@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from typing import Any
 
 from timeproto.errors import ExitStatus, Refusal
@@ -53,6 +54,13 @@ def run(arguments: argparse.Namespace) -> int:
     return run_until_done(main)
 
 
+def _age(block_time: int) -> str:
+    """How long ago a block was made, by this machine's clock."""
+    if block_time == 0:
+        return "none yet"
+    return f"{max(0.0, time.time() - block_time / 1000):.1f} s ago"
+
+
 def _tell_silent(address: str, why: str, *, as_json: bool) -> None:
     import json
 
@@ -82,10 +90,16 @@ def _tell(address: str, info: Any, *, as_json: bool) -> None:
             f"{info.connected} of {info.masternodes} connected, {info.quorum} needed: {health}"
             f" ({outbound} dialled, {inbound} dialled us)",
         ),
-        ("payments", f"{info.final} final, {info.in_flight} undecided, {info.waiting} waiting"),
-        ("evidence", f"{info.evidence} double votes"),
+        ("synced", "yes" if info.synced else "NO: the others have decided more than is here"),
+        ("block", f"{info.height}, {_age(info.block_time)}, tip {info.tip[:16]}…, coins {info.commitment[:16]}…"),
+        (
+            "payments",
+            f"{info.final} final ({info.unconfirmed} in no block yet), {info.in_flight} undecided"
+            f" ({info.contested} contested), {info.waiting} waiting",
+        ),
+        ("evidence", f"{info.evidence} pieces"),
         ("wallets", f"{info.wallets} connected, {info.subscriptions} subscriptions"),
-        ("log", f"position {info.cursor.position}, block {info.height}"),
+        ("log", f"position {info.cursor.position}"),
         ("digest", info.digest),
     ]
     print(address)

@@ -49,15 +49,38 @@ def tell_sending(payment: Any, address: str, amount: int) -> None:
     payment.on_step(lambda step: print(f"  {step.ms:>8.1f} ms  {step.state}", flush=True))
 
 
-def tell_sent(payment: Any, amount: int, quorum: int, *, as_json: bool) -> None:
-    """The end of a payment whose proof was verified."""
-    votes = len(payment.proof.votes)
+def tell_sent(payment: Any, amount: int, quorum: int, height: int | None, *, as_json: bool) -> None:
+    """The end of a payment whose proof was verified; ``height`` is the block's if it was waited for."""
+    votes = signers(payment.proof)
     if as_json:
         steps = [{"state": step.state, "ms": round(step.ms, 3)} for step in payment.history]
         told = {"txid": payment.txid, "amount": amount, "fee": payment.tx.fee, "steps": steps}
-        print(json.dumps(told | {"final": True, "votes": votes, "quorum": quorum}))
+        block = {} if height is None else {"height": height}
+        print(json.dumps(told | {"final": True, "votes": votes, "quorum": quorum} | block))
+        return
+    print(f"  final: the proof holds, {votes} masternodes signed, {quorum} are needed")
+    if height is not None:
+        print(f"  confirmed: block {height} contains it, and that is proven too")
+
+
+def tell_aborted(end: Any, *, as_json: bool) -> None:
+    """A transaction that a decided block ended, proven."""
+    if as_json:
+        print(json.dumps({"txid": end.details["txid"], "aborted": True, "height": end.height, "rival": end.rival}))
     else:
-        print(f"  final: the proof holds, {votes} masternodes signed, {quorum} are needed")
+        print(f"  {end.message}: its coins are free again, and the proof holds")
+
+
+def tell_block(place: Any) -> None:
+    """Where a transaction stands in the chain, verified."""
+    header = place.header
+    moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(header.timestamp / 1000))
+    print(f"block {header.height} of {moment} contains it, and {len(place.commit.signatures)} masternodes decided that")
+
+
+def signers(proof: Any) -> int:
+    """How many masternodes' signatures a proof has, of votes or of a block."""
+    return len(proof.votes) if hasattr(proof, "votes") else len(proof.commit.signatures)
 
 
 def tell_change(change: Any, *, as_json: bool) -> None:
@@ -88,17 +111,17 @@ def tell_change(change: Any, *, as_json: bool) -> None:
     )
 
 
-def tell_proof(proof: Any, masternodes: Any, *, as_json: bool) -> None:
+def tell_proof(proof: Any, txid: str, masternodes: Any, *, as_json: bool) -> None:
     """A verified proof: who signed."""
     from timeproto.wire import codec
 
     if as_json:
         print(codec.encode(proof).decode("utf-8"))
         return
-    signed = f"{len(proof.votes)} of {len(masternodes)} masternodes signed, {masternodes.quorum} are needed"
-    print(f"{proof.txid} is final: the proof holds, {signed}")
-    for vote in proof.votes:
-        print(f"  {vote.voter}")
+    signed = f"{signers(proof)} of {len(masternodes)} masternodes signed, {masternodes.quorum} are needed"
+    print(f"{txid} is final: the proof holds, {signed}")
+    for each in proof.votes if hasattr(proof, "votes") else proof.commit.signatures:
+        print(f"  {each.voter}")
 
 
 def warn(sentence: str) -> None:

@@ -130,6 +130,11 @@ class Account:
             lambda failure: self.log.failure("an address cannot be watched", failure=failure)
         )
 
+    @property
+    def pending(self) -> list[Transaction]:
+        """The payments this wallet sent that are not decided, as far as it knows."""
+        return list(self._purse.pending)
+
     def key_in(self, tx: Transaction) -> SigningKey:
         """A key of this account that owns an input of ``tx``; :class:`Refusal` ``not_owner`` if none does."""
         ours = {bytes.fromhex(key.public_hex): key for key in self._keys.values()}

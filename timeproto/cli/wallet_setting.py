@@ -1,0 +1,162 @@
+"""What the wallet commands share: their options, the file, a node, and a connection to it."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from timeproto.cli.wallet_text import warn
+from timeproto.errors import ConfigurationError, ErrorCode, ExitStatus, Refusal
+
+DEFAULT_NODE = "127.0.0.1:24100"
+PASSWORD_VARIABLE = "TIMEPROTO_WALLET_PASSWORD"  # noqa: S105  (the name of it, not the password)
+PATIENCE = 20.0
+"""Seconds to reach a node before a command gives up."""
+
+
+def add_options(parser: argparse.ArgumentParser, *, may_be_absent: bool) -> None:
+    """What every command takes. Behind the command an option that is not given leaves the one before it as it is."""
+
+    def add(*names: str, default: Any = None, **more: Any) -> None:
+        parser.add_argument(*names, default=argparse.SUPPRESS if may_be_absent else default, **more)
+
+    file = Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share") / "timeproto" / "wallet.json"
+    add("--wallet", type=Path, default=file, metavar="FILE", help=f"wallet file (default {file})")
+    add(
+        "--node",
+        action="append",
+        metavar="HOST:PORT",
+        help=f"a node to talk to; more than one: the next is tried when one fails (default {DEFAULT_NODE})",
+    )
+    add("--node-key", metavar="HEX", help="the key the node must prove (default: any masternode's)")
+    add("--tls", action="store_true", default=False, help="speak TLS; the node proves its masternode key on it")
+    add("--ca", type=Path, metavar="FILE", help="speak TLS; the node's name must be signed by this CA")
+    add("--password-file", type=Path, metavar="FILE", help=f"read the password here (or from ${PASSWORD_VARIABLE})")
+
+
+def nodes_of(arguments: argparse.Namespace) -> list[Any]:
+    from timeproto.model.canonical import is_hex
+    from timeproto.wallet.nodes import Node
+
+    key = arguments.node_key
+    if key is not None and not is_hex(key, 32):
+        raise ConfigurationError(f"--node-key {key[:70]!r} is not a node's key: 64 characters of lower-case hex")
+    tls = arguments.tls or arguments.ca is not None
+    return [Node(address, key=key, tls=tls, ca=arguments.ca) for address in arguments.node or [DEFAULT_NODE]]
+
+
+def password_of(arguments: argparse.Namespace, *, twice: bool = False) -> str:
+    if arguments.password_file is not None:
+        return read_text(arguments.password_file, "password").rstrip("\r\n")
+    given = os.environ.get(PASSWORD_VARIABLE)
+    if given is not None:
+        return given
+    if not sys.stdin.isatty():
+        raise ConfigurationError(f"no password: give --password-file or set {PASSWORD_VARIABLE}")
+    password = getpass.getpass("Password of the wallet: ")
+    if twice and getpass.getpass("The same again: ") != password:
+        raise ConfigurationError("the two passwords are not the same")
+    return password
+
+
+def read_text(path: Path, what: str) -> str:
+    try:
+        return path.expanduser().read_text("utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"the {what} file {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"the {what} file {path} is not text") from None
+
+
+def open_wallet(arguments: argparse.Namespace) -> Any:
+    from timeproto.wallet.keystore import WalletFile
+
+    path = arguments.wallet.expanduser()
+    if not os.path.lexists(path):
+        raise ConfigurationError(f"there is no wallet {path}: make one with 'timeproto wallet new'")
+    return WalletFile.open(path, password_of(arguments))
+
+
+def run_wallet(main: Callable[[Any], Awaitable[int]]) -> int:
+    """Runs ``main(reactor)``. A node that went away, or that cannot prove what it says, is a sentence and a status."""
+    from timeproto.cli.running import run_until_done
+    from timeproto.network.requests import ConnectionGone
+    from timeproto.wallet.belief import Lie
+
+    try:
+        return run_until_done(main)
+    except ConnectionGone as error:
+        warn(str(error))
+    except Lie as lie:
+        warn(f"the node says what it cannot prove ({lie}): ask another one")
+    return ExitStatus.REFUSED
+
+
+def with_account(command: Callable[[Any, Any, argparse.Namespace], Awaitable[int]]) -> Callable[[Any], int]:
+    """Opens the wallet, connects, reads the coins, and runs ``command(reactor, account, arguments)``."""
+
+    def run(arguments: argparse.Namespace) -> int:
+        from timeproto.wallet.account import Account
+        from timeproto.wallet.client import WalletClient
+
+        nodes = nodes_of(arguments)
+        purse = open_wallet(arguments)
+
+        async def main(reactor: Any) -> int:
+            client = WalletClient(reactor, purse.genesis, nodes)
+            client.startService()
+            try:
+                await connected(reactor, client)
+                account = Account(purse, client, now=lambda: int(time.time()))
+                await account.open()
+                if client.belief.lies:
+                    warn(f"{client.belief.lies} things that {client.node} said are not proven: they are not counted")
+                return await command(reactor, account, arguments)
+            finally:
+                await client.stopService()
+
+        try:
+            return run_wallet(main)
+        except KeyboardInterrupt:
+            if purse.pending:
+                warn(
+                    f"{len(purse.pending)} of this wallet's payments are not decided yet: they are kept in the wallet"
+                    " file, and the next command sends them again"
+                )
+            raise
+
+    return run
+
+
+async def connected(reactor: Any, client: Any) -> None:
+    """Returns when a node is there; a refusal saying why not after ``PATIENCE`` seconds."""
+    from twisted.internet.defer import CancelledError
+    from twisted.internet.defer import TimeoutError as DeferredTimeoutError
+
+    waiting = client.when_connected()
+    try:
+        await waiting.addTimeout(PATIENCE, reactor)
+    except (DeferredTimeoutError, CancelledError):
+        why = f": {client.last_refusal}" if client.last_refusal is not None else ""
+        raise Refusal(ErrorCode.TIMEOUT, f"no node could be reached within {PATIENCE:g} s{why}") from None
+
+
+async def ask_any(reactor: Any, arguments: argparse.Namespace, question: Any, genesis: Any = None) -> Any:
+    """(node, reply) of the first node that answers; ``ConnectionGone`` with the last one's reason if none does."""
+    from timeproto.network.requests import ConnectionGone
+    from timeproto.wallet.ask import ask
+
+    nodes = nodes_of(arguments)
+    for node in nodes:
+        try:
+            return node, await ask(reactor, node, question, genesis)
+        except ConnectionGone:
+            if node is nodes[-1]:
+                raise
+    raise AssertionError("there is always a node to ask")
