@@ -62,7 +62,7 @@ IN_FLIGHT = 50_000
 IN_FLIGHT_PEER = 100_000
 """… and beyond this one those of peers are left to be fetched again later."""
 RIVALS_PER_OUTPOINT = 16
-"""Transactions kept that want one coin: an honest masternode votes for one only."""
+"""Transactions kept that want one coin, beside those that bring the lock vote of one who locked none of them."""
 ORPHANS_PEER = 1_000
 """Transactions of one masternode that wait for a parent."""
 ORPHANS_WALLET = 512

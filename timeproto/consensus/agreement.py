@@ -14,7 +14,7 @@ from timeproto.consensus.contest import Contest
 from timeproto.consensus.decided import Decisions
 from timeproto.consensus.effects import Timer, Wake
 from timeproto.consensus.finality import Finality
-from timeproto.consensus.rounds import AHEAD, Await, Decide, Propose, Rounds, Say
+from timeproto.consensus.rounds import Await, Decide, Propose, Rounds, Say
 from timeproto.consensus.utxo_state_manager import IllegalTransition
 from timeproto.model.block import (
     Block,
@@ -49,7 +49,7 @@ class Agreement:
         self._signed = finality.ledger.sign_state() or SignState(0, 0)
         self._blocks: dict[str, Block] = {}
         self._senders: dict[str, str] = {}
-        self._lacking: dict[str, str] = {}
+        self._lacking: dict[str, tuple[str, ...]] = {}
         self._accused: set[str] = set()
         self._fresh: list[BlockVote] = []
         self._age = 0
@@ -91,16 +91,20 @@ class Agreement:
         self._hear(vote)
         if vote.valid_round is not None and vote.block is not None and message.polka:
             self._rounds.show_polka(vote.valid_round, vote.block)
-        if vote.block is not None and vote.block not in self._blocks and vote.round <= self.round + AHEAD:
+        # One body for a round, or a liar's twenty for its own would push out what everybody else votes on.
+        first = self._rounds.proposal(vote.round)
+        is_first = first is not None and first.block == vote.block
+        if is_first and vote.block is not None and vote.block not in self._blocks:
             self._senders[vote.block] = sender
             self._keep(vote.block, message.block)
         self._is_due = True
 
     def _keep(self, digest: str, block: Block) -> None:
-        """Bodies of this height: the newest, and what this replica is bound to. So what a quorum precommitted is with
-        f + 1 honest ones."""
+        """Bodies of this height: the newest, this round's, and what this replica is bound to. So what a quorum
+        precommitted is with f + 1 honest ones."""
         self._blocks[digest] = block
-        bound = (digest, self._rounds.valid, self._rounds.locked)
+        current = self._rounds.proposal(self.round)
+        bound = (digest, self._rounds.valid, self._rounds.locked, None if current is None else current.block)
         if len(self._blocks) > BODIES:
             oldest = next(each for each in self._blocks if each not in bound)
             del self._blocks[oldest]
@@ -231,7 +235,7 @@ class Agreement:
         try:
             if self.sync.advance(self._apply, most):
                 self._is_due = True
-            if any(self._is_here_now(txid) for txid in self._lacking.values()):
+            if any(self._is_here_now(txids[0]) for txids in self._lacking.values()):
                 self._is_due = True
             while self._is_due:
                 self._is_due = False
@@ -253,10 +257,10 @@ class Agreement:
                 if not isinstance(judgement, Missing):
                     self._rounds.judge(digest, judgement)
                     continue
-                self._lacking[digest] = judgement.txids[0]
+                self._lacking[digest] = judgement.txids
                 if digest in self._senders:  # once from whoever showed it; then time asks
-                    self._finality.wanted |= frozenset(judgement.txids)
                     self._finality.ask_for(judgement.txids, self._senders.pop(digest))
+        self._finality.wanted = self.sync.wanted.union(*self._lacking.values())
 
     def _act(self) -> None:
         actions = self._rounds.take()

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from timeproto import limits
 from timeproto.consensus.payments import Payments
-from timeproto.model.block import BlockVote, DecidedBlock
+from timeproto.model.block import BlockVote, DecidedBlock, Verdict
 from timeproto.model.certificate import FinalityProof
 from timeproto.model.ledger import Ledger
 from timeproto.model.transaction import Transaction
@@ -43,11 +43,20 @@ def proof_size(proof: FinalityProof) -> int:
     return sum(67 * len(vote.path) + 400 for vote in proof.votes) + 200
 
 
+def verdict_size(verdict: Verdict) -> int:
+    """At most how many bytes of JSON a verdict takes."""
+    return sum(67 * len(vote.path) + 400 for vote in verdict.votes) + 150
+
+
+def room_for_verdicts() -> int:
+    """How many bytes of a block are for verdicts, beside a full list of transactions."""
+    return limits.BLOCK_BYTES - 68 * limits.BLOCK_TRANSACTIONS
+
+
 def block_size(decided: DecidedBlock) -> int:
     """At most how many bytes of JSON a decided block takes."""
-    verdicts = sum(67 * len(vote.path) + 400 for verdict in decided.block.verdicts for vote in verdict.votes)
-    words = 68 * len(decided.block.transactions) + 200 * len(decided.block.verdicts)
-    return verdicts + words + 250 * len(decided.commit.signatures) + 4_000
+    contents = sum(map(verdict_size, decided.block.verdicts)) + 68 * len(decided.block.transactions)
+    return contents + 250 * len(decided.commit.signatures) + 4_000
 
 
 def pages(items: Iterable[T], size: Callable[[T], int], most: int = limits.FETCH) -> Iterator[list[T]]:

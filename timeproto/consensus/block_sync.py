@@ -25,6 +25,7 @@ class BlockSync:
         self._heads: dict[str, int] = {}
         self._goals: dict[str, int] = {}
         self._waiting: dict[int, DecidedBlock] = {}
+        self.wanted: frozenset[str] = frozenset()
         self._source = ""
         self._lacking = 0
         self._asked: set[str] = set()
@@ -110,7 +111,7 @@ class BlockSync:
     def _passed(self) -> None:
         tip = self._chain.tip.height
         self._waiting = {height: decided for height, decided in self._waiting.items() if height > tip}
-        self._finality.wanted = frozenset()
+        self.wanted = frozenset()
         if tip + 1 in self._waiting:
             self._fetch(self._source)
             return
@@ -133,5 +134,6 @@ class BlockSync:
         missing = () if decided is None else self._chain.missing(decided.block)
         self._lacking = len(missing)
         if missing:
-            self._finality.wanted = frozenset(missing)
+            self.wanted = frozenset(missing)
+            self._finality.wanted |= self.wanted
             self._finality.ask_for(missing, peer)

@@ -13,6 +13,7 @@ import attrs
 import msgspec
 
 from timeproto import limits
+from timeproto.consensus.answers import room_for_verdicts, verdict_size
 from timeproto.consensus.knowledge import Knowledge
 from timeproto.consensus.rounds import Judgement
 from timeproto.consensus.validation import check_context
@@ -81,7 +82,7 @@ class Chain:
     @staticmethod
     def _choose(verdicts: Iterable[Verdict]) -> list[Verdict]:
         """As many as fit a block beside a full list of transactions; the rest is for the next one."""
-        room = limits.BLOCK_BYTES - limits.BLOCK_TRANSACTIONS * 68
+        room = room_for_verdicts()
         chosen: list[Verdict] = []
         for verdict in verdicts:
             room -= verdict_size(verdict)
@@ -136,7 +137,7 @@ class Chain:
 
     def _unproven(self, block: Block) -> tuple[str, ...]:
         """Transactions that are here, but not final nor committed by the block; or parents that are not."""
-        known, committed = self._known, set(block.committed)
+        known, committed = self._known, dict.fromkeys(block.committed)
         unproven = [txid for txid in block.transactions if txid not in known.unconfirmed and txid not in committed]
         for txid in committed:
             tx = self._require(txid)
@@ -263,11 +264,6 @@ def first_tip(genesis_hash: str, timestamp: int, coins: Iterable[tuple[Outpoint,
     """Genesis as the tip before the first block; ``timestamp`` in Unix seconds."""
     product = MuHash().replace(added=(coin_member(*coin) for coin in coins)).value
     return ChainTip(0, genesis_hash, timestamp * 1000, f"{product:x}")
-
-
-def verdict_size(verdict: Verdict) -> int:
-    """At most how many bytes of JSON a verdict takes."""
-    return sum(67 * len(vote.path) + 400 for vote in verdict.votes) + 150
 
 
 def _outputs(tx: Transaction) -> dict[Outpoint, TxOutput]:

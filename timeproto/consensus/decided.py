@@ -60,10 +60,14 @@ class Decisions:
             if finality.is_final(txid):
                 raise IllegalTransition(f"{where} aborts {txid}, which is final")
         made: dict[Outpoint, Coin] = {}
+        taken, aborted_here = set[Outpoint](), set(block.aborted)
         for txid in block.transactions:
             tx = finality.held(txid)
-            if tx is None or finality.ending(txid) is not None:
-                raise IllegalTransition(f"{where} contains {txid}, which was ended before")
+            if tx is None or txid in aborted_here or finality.ending(txid) is not None:
+                raise IllegalTransition(f"{where} contains {txid}, which is ended")
+            if not taken.isdisjoint(tx.outpoints):
+                raise IllegalTransition(f"{where} spends a coin twice, the second time in {txid}")
+            taken.update(tx.outpoints)
             if txid not in finality.unconfirmed:
                 self._require_valid(tx, made, where)
             for vout, output in enumerate(tx.outputs):

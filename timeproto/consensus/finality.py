@@ -102,18 +102,21 @@ class Finality(Knowledge):
             return
         if payment is None and self.is_over(tx.txid):
             return
-        full = self.payments.seen_count >= limits.IN_FLIGHT_PEER or self.payments.crowded(tx)
-        if full and (tx.txid not in self.wanted if payment is None else not self._is_believable(payment)):
+        if not self._has_room(tx, payment):
             return  # the votes for it stay, and it is fetched again when there is room or more of them
         payment = payment or self.payments.open(tx.txid, self.tick)
         self.payments.seen(payment, tx, sender)
         self.admit(payment)
 
-    def _is_believable(self, payment: Payment) -> bool:
-        """True if at least one honest masternode voted for it, or a block names it."""
-        if payment.txid in self.wanted:
+    def _has_room(self, tx: Transaction, payment: Payment | None) -> bool:
+        """True if ``tx`` is to be kept; always if a block names it, or at least one honest masternode voted for it."""
+        if tx.txid in self.wanted:
             return True
-        return payment.proof is not None or payment.votes.count(VoteKind.LOCK) > self.masternodes.faulty
+        if payment is not None and (payment.proof or payment.votes.count(VoteKind.LOCK) > self.masternodes.faulty):
+            return True
+        if self.payments.seen_count >= limits.IN_FLIGHT_PEER:
+            return False
+        return not self.payments.crowded(tx) or (payment is not None and self.payments.is_backed(payment, tx))
 
     def admit(self, payment: Payment) -> None:
         """Judges a transaction against the coins that exist now: waits, refuses, contends, or locks."""

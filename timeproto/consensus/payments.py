@@ -19,6 +19,7 @@ from timeproto.model.certificate import FinalityProof
 from timeproto.model.ledger import OwnVotes
 from timeproto.model.masternodes import MasternodeSet
 from timeproto.model.transaction import Outpoint, Transaction
+from timeproto.model.vote import VoteKind
 from timeproto.wire.messages import TransactionCancel
 
 CONTEST_TICKS = math.ceil(limits.CONTEST_DELAY / limits.TICK) + 1
@@ -155,6 +156,13 @@ class Payments:
         return any(
             len(self._contenders.get(outpoint, ())) >= limits.RIVALS_PER_OUTPOINT for outpoint in tx.outpoints
         )
+
+    def is_backed(self, payment: Payment, tx: Transaction) -> bool:
+        """True if a masternode locked ``tx`` that locked no other transaction kept for its coins. An honest one has one
+        at a time, so all of those are kept, and no coin keeps more than n beyond the bound."""
+        rivals = {txid for outpoint in tx.outpoints for txid in self._contenders.get(outpoint, ())}
+        others = {voter for txid in rivals for voter in self._payments[txid].votes.voters(VoteKind.LOCK)}
+        return not others.issuperset(payment.votes.voters(VoteKind.LOCK))
 
     def decide(self, payment: Payment) -> tuple[list[Payment], list[Payment]]:
         """``payment`` became final: forget it and the contest for its coins.

@@ -197,11 +197,6 @@ class Rounds:
         yield from (vote for vote in self._proposals.values() if vote.voter == voter)
         yield from (votes[voter] for votes in self._votes.values() if voter in votes)
 
-    def votes_in(self, round_: int) -> Iterator[BlockVote]:
-        """All prevotes and precommits of one round."""
-        for kind in (_PREVOTE, _PRECOMMIT):
-            yield from self._votes.get((round_, kind), {}).values()
-
     # -- the rules -----------------------------------------------------------------------------------
 
     def _advance(self) -> bool:

@@ -13,6 +13,7 @@ import attrs
 import msgspec
 
 from timeproto import limits
+from timeproto.consensus.answers import room_for_verdicts, verdict_size
 from timeproto.consensus.effects import Cancel, Heard, Input, Submit, Ticket
 from timeproto.consensus.validation import check_stateless
 from timeproto.errors import ErrorCode, Refusal
@@ -211,15 +212,15 @@ class Verifier:
         return True
 
     def _good_proposal(self, message: messages.BlockProposal, faults: list[Refusal]) -> bool:
-        """The proposer's word is for this block, the polka is one for it, and its verdicts have their certificates."""
+        """The proposer's word is for this block, all that it holds, and the polka is one for it."""
         vote, header = message.vote, message.block.header
         if vote.kind != "proposal" or (vote.height, vote.block) != (header.height, header.hash(self._genesis.hash)):
             faults.append(Refusal(ErrorCode.BAD_PROOF, "a proposal does not name its block"))
             return False
-        if not self._good_word(vote, faults) or not self._good_verdicts(message.block, faults):
+        if not self._good_word(vote, faults) or not self._good_contents(message.block, faults):
             return False
-        if vote.valid_round is None:
-            return not message.polka
+        if vote.valid_round is None and not message.polka:
+            return True
         place = (vote.height, vote.valid_round, "prevote")
         polka = {word.voter: word for word in message.polka if word.place == place and word.block == vote.block}
         if len(polka) < self._masternodes.quorum or len(polka) != len(message.polka):
@@ -227,7 +228,15 @@ class Verifier:
             return False
         return all(self._good_word(word, faults) for word in polka.values())
 
-    def _good_verdicts(self, block: Block, faults: list[Refusal]) -> bool:
+    def _good_contents(self, block: Block, faults: list[Refusal]) -> bool:
+        """What the header stands for and nothing else: another body under an honest hash would be judged in its place.
+        And no larger than the honest make them, or it could not be handed on with its commit."""
+        if not block.is_whole:
+            faults.append(Refusal(ErrorCode.BAD_PROOF, f"the contents of block {block.header.height} are not its own"))
+            return False
+        if sum(map(verdict_size, block.verdicts)) > room_for_verdicts():
+            faults.append(Refusal(ErrorCode.BAD_PROOF, f"the verdicts of block {block.header.height} are too large"))
+            return False
         try:
             for verdict in block.verdicts:
                 verdict.check(self._masternodes, self._genesis.hash)
@@ -237,17 +246,14 @@ class Verifier:
         return True
 
     def _good_block(self, decided: DecidedBlock, faults: list[Refusal]) -> bool:
-        """A decided block: its commit, that its contents are those of its header, and its verdicts' certificates."""
+        """A decided block: its commit, and all that it holds."""
         block = decided.block
         try:
             check_commit(block.header, decided.commit, self._masternodes, self._genesis.hash)
         except Refusal as refusal:
             faults.append(refusal)
             return False
-        if block.tree.root.hex() != block.header.root:
-            faults.append(Refusal(ErrorCode.BAD_PROOF, f"the contents of block {block.header.height} are not its own"))
-            return False
-        return self._good_verdicts(block, faults)
+        return self._good_contents(block, faults)
 
 
 def _anew(refusal: Refusal) -> Refusal:

@@ -68,6 +68,8 @@ class Verdict(Noun, frozen=True):
 
     def check(self, masternodes: MasternodeSet, genesis_hash: str) -> None:
         """Returns if the certificate holds; raises :class:`Refusal` ``bad_proof`` saying why not."""
+        if len(self.votes) > masternodes.quorum:
+            raise Refusal(ErrorCode.BAD_PROOF, f"the verdict on {self.txid} has more votes than it needs")
         kind = VoteKind.LOCK if self.kind == "commit" else VoteKind.ABORT
         check_votes(self.votes, kind, self.txid, masternodes, genesis_hash)
 
@@ -113,6 +115,14 @@ class Block(Noun, frozen=True, dict=True, gc=True):
     @cached_property
     def tree(self) -> MerkleTree:
         return MerkleTree(leaves(self.coinbase, self.transactions, self.verdicts))
+
+    @property
+    def is_whole(self) -> bool:
+        """True if the body is the one that the header names: every entry, and the whole of the coinbase. What may
+        differ under one hash are the certificates beside the verdicts alone."""
+        coinbase = self.coinbase
+        own = coinbase.txid == coinbase.computed_txid and not coinbase.signature
+        return own and self.tree.root.hex() == self.header.root
 
     @property
     def aborted(self) -> Iterator[str]:
