@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.made
 
-.PHONY: venv demo test bench lint types wheel-check check model clean
+.PHONY: venv demo test bench sim hunt lint types wheel-check check model clean
 
 venv: $(STAMP)
 
@@ -25,6 +25,17 @@ test: venv
 # A short run: it fails if a payment is lost or the nodes disagree, never for being slow.
 bench: venv
 	$(VENV)/bin/timeproto bench finality --masternodes 4 --rate 10 --seconds 3
+
+# A short hunt for a seed in which a promise breaks: it fails on one, and if the rare situations never came up.
+sim: venv
+	$(VENV)/bin/timeproto sim --masternodes 4 --seeds 150
+	$(VENV)/bin/timeproto sim --masternodes 7 --seeds 50
+
+# The long one: more than an hour.
+hunt: venv
+	$(VENV)/bin/timeproto sim --masternodes 4 --seeds 10000 --first-seed 1000
+	$(VENV)/bin/timeproto sim --masternodes 7 --seeds 10000 --first-seed 1000
+	$(VENV)/bin/timeproto sim --masternodes 16 --seeds 200 --first-seed 1000
 
 lint: venv
 	$(VENV)/bin/ruff check .

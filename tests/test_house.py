@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "network": {"network", "model", "wire"},
     "wallet": {"wallet", "model", "wire", "network"},
     "masternode": {"masternode", "model", "wire", "consensus", "storage", "network"},
-    "web": {"web", "model", "wire", "network.throttle"},
+    "web": {"web", "model", "wire", "network.throttle", "network.notifications"},
     "sim": {"sim", "model", "wire", "consensus", "storage.memory"},
     "devnet": EVERYTHING - {"bench", "cli", "sim", "web"},
     "bench": EVERYTHING - {"cli"},
@@ -45,6 +45,7 @@ NEVER: dict[str, set[str]] = {
     "consensus": IMPURE | {"json"},
     "wire": {"twisted", "time", "random", "os", "threading", "socket", "asyncio"},
     "storage": {"twisted", "asyncio"},
+    "sim": IMPURE - {"random"},
 }
 """Room → modules from outside that have no place in it."""
 

@@ -1,4 +1,7 @@
-"""Power cuts at every commit of a run, before and after: same votes, no lost coin, no forgotten lock (P-01 to P-07)."""
+"""Power cuts at every commit of a run, before and after: same votes, no lost coin, no forgotten lock (P-01 to P-07).
+
+The runs are the simulator's (timeproto.sim): every promise is checked after every step, and at last all is decided.
+"""
 
 from __future__ import annotations
 
@@ -6,48 +9,61 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.cluster import COIN, address, pay
-from tests.cut_store import CutStore, PowerCut
-from tests.test_consensus.ordeal import Ordeal
 from timeproto.consensus.replica import Replica, found
-from timeproto.model.transaction import Transaction
 from timeproto.model.utxo_state import UNSPENT, Locked, SpentPending, holder
-from timeproto.model.vote import VoteBatch
+from timeproto.sim.disk import copy_of
+from timeproto.sim.events import MILLISECOND, SECOND
+from timeproto.sim.masternode import Fuse, Masternode, Moment
+from timeproto.sim.run import Plan, Run
 from timeproto.storage.memory import MemoryStore
 from timeproto.wire import codec, messages
 
+NEVER = 10**9
 
-class Story:
-    """A short run that is the same up to the cut: payments, a chain, a double spend, at two masternodes of four."""
 
-    def __init__(self, cut: int | None = None, *, before: bool = True, seed: int = 3) -> None:
-        self.cluster = Ordeal(4, seed, wallets=3, coins=3)
-        self.store: Any = self.cluster.nodes[0].store
-        if cut is not None:
-            self.store.cut_at(cut, "before" if before else "after")
-        self.accepted: list[Transaction] = []
-        self.cluster.settle(1)
-        cluster = self.cluster
-        for wallet, number in ((0, 0), (0, 1), (1, 0)):
-            self.send(cluster.payment(wallet, number, 2), number)
-        double = [cluster.payment(2, 0, to, amount=COIN + to) for to in (0, 1)]
-        for number, tx in enumerate(double):
-            self.submit(tx, number)
-        parent = self.accepted[0] if self.accepted else cluster.payment(0, 0, 2)
-        change = parent.output_outpoint(1), parent.outputs[1].amount, cluster.wallets[0]
-        cluster.run()
-        self.send(cluster.register(pay(cluster.genesis, [change], [(address(cluster.wallets[1]), COIN)])), 1)
-        cluster.run()
-        cluster.tick()
-        cluster.run()
+class Story(Run):
+    """Four masternodes for three seconds: payments, a chain, a double spend. The first is cut off at its commits number
+    ``cuts``, each counted from its last start, and comes back after a while."""
 
-    def submit(self, tx: Transaction, number: int) -> int | None:
-        return self.cluster.submit(tx, number) if self.cluster.nodes[number].alive else None
+    def __init__(self, seed: int, *cuts: int, moment: Moment = Moment.BEFORE_COMMIT) -> None:
+        super().__init__(Plan(seed, 4, "none", actions=0))
+        self.crashes = 0
+        self.victim: Masternode = self.nodes[0]
+        self._fuses = [Fuse(cut, moment) for cut in cuts]
+        self._set_fuse()
 
-    def send(self, tx: Transaction, number: int) -> None:
-        ticket = self.submit(tx, number)
-        if ticket is not None and isinstance(self.cluster.answer(ticket), messages.TransactionAccepted):
-            self.accepted.append(tx)
+    def _set_fuse(self) -> None:
+        self.victim.fuse = self.fuse = self._fuses.pop(0) if self._fuses else Fuse(NEVER, Moment.AFTER_SEND)
+
+    def tell(self) -> None:
+        """Up to the moment before everything heals; within the world."""
+        self.start()
+        wallets = self.wallets
+        for moment, trick in ((200, wallets.plain), (900, wallets.chain), (1_000, wallets.double_spend)):
+            self.events.at(moment * MILLISECOND, trick)
+        self.events.after(0, self._watch)
+        self.events.run_until(3 * SECOND)
+
+    def _watch(self) -> None:
+        if not self.victim.alive:
+            self.crashes += 1
+            self._set_fuse()
+            self.victim.start()
+        self.events.after(300 * MILLISECOND, self._watch)
+
+    @property
+    def commits(self) -> int:
+        """How many the victim made in its last life; nothing was cut."""
+        return NEVER - self.fuse.left
+
+
+def told(seed: int, *cuts: int, moment: Moment = Moment.BEFORE_COMMIT, recover: bool = True) -> Story:
+    story = Story(seed, *cuts, moment=moment)
+    with story.world():
+        story.tell()
+        if recover:
+            story.recover()
+    return story
 
 
 def kept(store: Any) -> tuple[Any, ...]:
@@ -57,99 +73,89 @@ def kept(store: Any) -> tuple[Any, ...]:
         [(record.tx.txid, store.own_votes(record.tx.txid)) for record in store.pending()],
         [codec.encode(store.batch(number)) for number in range(store.summary().batches)],
         store.finalized(0, 1_000),
+        store.tip(),
+        store.sign_state(),
     )
 
 
 class EveryCommit(SynchronousTestCase):
     def test_a_cut_before_or_after_every_commit(self) -> None:
-        """Killed at each boundary, restarted, healed: all invariants, and what was accepted is final (P-01 to P-05)."""
+        """Killed at each boundary, restarted, healed: every promise held, all that is owed came (P-01 to P-05)."""
         boundaries = crashes = 0
-        for seed in range(4):
-            commits = Story(seed=seed).store.commits
-            boundaries += 2 * (commits - 1)
-            for cut in range(2, commits + 1):  # the first is the founding, before the node exists
-                for before in (True, False):
-                    story = Story(cut, before=before, seed=seed)
-                    crashes += story.cluster.crashes
-                    story.cluster.recover(ticks=6)
-                    story.cluster.conclude(story.accepted)
+        commits = told(3, recover=False).commits
+        for cut in range(1, commits + 1):
+            for moment in Moment:
+                boundaries += 1
+                crashes += told(3, cut, moment=moment).crashes
         self.assertEqual(crashes, boundaries)
         self.assertGreater(boundaries, 60)
 
     def test_a_cut_in_the_recovery_and_in_the_recovery_of_that(self) -> None:
         """The commits after a restart are cut as well, again and again (P-07)."""
         again = 0
-        for cut in range(2, 16, 2):
-            for second in (1, 2, 3):
-                story = Story(cut, before=bool(cut % 4))
-                cluster = story.cluster
-                for third in (second, 1):
-                    if not cluster.nodes[0].alive:
-                        cluster.restart(0)
-                    cluster.cut_power(0, third, before=bool(second % 2))
-                    crashes = cluster.crashes
-                    cluster.settle(3)
-                    again += cluster.crashes - crashes
-                cluster.recover(ticks=6)
-                cluster.conclude(story.accepted)
-        self.assertGreater(again, 20)
+        for cut in range(1, 14, 4):
+            for second in (1, 2):
+                moment = Moment.BEFORE_COMMIT if second == 1 else Moment.AFTER_COMMIT
+                again += told(5, cut, second, 1, 1, moment=moment).crashes - 1
+        self.assertGreater(again, 14)
 
     def test_all_masternodes_cut_at_once(self) -> None:
         """Power loss in the whole house, at any moment: all that was final stays, the rest resumes (P-10)."""
-        for seed in range(12):
-            cluster = Ordeal(4, seed, wallets=3, coins=3)
-            cluster.settle(1)
-            payments = [cluster.payment(wallet, coin, (wallet + 1) % 3) for wallet in range(3) for coin in range(3)]
-            tickets = [cluster.submit(tx, cluster.random.randrange(4)) for tx in payments]
-            for _ in range(cluster.random.randint(0, 60)):
-                cluster.deliver()
-            final = [tx for tx in payments if any(cluster.final(tx.txid))]
-            accepted = [tx for tx, ticket in zip(payments, tickets, strict=True)
-                        if isinstance(cluster.answer(ticket), messages.TransactionAccepted)]
-            for number in range(4):
-                cluster.kill(number)
-            cluster.recover(ticks=8)
-            cluster.conclude([*final, *accepted])
+        final = 0
+        for seed in range(10):
+            run = Run(Plan(seed, 4, "none", actions=0))
+            with run.world():
+                run.start()
+                run.events.run_until(SECOND)
+                for _ in range(6):
+                    run.wallets.plain()
+                run.events.run_until(SECOND + (seed + 1) * 5 * MILLISECOND)
+                final += len(run.checkers.final_at)
+                for node in run.nodes:
+                    node.kill(noticed=False)
+                run.events.run_until(2 * SECOND)
+                run.recover()
+        self.assertGreater(final, 0)
 
     def test_the_founding_itself_is_cut(self) -> None:
         """Before the first commit there is nothing, after it everything: found again, or found already."""
-        genesis = Ordeal(4, 1).genesis
-        for before in (True, False):
-            store: Any = CutStore(MemoryStore())
-            store.cut_at(1, "before" if before else "after")
+        genesis = told(1, recover=False).setting.genesis
+        for is_committed in (False, True):
+            store = MemoryStore()
             founding = found(store, genesis)
             assert founding is not None
-            self.assertRaises(PowerCut, store.commit, founding)
-            store = store.inner
+            if is_committed:
+                store.commit(founding)
+            store = copy_of(store)
             again = found(store, genesis)
-            self.assertEqual(again is None, not before)
+            self.assertEqual(again is None, is_committed)
             if again is not None:
                 store.commit(again)
-            replica = Replica(store, genesis, Ordeal(4, 1).nodes[0].signing_key)
+            replica = Replica(store, genesis, told(1, recover=False).setting.masternodes[0])
             self.assertEqual(sum(tally.amount for tally in replica.manager.tallies.values()), genesis.supply)
 
 
 class TheSameAgain(SynchronousTestCase):
     def test_recovery_writes_nothing_and_is_the_same_every_time(self) -> None:
-        """Starting a hundred times on one store changes no byte of it (P-07, A-7)."""
-        story = Story(9)
-        store = story.store.inner.inner
+        """Starting again and again on one store changes nothing in it (P-07, A-7)."""
+        story = told(3, 9, recover=False)
+        store, genesis, key = story.victim.store, story.setting.genesis, story.setting.masternodes[0]
         before = kept(store)
-        genesis, key = story.cluster.genesis, story.cluster.nodes[0].signing_key
         for _ in range(5):
             replica = Replica(store, genesis, key)
             self.assertEqual(kept(store), before)
             self.assertTrue(replica.step([], 1).changes is None)
 
     def test_locks_are_those_of_the_payments_that_are_kept(self) -> None:
-        """After a restart every held coin belongs to a recorded, undecided payment, and the reverse (A-2)."""
-        for cut in range(3, 16):
-            for before in (True, False):
-                story = Story(cut, before=before)
-                store: Any = story.cluster.nodes[0].store
+        """After a cut every held coin belongs to a recorded, undecided payment, and the reverse (A-2)."""
+        seen = 0
+        for cut in range(2, 20):
+            for moment in (Moment.BEFORE_COMMIT, Moment.AFTER_COMMIT):
+                store = told(3, cut, moment=moment, recover=False).victim.store
                 pending = {record.tx.txid: record.tx for record in store.pending()}
-                held = {outpoint: coin.state for outpoint, coin in store.inner.inner._coins.items()
+                held = {outpoint: coin.state for outpoint, coin in store._coins.items()
                         if isinstance(coin.state, Locked | SpentPending)}
+                seen += len(held)
                 for outpoint, state in held.items():
                     txid = holder(state)
                     assert txid is not None
@@ -159,37 +165,49 @@ class TheSameAgain(SynchronousTestCase):
                     self.assertIsNotNone(votes)
                     free = [each for each in tx.outpoints if store.coin(each).state == UNSPENT]
                     self.assertTrue(votes.lock is None or not free)
+        self.assertGreater(seen, 5)
 
     def test_a_vote_cut_off_after_its_commit_goes_out_the_same(self) -> None:
         """Durable, and killed before it left: the very bytes are handed over in the next life (P-01)."""
-        cluster = Ordeal(4, 5)
-        cluster.settle(1)
-        cluster.cut_power(0, 1, before=False)
-        tx = cluster.payment(0, 0, 1)
-        cluster.submit(tx, 0)
-        self.assertEqual(cluster.crashes, 1)
-        store: Any = cluster.nodes[0].store
-        own = store.own_votes(tx.txid)
-        kept_bytes = codec.encode(store.batch(own.lock))
-        key, since = cluster.nodes[0].key, len(cluster.sent)
-        self.assertFalse(any(sender == key and isinstance(message, VoteBatch) for sender, _, message in cluster.sent))
-        cluster.restart(0)
-        said = [message for sender, _, message in cluster.sent[since:] if sender == key]
-        handed = {codec.encode(batch) for each in said if isinstance(each, messages.Votes) for batch in each.batches}
-        self.assertEqual(handed, {kept_bytes})
-        cluster.recover(ticks=4)
-        cluster.conclude([tx])
+        run = Run(Plan(5, 4, "none", actions=0))
+        with run.world():
+            run.start()
+            run.events.run_until(SECOND)
+            node, said = run.nodes[0], []
+            self.patch(run.checkers, "sent", lambda sender, message: said.append((sender, message)))
+            tx = run.wallets.next_payment()
+            run.wallets.submit(tx, node)
+            while node._pending is None or not node._pending.changes.batches:  # type: ignore[union-attr]
+                run.events.run_until(run.events.now + 50)
+            node.fuse = Fuse(1, Moment.AFTER_COMMIT)
+            run.events.run_until(run.events.now + SECOND)
+            own = node.store.own_votes(tx.txid)
+            assert own is not None and own.lock is not None
+            bytes_kept = codec.encode(node.store.batch(own.lock))
+            self.assertFalse(any(sender is node and getattr(message, "lock", ()) for sender, message in said))
+            node.start()
+            run.events.run_until(run.events.now + SECOND)
+            mine = [message for sender, message in said if sender is node and isinstance(message, messages.Votes)]
+            handed = {codec.encode(batch) for message in mine for batch in message.batches}
+            self.assertIn(bytes_kept, handed)
 
     def test_a_vote_cut_off_before_its_commit_never_was(self) -> None:
         """Nothing left, so the next life may vote for the rival (P-02)."""
-        cluster = Ordeal(4, 5)
-        cluster.settle(1)
-        cluster.cut_power(0, 1, before=True)
-        tx, rival = cluster.payment(0, 0, 1), cluster.payment(0, 0, 2)
-        ticket = cluster.submit(tx, 0)
-        self.assertIsNone(cluster.answer(ticket))
-        cluster.restart(0)
-        cluster.run()
-        cluster.submit(rival, 0)
-        cluster.recover(ticks=4)
-        self.assertEqual((cluster.final(tx.txid), cluster.final(rival.txid)), ([False] * 4, [True] * 4))
+        run = Run(Plan(5, 4, "none", actions=0))
+        with run.world():
+            run.start()
+            run.events.run_until(SECOND)
+            node = run.nodes[0]
+            coin = run.wallets.take()
+            tx, rival = run.wallets.pay(coin, share=0.2), run.wallets.pay(coin, share=0.3)
+            run.wallets.submit(tx, node)
+            while node._pending is None or not node._pending.changes.batches:  # type: ignore[union-attr]
+                run.events.run_until(run.events.now + 50)
+            node.kill(moment=Moment.BEFORE_COMMIT)
+            self.assertIsNone(run.wallets.orders[1].answer)
+            node.start()
+            run.events.run_until(run.events.now + SECOND)
+            run.wallets.submit(rival, node)
+            run.events.run_until(run.events.now + 3 * SECOND)
+            run.recover()
+        self.assertEqual(set(run.checkers.final_at), {rival.txid})

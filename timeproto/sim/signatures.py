@@ -1,0 +1,107 @@
+"""Signatures and commitments, made and checked once for all nodes of a run: pure functions, so answers may be kept.
+
+In a run of n masternodes every batch is checked n - 1 times, and every commitment computed n times; what was signed in
+the run needs no check at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from nacl.bindings import (
+    crypto_core_ed25519_scalar_add,
+    crypto_core_ed25519_scalar_mul,
+    crypto_core_ed25519_scalar_reduce,
+    crypto_scalarmult_ed25519_base_noclamp,
+)
+
+from timeproto.consensus import validation, verifier
+from timeproto.model import block, certificate, keys, vote
+from timeproto.model.keys import SigningKey
+from timeproto.model.muhash import MuHash
+
+CHECKING = (block, certificate, validation, verifier, vote)
+"""The modules that check signatures, by the one function ``model.keys.verify``."""
+
+
+class Signatures:
+    """Every signature of one run."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[bytes, bytes], bytes] = {}
+        self._checked: dict[tuple[bytes, bytes, bytes], bool] = {}
+        self._verify = keys.verify
+        self._replaced: dict[tuple[Any, ...], MuHash] = {}
+        self._replace = MuHash.replace
+
+    def sign(self, key: SigningKey, message: bytes) -> bytes:
+        made = self._made.get((key.public_bytes, message))
+        if made is None:
+            made = self._made[key.public_bytes, message] = SigningKey.sign(key, message)
+        return made
+
+    def verify(self, public_key: bytes, message: bytes, signature: bytes) -> bool:
+        """As :func:`timeproto.model.keys.verify`."""
+        if self._made.get((public_key, message)) == signature:
+            return True
+        asked = public_key, message, signature
+        answer = self._checked.get(asked)
+        if answer is None:
+            answer = self._checked[asked] = self._verify(public_key, message, signature)
+        return answer
+
+    def replaced(self, coins: MuHash, added: Iterable[bytes], removed: Iterable[bytes]) -> MuHash:
+        """As :meth:`timeproto.model.muhash.MuHash.replace`."""
+        asked = coins.value, tuple(added), tuple(removed)
+        answer = self._replaced.get(asked)
+        if answer is None:
+            answer = self._replaced[asked] = self._replace(coins, added=asked[1], removed=asked[2])
+        return answer
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Within, all of timeproto checks signatures and multiplies coins here."""
+        before = [module.verify for module in CHECKING]
+        for module in CHECKING:
+            module.verify = self.verify  # type: ignore[attr-defined]
+
+        def replace(coins: MuHash, *, added: Iterable[bytes] = (), removed: Iterable[bytes] = ()) -> MuHash:
+            return self.replaced(coins, added, removed)
+
+        MuHash.replace = replace  # type: ignore[method-assign,assignment]
+        try:
+            yield
+        finally:
+            MuHash.replace = self._replace  # type: ignore[method-assign]
+            for module, verify in zip(CHECKING, before, strict=True):
+                module.verify = verify  # type: ignore[attr-defined]
+
+
+class Signer(SigningKey):
+    """A key that signs through :class:`Signatures`, made from one whose curve arithmetic is done."""
+
+    __slots__ = ("_signatures",)
+
+    def __init__(self, key: SigningKey, signatures: Signatures) -> None:
+        self.seed, self.public_bytes, self.public_hex, self._secret = (
+            key.seed, key.public_bytes, key.public_hex, key._secret,
+        )
+        self._signatures = signatures
+
+    def sign(self, message: bytes) -> bytes:
+        return self._signatures.sign(self, message)
+
+    def sign_otherwise(self, message: bytes, nonce: bytes) -> bytes:
+        """Another valid signature over the same message, as any owner can make: ``nonce``, 64 bytes, stands where
+        RFC 8032 has a hash."""
+        secret = hashlib.sha512(self.seed).digest()[:32]
+        clamped = bytes([secret[0] & 248, *secret[1:31], (secret[31] & 127) | 64])
+        scalar = crypto_core_ed25519_scalar_reduce(clamped + bytes(32))
+        chosen = crypto_core_ed25519_scalar_reduce(nonce)
+        point = crypto_scalarmult_ed25519_base_noclamp(chosen)
+        challenge = crypto_core_ed25519_scalar_reduce(hashlib.sha512(point + self.public_bytes + message).digest())
+        answer = crypto_core_ed25519_scalar_add(chosen, crypto_core_ed25519_scalar_mul(challenge, scalar))
+        return bytes(point + answer)
