@@ -529,15 +529,15 @@ class Options(CommandCase):
         self.file.chmod(0o644)
         self.refused(2, "balance", words="chmod 600")
 
-    def test_every_endingexplains_itself(self) -> None:
+    def test_every_command_explains_itself(self) -> None:
         """``--help`` of each names its options, the shared ones too."""
-        for command in ("new", "restore", "address", "balance", "send", "watch", "proof"):
+        for command in ("new", "restore", "address", "balance", "send", "cancel", "watch", "proof"):
             status, out, _ = self.call(command, "--help")
             self.assertEqual(status, 0)
             for option in ("--json", "--node HOST:PORT", "--wallet FILE", "--password-file"):
                 self.assertIn(option, out)
 
-    def test_no_phrase_on_the_endingline(self) -> None:
+    def test_no_phrase_on_the_command_line(self) -> None:
         """Other users of the machine see those: there is no option for it."""
         status, out, _ = self.call("restore", *PHRASE.split())
         self.assertEqual((status, out), (2, ""))

@@ -9,27 +9,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.cluster import COIN, address, key, pay
 from tests.examples import replace
+from tests.test_wallet import verdicts
 from tests.test_wallet.world import World
 from timeproto.errors import Refusal
-from timeproto.model.block import (
-    Block,
-    BlockHeader,
-    BlockVote,
-    BlockVoteKind,
-    Commit,
-    DecidedBlock,
-    Precommit,
-    Verdict,
-    inclusion_proof,
-    leaves,
-    make_coinbase,
-    sign_block_vote,
-)
-from timeproto.model.certificate import signed_vote
-from timeproto.model.merkle import MerkleTree
+from timeproto.model.block import inclusion_proof
 from timeproto.model.transaction import Transaction
 from timeproto.model.utxo_state import Confirmed, kind
-from timeproto.model.vote import sign_batch
 from timeproto.wallet.belief import Aborted
 from timeproto.wallet.client import WalletClient
 from timeproto.wallet.purse import MemoryPurse
@@ -48,22 +33,6 @@ class Ends(SynchronousTestCase):
         owned = [at for at, output in self.genesis.coins() if output.address == address(owner)]
         return pay(self.genesis, [(owned[number], 10 * COIN, owner)], [(address(self.node.wallets[to]), COIN)])
 
-    def block(self, *aborted: Transaction, contains: tuple[str, ...] = ()) -> DecidedBlock:
-        """A block decided by the one masternode there is."""
-        voter, set_ = key(1), self.genesis.masternode_set
-        verdicts = []
-        for tx in aborted:
-            batch = sign_batch(voter, self.genesis.hash, set_.hash, 0, abort=[tx.txid])
-            verdicts.append(Verdict("abort", tx.txid, (signed_vote(batch, 0),)))
-        coinbase = make_coinbase(1, 0, voter.public_hex, self.genesis.params)
-        root = MerkleTree(leaves(coinbase, contains, verdicts)).root.hex()
-        header = BlockHeader(1, self.genesis.hash, 1, voter.public_hex, 0, root, set_.hash, "00" * 32)
-        digest = header.hash(self.genesis.hash)
-        unsigned = BlockVote(BlockVoteKind.PRECOMMIT, voter.public_hex, set_.hash, 1, 0, digest, None, "0" * 128)
-        signed = Precommit(voter.public_hex, sign_block_vote(voter, self.genesis.hash, unsigned).signature)
-        commit = Commit(1, 0, digest, set_.hash, (signed,))
-        return DecidedBlock(Block(header, coinbase, contains, tuple(verdicts)), commit)
-
     def undecided(self) -> None:
         """From now on the node accepts payments and nothing becomes of them."""
         self.patch(self.node.view, "submit", lambda tx: succeed(messages.TransactionAccepted(txid=tx.txid)))
@@ -75,9 +44,7 @@ class Ends(SynchronousTestCase):
         self.patch(self.node.view, "transaction", lambda txid: info if txid == info.tx.txid else real(txid))
 
     def aborted(self, tx: Transaction) -> messages.TransactionInfo:
-        decided = self.block(tx)
-        place = inclusion_proof(decided, decided.block.verdict_index(tx.txid))
-        return messages.TransactionInfo(tx=tx, status="aborted", height=1, inclusion=place)
+        return verdicts.aborted(self.genesis, tx)
 
 
 class Blocks(Ends):
@@ -155,14 +122,7 @@ class Ended(Ends):
         tx, rival = self.payment(), self.payment(to=2)
         payment = client.submit(tx)
         self.world.run(1)
-        decided = self.block(contains=(rival.txid,))
-        place = inclusion_proof(decided, 1)
-        infos = {
-            tx.txid: messages.TransactionInfo(
-                tx=tx, status="aborted", height=1, inclusion=place, conflicting_txid=rival.txid
-            ),
-            rival.txid: messages.TransactionInfo(tx=rival, status="final", height=1, inclusion=place),
-        }
+        infos = verdicts.beaten(self.genesis, tx, rival)
         self.patch(self.node.view, "transaction", infos.get)
         final = payment.when_final()
         self.world.run(5)
@@ -173,7 +133,7 @@ class Ended(Ends):
         """Aborted, says the node: with no place, one of another verdict, or a rival that spends other coins."""
         self.undecided()
         tx, stranger = self.payment(), self.payment(1)
-        decided = self.block(contains=(stranger.txid,))
+        decided = verdicts.decide(self.genesis, contains=(stranger.txid,))
         elsewhere = inclusion_proof(decided, 1)
         for info in (
             replace(self.aborted(tx), inclusion=None),

@@ -200,6 +200,7 @@ _STORY = {
     "Locked": "she is told: Locked",
     "SpentPending": "she is told: SpentPending, enough have locked it",
     "SpentFinalized": "she is told: SpentFinalized, with the proof",
+    "Confirmed": "she is told: Confirmed, with its place in a decided block",
 }
 
 

@@ -15,7 +15,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="ask nodes how they are",
         description="Asks one or more nodes how they are. The digest covers outpoint, amount, owner, state and"
         " transaction of every coin: it is the same on two nodes exactly when they agree.",
-        epilog="Exit status: 0 if every node answered, votes, and all digests are equal; 1 if not.",
+        epilog="Exit status: 0 if every node answered, votes, is synced, and all digests are equal; 1 if not.",
     )
     parser.add_argument(
         "--node", action="append", metavar="HOST:PORT", help="may be given more than once (default 127.0.0.1:24100)"
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
                 continue
             assert isinstance(info, messages.Info)
             digests.add(info.digest)
-            well = well and info.voting
+            well = well and info.voting and info.synced
             _tell(address, info, as_json=arguments.json)
         if len(nodes) > 1 and not arguments.json:
             print("all agree" if len(digests) == 1 else f"{len(digests)} different digests")

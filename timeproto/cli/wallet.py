@@ -29,6 +29,7 @@ from timeproto.cli.wallet_text import (
     tell_block,
     tell_change,
     tell_new,
+    tell_not_aborted,
     tell_proof,
     tell_restored,
     tell_sending,
@@ -75,8 +76,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     cancel.add_argument("txid", metavar="TXID")
     watch = add("watch", "tell every change of this wallet's coins as it happens, beginning with their states now")
     watch.add_argument("--count", type=_count, metavar="N", help="stop after N lines (default: at Ctrl-C)")
-    proof = add("proof", "fetch a transaction's finality proof and verify it")
+    proof = add("proof", "fetch the proof that a transaction is final, and the block that contains it, and verify both")
     proof.add_argument("txid", metavar="TXID")
+    proof.add_argument("--block", action="store_true", help="the proof is to be its place in a decided block")
     proof.add_argument("--out", type=Path, metavar="FILE", help="keep the proof here")
 
 
@@ -208,19 +210,30 @@ async def _send(reactor: Any, account: Any, arguments: argparse.Namespace) -> in
 
 
 async def _cancel(reactor: Any, account: Any, arguments: argparse.Namespace) -> int:
-    from timeproto.wire import messages
-
-    txid = _txid(arguments)
+    txid, client = _txid(arguments), account.client
     pending = {tx.txid: tx for tx in account.pending}
-    tx = pending.get(txid)
-    if tx is None:
-        tx = (await account.client.ask(messages.GetTransaction(txid=txid))).tx
-    if tx.computed_txid != txid:
-        raise Refusal(ErrorCode.TXID_MISMATCH, f"the node shows another transaction for {txid}")
+    tx = pending.get(txid) or await client.belief.claimed(txid)
+    key = account.key_in(tx)
     if not arguments.json:
         print(f"Asking the masternodes to end {txid} …", flush=True)
-    tell_aborted(await account.client.cancel(tx, account.key_in(tx)), as_json=arguments.json)
+    try:
+        end = await client.cancel(tx, key)
+    except Refusal as refusal:
+        if refusal.code is not ErrorCode.ALREADY_FINAL:
+            raise
+        tell_not_aborted(txid, await _height(client, txid), as_json=arguments.json)
+        return ExitStatus.REFUSED
+    tell_aborted(end, as_json=arguments.json)
     return ExitStatus.OK
+
+
+async def _height(client: Any, txid: str) -> int | None:
+    """The block that contains what is final, if there is one yet."""
+    try:
+        height: int = await client.belief.confirmed(txid)
+    except Refusal:
+        return None
+    return height
 
 
 def _txid(arguments: argparse.Namespace) -> str:
@@ -260,20 +273,22 @@ def _proof(arguments: argparse.Namespace) -> int:
     genesis = open_wallet(arguments).genesis
 
     async def main(reactor: Any) -> int:
-        _, info = await ask_any(reactor, arguments, messages.GetTransaction(txid=txid), genesis)
+        async def ask(question: Any) -> Any:
+            return (await ask_any(reactor, arguments, question, genesis))[1]
 
-        async def told(question: Any) -> Any:
-            return info
-
-        belief = Belief(genesis, told)
+        info = await ask(messages.GetTransaction(txid=txid))
+        belief = Belief(genesis, ask)
         if info.tx.computed_txid != txid:
             raise Lie(f"another transaction was given for {txid}")
         if info.status == "aborted":
-            end = await belief.end_of(info.tx) if info.conflicting_txid is None else None
-            raise end or Refusal(ErrorCode.ABORTED, f"the node says that block {info.height} ended {txid}")
+            raise await belief.end_of(info.tx) or Refusal(ErrorCode.NOT_FOUND, f"the nodes disagree on {txid}")
         if info.status == "pending":
             raise Refusal(ErrorCode.NOT_FOUND, f"{txid} is not final")
-        proof = belief.check(info.proof or info.inclusion, txid)
+        if info.inclusion is not None:
+            belief.check(info.inclusion, txid)
+        elif arguments.block:
+            raise Refusal(ErrorCode.NOT_FOUND, f"no block contains {txid} yet")
+        proof = info.inclusion if arguments.block else belief.check(info.proof or info.inclusion, txid)
         if arguments.out is not None:
             try:
                 arguments.out.expanduser().write_bytes(codec.dump_document(proof))
@@ -281,7 +296,6 @@ def _proof(arguments: argparse.Namespace) -> int:
                 raise StorageError(f"the proof cannot be kept in {arguments.out}: {error.strerror}") from None
         tell_proof(proof, txid, genesis.masternode_set, as_json=arguments.json)
         if info.inclusion is not None and not arguments.json:
-            belief.check(info.inclusion, txid)
             tell_block(info.inclusion)
         return ExitStatus.OK
 

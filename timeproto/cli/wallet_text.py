@@ -46,7 +46,12 @@ def tell_sending(payment: Any, address: str, amount: int) -> None:
     from timeproto.wallet.amounts import format_amount
 
     print(f"Paying {format_amount(amount)} TIME to {address}\n  transaction {payment.txid}")
-    payment.on_step(lambda step: print(f"  {step.ms:>8.1f} ms  {step.state}", flush=True))
+
+    def tell(step: Any) -> None:
+        block = "" if step.height is None else f" in block {step.height}"
+        print(f"  {step.ms:>8.1f} ms  {step.state}{block}", flush=True)
+
+    payment.on_step(tell)
 
 
 def tell_sent(payment: Any, amount: int, quorum: int, height: int | None, *, as_json: bool) -> None:
@@ -69,6 +74,15 @@ def tell_aborted(end: Any, *, as_json: bool) -> None:
         print(json.dumps({"txid": end.details["txid"], "aborted": True, "height": end.height, "rival": end.rival}))
     else:
         print(f"  {end.message}: its coins are free again, and the proof holds")
+
+
+def tell_not_aborted(txid: str, height: int | None, *, as_json: bool) -> None:
+    """A transaction that was to be cancelled, and became final, proven; ``height`` is its block's if there is one."""
+    if as_json:
+        print(json.dumps({"txid": txid, "aborted": False, "final": True, "height": height}))
+    else:
+        where = "no block contains it yet" if height is None else f"block {height} contains it"
+        print(f"  it is final, and cannot be cancelled any more: the proof holds, and {where}")
 
 
 def tell_block(place: Any) -> None:

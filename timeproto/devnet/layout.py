@@ -73,7 +73,7 @@ def lay_out(
     coins_per_wallet: int = COINS_PER_WALLET,
     block_interval: int | None = None,
 ) -> Layout:
-    """The devnet in ``datadir``: the one that is there (its masternodes' number must fit), or a new one, with a block
+    """The devnet in ``datadir``: the one that is there (masternodes and interval must fit), or a new one, with a block
     each ``block_interval`` seconds (by default the network's)."""
     genesis_path = datadir / "genesis.json"
     if genesis_path.exists():
@@ -81,6 +81,10 @@ def lay_out(
         if len(genesis.masternodes) != masternodes:
             raise ConfigurationError(
                 f"the devnet in {datadir} has {len(genesis.masternodes)} masternodes, not {masternodes}"
+            )
+        if block_interval not in (None, genesis.block_interval):
+            raise ConfigurationError(
+                f"the devnet in {datadir} makes a block each {genesis.block_interval} s, not {block_interval}"
             )
     else:
         genesis = _create(datadir, masternodes, coins_per_wallet, block_interval)

@@ -21,7 +21,7 @@ from timeproto.network.requests import ConnectionGone
 from timeproto.params import NetworkParams
 from timeproto.wallet import builder, hd
 from timeproto.wallet.amounts import format_amount
-from timeproto.wallet.belief import Lie
+from timeproto.wallet.belief import Aborted, Lie
 from timeproto.wallet.coins import Balance, CoinBook, WalletCoin
 from timeproto.wallet.payment import Payment
 from timeproto.wallet.purse import Purse
@@ -233,8 +233,10 @@ class Account:
         tx = payment.tx
 
         def failed(failure: Any) -> None:
-            if failure.check(Refusal):  # a node said no: the coins are ours to spend again
+            if failure.check(Refusal):  # a node said no, or a block has ended it: the coins are ours to spend again
                 self.book.release(tx.outpoints)
+                for outpoint in failure.value.spent if failure.check(Aborted) else ():
+                    self.book.spent(outpoint)  # but not those that its rival took
                 self._purse.remove_pending(tx.txid)
             # otherwise nobody knows: it stays in the file, and is sent again next time
 

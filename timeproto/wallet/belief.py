@@ -20,6 +20,9 @@ from timeproto.wire import messages
 REMEMBERED = 10_000
 """Transactions proven final that are kept, so that no proof is fetched or checked twice."""
 
+PLACES = 1_000
+"""Places in blocks that are kept likewise: a payment of a thousand coins is told Confirmed a thousand times."""
+
 Ask = Callable[[Any], Awaitable[Any]]
 
 
@@ -33,9 +36,9 @@ Proof = FinalityProof | InclusionProof
 
 class Aborted(Refusal):
     """Proven: a decided block ended the transaction for ever. ``height`` is the block's; ``rival`` the transaction in
-    it that spends one of its coins, None if the block holds a verdict."""
+    it that spends one of its coins, None if the block holds a verdict; ``spent`` are those coins of it."""
 
-    def __init__(self, txid: str, height: int, rival: str | None) -> None:
+    def __init__(self, txid: str, height: int, rival: str | None, spent: frozenset[Outpoint] = frozenset()) -> None:
         details: dict[str, str | int] = {"txid": txid, "height": height}
         why = f"block {height} aborted the transaction {txid}"
         if rival is not None:
@@ -44,6 +47,7 @@ class Aborted(Refusal):
         super().__init__(ErrorCode.ABORTED, why, **details)
         self.height = height
         self.rival = rival
+        self.spent = spent
 
 
 class Belief:
@@ -54,6 +58,7 @@ class Belief:
         self._ask = ask
         self._genesis_coins = dict(genesis.coins())
         self._final: dict[str, Transaction] = {}
+        self._places: dict[tuple[bytes, InclusionProof], None] = {}
         self.lies = 0
 
     def check(self, proof: Proof | None, txid: str) -> Proof:
@@ -74,18 +79,35 @@ class Belief:
     def _check_entry(self, place: InclusionProof | None, leaf: bytes) -> None:
         if place is None:
             raise self._lie("no proof of what a block is said to hold")
+        if (leaf, place) in self._places:
+            return
         try:
             check_inclusion(place, leaf, self._genesis.masternode_set, self._genesis.hash)
         except Refusal as refusal:
             raise self._lie(refusal.message) from None
+        self._places[leaf, place] = None
+        if len(self._places) > PLACES:
+            del self._places[next(iter(self._places))]
+
+    async def claimed(self, txid: str) -> Transaction:
+        """The transaction of this txid, whatever became of it; :class:`Refusal` ``not_found`` if the node has none."""
+        return self._of(txid, await self._ask(messages.GetTransaction(txid=txid)))
+
+    def _of(self, txid: str, info: messages.TransactionInfo) -> Transaction:
+        if info.tx.computed_txid != txid:
+            raise self._lie(f"another transaction was given for {txid}")
+        return info.tx
 
     async def confirmed(self, txid: str, height: int | None = None, place: InclusionProof | None = None) -> int:
         """The height of the decided block that holds ``txid``; :class:`Lie` if that is not proven, or not ``height``.
 
-        Raises :class:`Refusal` ``not_found`` if the node says that no block holds it yet.
+        Raises :class:`Refusal` ``not_found`` if the node says that no block holds it yet, :class:`Aborted` if one is
+        proven to have ended it.
         """
         if place is None:
             info = await self._ask(messages.GetTransaction(txid=txid))
+            if info.status == "aborted" and height is None:
+                raise await self._ended(self._of(txid, info), info)
             place = info.inclusion if info.status == "final" else None
             if place is None and height is None:
                 raise Refusal(ErrorCode.NOT_FOUND, f"no block contains {txid} yet", txid=txid)
@@ -98,15 +120,18 @@ class Belief:
     async def end_of(self, tx: Transaction) -> Aborted | None:
         """How a block ended ``tx``, proven; None if the node does not say that one did. :class:`Lie` if it is false."""
         info = await self._ask(messages.GetTransaction(txid=tx.txid))
-        if info.status != "aborted":
-            return None
-        rival = info.conflicting_txid
+        return await self._ended(tx, info) if info.status == "aborted" else None
+
+    async def _ended(self, tx: Transaction, info: messages.TransactionInfo) -> Aborted:
+        rival, spent = info.conflicting_txid, frozenset[Outpoint]()
         self._check_entry(info.inclusion, verdict_leaf("abort", tx.txid) if rival is None else transaction_leaf(rival))
         if rival is not None:
             other = await self.final_transaction(rival, info.inclusion)
-            if rival == tx.txid or not set(other.outpoints) & set(tx.outpoints):
+            spent = frozenset(other.outpoints) & frozenset(tx.outpoints)
+            if rival == tx.txid or not spent:
                 raise self._lie(f"{rival} spends no coin of {tx.txid}")
-        return Aborted(tx.txid, info.inclusion.header.height, rival)
+        assert info.inclusion is not None  # it was checked
+        return Aborted(tx.txid, info.inclusion.header.height, rival, spent)
 
     async def final_transaction(self, txid: str, proof: Proof | None = None) -> Transaction:
         """The transaction, proven final: from memory, or fetched with its proof. :class:`Lie` if it cannot be."""
@@ -121,9 +146,7 @@ class Belief:
             if refusal.code is ErrorCode.NOT_FOUND:
                 raise self._lie(f"the node has no transaction {txid}") from None
             raise
-        tx: Transaction = info.tx
-        if tx.computed_txid != txid:
-            raise self._lie(f"another transaction was given for {txid}")
+        tx = self._of(txid, info)
         self.check(proof or info.proof or info.inclusion, txid)
         self.remember(tx)
         return tx

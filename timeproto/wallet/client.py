@@ -212,15 +212,27 @@ class WalletClient(MultiService):
         """The proof of what is final by now, verified; :class:`Refusal` ``not_found`` if it is not."""
         return await self._outbox.fetch_proof(txid)
 
-    def cancel(self, tx: Transaction, key: SigningKey | None = None) -> Deferred[Aborted]:
-        """Asks that a transaction of ours end. Fires with the proven :class:`~timeproto.wallet.belief.Aborted` when a
-        block has ended it; fails with :class:`Refusal` ``already_final`` if it became final instead.
+    def cancel(self, tx: Transaction | str, key: SigningKey | None = None) -> Deferred[Aborted]:
+        """Asks that a transaction of ours, or the one of this txid, end; and asks again over every reconnect.
 
-        ``key`` must own one of its inputs; a client with a purse finds it.
+        Fires with the proven :class:`~timeproto.wallet.belief.Aborted` when a block has ended it; fails with
+        :class:`Refusal` ``already_final`` if it became final instead. ``key`` must own one of its inputs; a client with
+        a purse finds it. The transaction is sent along, since a masternode can only end what it knows: what nobody had
+        heard of may become final by that.
         """
-        if key is None:
-            key = self.account.key_in(tx)
-        return self._outbox.cancel(tx, key)
+
+        async def cancel() -> Aborted:
+            found = await self._transaction(tx) if isinstance(tx, str) else tx
+            return await self._outbox.cancel(found, key or self.account.key_in(found))
+
+        return Deferred.fromCoroutine(cancel())
+
+    async def _transaction(self, txid: str) -> Transaction:
+        payment = self._outbox.get(txid)
+        if payment is not None:
+            return payment.tx
+        pending = () if self._account is None else self._account.pending
+        return next((tx for tx in pending if tx.txid == txid), None) or await self.belief.claimed(txid)
 
     # -- money ---------------------------------------------------------------------------------------
 

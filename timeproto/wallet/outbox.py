@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 
 from timeproto.errors import ErrorCode, Refusal
+from timeproto.model.block import InclusionProof
 from timeproto.model.keys import SigningKey
 from timeproto.model.transaction import Outpoint, Transaction
 from timeproto.model.utxo_state import Confirmed, SpentFinalized, Unspent, UTXOState, from_wire, holder, kind
 from timeproto.network.requests import ConnectionGone
 from timeproto.wallet.belief import Aborted, Lie, Proof
 from timeproto.wallet.payment import Payment
-from timeproto.wallet.refusals import UNSURE, is_final_word, require_frame
+from timeproto.wallet.refusals import UNSURE, final_word, require_frame
 from timeproto.wire import messages
 
 if TYPE_CHECKING:  # a client makes itself an outbox
@@ -21,6 +22,9 @@ if TYPE_CHECKING:  # a client makes itself an outbox
 
 ASK_AGAIN = 2.0
 """Seconds after which an undecided payment's proof is asked for."""
+
+UNCONFIRMED = 10_000
+"""Final payments of which it is still noted, if it is told, which block contains them."""
 
 
 class Outbox:
@@ -30,6 +34,7 @@ class Outbox:
         self._client = client
         self._belief = client.belief
         self._payments: dict[str, Payment] = {}
+        self._unconfirmed: dict[str, Payment] = {}
         self._cancels: dict[str, messages.TransactionCancel] = {}
         self._confirming: dict[str, list[Deferred[int]]] = {}
 
@@ -83,8 +88,9 @@ class Outbox:
                 return  # it is sent again to the next node
             except Refusal as refusal:
                 payment.may_be_known = payment.may_be_known or refusal.code in UNSURE
-                if await is_final_word(refusal, payment, self._belief, only_node=self._client.has_one_node):
-                    self._end(payment, refusal)
+                word = await final_word(refusal, payment, self._belief, only_node=self._client.has_one_node)
+                if word is not None:
+                    self._end(payment, word)
                 else:
                     self._client.last_refusal = refusal
                     payment.is_bounced = True
@@ -158,14 +164,33 @@ class Outbox:
     async def _look_for_block(self, txid: str) -> None:
         try:
             height = await self._belief.confirmed(txid)
+        except Aborted as end:
+            payment = self._payments.get(txid)
+            if payment is not None:
+                self._end(payment, end)
+            for waiting in self._confirming.pop(txid, ()):
+                waiting.errback(end)
         except (Refusal, ConnectionGone):
-            return
+            return  # no block holds it yet, or nobody to ask
+        else:
+            payment = self._payments.get(txid)
+            if payment is not None:  # then it is final too, and nobody told us
+                await self._look_for_proof(payment)
+            self._is_confirmed(txid, height)
+
+    def _is_confirmed(self, txid: str, height: int) -> None:
+        payment = self._unconfirmed.pop(txid, None)
+        if payment is not None:
+            payment.confirmed(height, self.now)
         for waiting in self._confirming.pop(txid, ()):
             waiting.callback(height)
 
     def cancel(self, tx: Transaction, key: SigningKey) -> Deferred[Aborted]:
         """Asks the masternodes to end a transaction of ours. Fires with the proven end; fails with ``already_final`` if
-        it became final instead."""
+        it became final instead, with ``not_owner`` at once if ``key`` owns no input of it."""
+        if bytes.fromhex(key.public_hex) not in tx.keys:
+            why = f"the key {key.public_hex} spends no coin in {tx.txid}"
+            return fail(Refusal(ErrorCode.NOT_OWNER, why, txid=tx.txid))
         unsigned = messages.TransactionCancel(txid=tx.txid, key=key.public_hex, signature="0" * 128)
         signature = key.sign(unsigned.message(self._client.genesis.hash)).hex()
         cancel = messages.TransactionCancel(txid=tx.txid, key=key.public_hex, signature=signature)
@@ -186,8 +211,12 @@ class Outbox:
     async def _send_cancel(self, cancel: messages.TransactionCancel) -> None:
         try:
             await self._client.ask(cancel)
-        except (Refusal, ConnectionGone):
-            return  # said again in time; what became of the payment is asked for beside
+        except ConnectionGone:
+            return
+        except Refusal as refusal:  # said again in time; if it is decided, we want to see how
+            payment = self._payments.get(cancel.txid)
+            if payment is not None and refusal.code in (ErrorCode.ALREADY_FINAL, ErrorCode.ABORTED):
+                await self._look_for_proof(payment)
 
     # -- what is told --------------------------------------------------------------------------------
 
@@ -196,6 +225,8 @@ class Outbox:
         change = message.notification
         state = from_wire(change.new_state)
         proof = message.proof or message.inclusion
+        if isinstance(state, Confirmed) and (state.txid in self._unconfirmed or state.txid in self._confirming):
+            self._client.run(self._hear_of_block(state, message.inclusion))
         payment = self._payments.get(holder(state) or "")
         if payment is not None and change.outpoint in payment.tx.outpoints:
             self._hear_of(payment, state, proof)
@@ -216,6 +247,13 @@ class Outbox:
         except Lie as lie:
             self._client.troubled(lie)
 
+    async def _hear_of_block(self, state: Confirmed, place: InclusionProof | None) -> None:
+        try:
+            height = await self._belief.confirmed(state.txid, state.block_height, place)
+        except (Refusal, ConnectionGone):
+            return  # it cannot be checked now; whoever waits for it asks again
+        self._is_confirmed(state.txid, height)
+
     async def _hear_of_rival(self, payment: Payment, outpoint: Outpoint, rival: str, proof: Proof | None) -> None:
         """A coin of our payment is said to be spent by another: if that is proven, ours is over."""
         try:
@@ -231,7 +269,12 @@ class Outbox:
     def _finish(self, payment: Payment, proof: Proof) -> None:
         self._forget(payment)
         self._belief.remember(payment.tx)
+        self._unconfirmed[payment.txid] = payment
+        if len(self._unconfirmed) > UNCONFIRMED:
+            del self._unconfirmed[next(iter(self._unconfirmed))]
         payment.became_final(proof, self.now)
+        if isinstance(proof, InclusionProof):
+            self._is_confirmed(payment.txid, proof.header.height)
 
     def _end(self, payment: Payment, why: Exception) -> None:
         self._forget(payment)

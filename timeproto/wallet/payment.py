@@ -13,11 +13,12 @@ from timeproto.wallet.belief import Proof
 
 @attrs.frozen
 class Step:
-    """A state the payment reached: ``accepted``, ``Locked``, ``SpentPending``, ``SpentFinalized``; ``ms`` since it
-    was sent."""
+    """A state the payment reached: ``accepted``, ``Locked``, ``SpentPending``, ``SpentFinalized``, ``Confirmed``, the
+    last with the block's ``height``; ``ms`` since it was sent."""
 
     state: str
     ms: float
+    height: int | None = None
 
 
 @attrs.define(eq=False)
@@ -28,6 +29,7 @@ class Payment:
     sent_at: float
     history: list[Step] = attrs.field(factory=list)
     proof: Proof | None = None
+    height: int | None = None
     error: Exception | None = None
     is_accepted: bool = False
     is_bounced: bool = False
@@ -76,9 +78,10 @@ class Payment:
 
     def reached(self, state: str, now: float) -> None:
         """A state was told: each is noted once, in the order of its first arrival."""
-        if self.is_over or any(step.state == state for step in self.history):
-            return
-        step = Step(state, (now - self.sent_at) * 1000)
+        if not self.is_over and not any(step.state == state for step in self.history):
+            self._note(Step(state, (now - self.sent_at) * 1000))
+
+    def _note(self, step: Step) -> None:
         self.history.append(step)
         for listener in self._listeners:
             listener(step)
@@ -100,6 +103,12 @@ class Payment:
         waiting, self._final = self._final, []
         for each in waiting:
             each.callback(proof)
+
+    def confirmed(self, height: int, now: float) -> None:
+        """The payment is final, and a decided block of this height holds it: verified already."""
+        if self.height is None:
+            self.height = height
+            self._note(Step("Confirmed", (now - self.sent_at) * 1000, height))
 
     def failed(self, why: Exception) -> None:
         if self.is_over:

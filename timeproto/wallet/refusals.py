@@ -51,28 +51,28 @@ def require_frame(tx: Transaction) -> None:
         )
 
 
-async def is_final_word(refusal: Refusal, payment: Payment, belief: Belief, *, only_node: bool) -> bool:
-    """True if the refusal ends the payment.
+async def final_word(refusal: Refusal, payment: Payment, belief: Belief, *, only_node: bool) -> Refusal | None:
+    """What ends the payment: the refusal, or the proven ``Aborted`` in its place; None if nothing does.
 
-    Not if it speaks of the node rather than of the payment (a node that does not know a coin may be behind: with
+    Nothing if it speaks of the node rather than of the payment (a node that does not know a coin may be behind: with
     another to ask, it is asked). And of a payment that some node may have locked before, only if it breaks a rule that
-    every node keeps and none accepted it, or if a block is proven to have ended it, or another transaction to have
-    spent a coin of it.
+    every node keeps and none accepted it, or if another transaction is proven to have spent a coin of it. That a
+    block has ended it must be proven in any case.
     """
     if refusal.code in ELSEWHERE or (refusal.code is ErrorCode.UNKNOWN_INPUT and not only_node):
-        return False
-    if not payment.may_be_known or (refusal.code in RULES and not payment.is_accepted):
-        return True
+        return None
     if refusal.code is ErrorCode.ABORTED:
-        try:
-            return await belief.end_of(payment.tx) is not None
+        try:  # an honest node can always prove this one
+            return await belief.end_of(payment.tx)
         except (Lie, Refusal, ConnectionGone):
-            return False
+            return None
+    if not payment.may_be_known or (refusal.code in RULES and not payment.is_accepted):
+        return refusal
     rival, coin = refusal.details.get("conflicting_txid"), parse_outpoint(refusal.details.get("outpoint"))
     if refusal.code is not ErrorCode.DOUBLE_SPEND or coin not in payment.tx.outpoints or not isinstance(rival, str):
-        return False
+        return None
     try:
         await belief.coin_is_spent(coin, rival)
     except (Lie, Refusal, ConnectionGone):
-        return False
-    return True
+        return None
+    return refusal

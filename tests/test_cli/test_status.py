@@ -1,0 +1,78 @@
+"""``timeproto status``: what it shows of the chain, and when a node is not well."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import time
+from typing import Any
+
+from tests.test_cli.test_wallet import DEAD, NODE, CommandCase
+from timeproto.cli import main
+
+
+class Status(CommandCase):
+    def status(self, *argv: str) -> tuple[int, str]:
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            status = main.main(["status", "--node", NODE, *argv])
+        return status, out.getvalue()
+
+    def says(self, **fields: Any) -> None:
+        """The node's own words, but for these."""
+
+        def bend(message: dict[str, Any]) -> dict[str, Any]:
+            return message | fields if message["type"] == "Info" else message
+
+        self.world.bend = bend
+
+    def row(self, out: str, name: str) -> str:
+        (row,) = [line.split(None, 1)[1] for line in out.splitlines() if line.split()[:1] == [name]]
+        return row
+
+    def test_before_the_first_block(self) -> None:
+        """Height 0, and no time since a block that never was."""
+        status, out = self.status()
+        self.assertEqual(status, 0)
+        self.assertTrue(self.row(out, "block").startswith("0, none yet, tip "))
+        self.assertEqual(self.row(out, "synced"), "yes")
+
+    def test_the_chain(self) -> None:
+        """Height, tip, age by this machine's clock, and what no block holds yet."""
+        self.world.node.make_block()
+        info = self.world.node.view.info()
+        self.patch(time, "time", lambda: info.block_time / 1000 + 7.04)
+        self.says(unconfirmed=3, in_flight=2, contested=1)
+        _, out = self.status()
+        self.assertTrue(self.row(out, "block").startswith(f"1, 7.0 s ago, tip {info.tip[:16]}"), out)
+        self.assertIn("(3 in no block yet), 2 undecided (1 contested)", self.row(out, "payments"))
+
+    def test_a_clock_that_is_behind(self) -> None:
+        """A block from the future was made just now."""
+        self.world.node.make_block()
+        self.patch(time, "time", lambda: 0.0)
+        self.assertIn(" 0.0 s ago", self.row(self.status()[1], "block"))
+
+    def test_not_well(self) -> None:
+        """Not voting, not synced, not there: status 1, and which of it."""
+        for fields, name, words in (
+            ({"voting": False, "not_voting": "it asks first"}, "voting", "NO: it asks first"),
+            ({"synced": False}, "synced", "NO: the others have decided more"),
+        ):
+            self.says(**fields)
+            status, out = self.status()
+            self.assertEqual(status, 1)
+            self.assertIn(words, self.row(out, name))
+        self.says()
+        status, out = self.status("--node", DEAD)
+        self.assertEqual(status, 1)
+        self.assertIn("no answer", out)
+
+    def test_for_programs(self) -> None:
+        """One object for each node, with every field of the node's answer."""
+        status, out = self.status("--json")
+        told = json.loads(out)
+        self.assertEqual((status, told["node"]), (0, NODE))
+        for field in ("height", "tip", "block_time", "unconfirmed", "contested", "synced", "commitment"):
+            self.assertIn(field, told)
