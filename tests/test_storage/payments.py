@@ -8,16 +8,21 @@ from typing import Any
 import msgspec
 
 from tests.cluster import COIN, DEVNET, address, key, make_genesis, pay
-from tests.examples import PAYMENT, proof_of
+from tests.examples import DECIDED, PAYMENT, proof_of
 from tests.examples import batch as signed_batch
-from timeproto.consensus.effects import Submit
+from timeproto.consensus.effects import Submit, Timer, Wake
 from timeproto.consensus.replica import Replica, found
+from timeproto.model.block import BlockVote, BlockVoteKind, DecidedBlock
 from timeproto.model.certificate import signed_vote
 from timeproto.model.ledger import (
+    BlockEvidence,
+    ChainTip,
     Changes,
     Coin,
+    Ending,
     Evidence,
     OwnVotes,
+    SignState,
     Store,
     Summary,
     Tally,
@@ -26,14 +31,18 @@ from timeproto.model.ledger import (
 )
 from timeproto.model.transaction import Outpoint, TxOutput
 from timeproto.model.utxo_state import UNSPENT, Confirmed, Locked, SpentFinalized, SpentPending, UTXOState
+from timeproto.storage.memory import MemoryStore
 
 WALLETS = [key(1_000 + number) for number in range(3)]
 GENESIS = make_genesis(1, WALLETS, coins=40)
 OWNER = key(1)
 
 
-def change_sets(seed: int, count: int, store: Store) -> list[Changes]:
-    """``count`` change sets of a one-masternode replica over ``store``, which takes each as it comes."""
+def change_sets(seed: int, count: int, store: Store, *, blocks: bool = False) -> list[Changes]:
+    """``count`` change sets of a one-masternode replica over ``store``, which takes each as it comes.
+
+    One for each payment; with ``blocks`` every third is a block. The last is a payment.
+    """
     chance = random.Random(seed)
     made = []
     founding = found(store, GENESIS)
@@ -47,10 +56,15 @@ def change_sets(seed: int, count: int, store: Store) -> list[Changes]:
     ]
     chance.shuffle(coins)
     while len(made) < count:
-        taken = [coins.pop() for _ in range(chance.randint(1, 3))]
-        to = [(address(chance.choice(WALLETS)), chance.randint(DEVNET.dust, COIN)) for _ in range(chance.randint(1, 3))]
-        tx = pay(GENESIS, taken, to, timestamp=chance.randrange(1000))
-        changes = replica.step([Submit(tx, object())], len(made)).changes
+        entry: Submit | Wake
+        if blocks and len(made) % 3 == 0 and len(made) + 1 < count:
+            entry = Wake(replica.height + 1, 0, Timer.HEIGHT)
+        else:
+            taken = [coins.pop() for _ in range(chance.randint(1, 3))]
+            to = [(address(chance.choice(WALLETS)), chance.randint(DEVNET.dust, COIN))
+                  for _ in range(chance.randint(1, 3))]
+            entry = Submit(pay(GENESIS, taken, to, timestamp=chance.randrange(1000)), object())
+        changes = replica.step([entry], 5_000 * len(made)).changes
         assert changes is not None
         store.commit(changes)
         made.append(changes)
@@ -74,9 +88,13 @@ def output_of(outpoint: Outpoint) -> TxOutput:
     return TxOutput((0, 1, 2**63, 2**64 - 1)[at % 4], ADDRESSES[at % len(ADDRESSES)])
 
 
-def any_changes(chance: random.Random, before: Changes | None) -> Changes:
-    """A change set that could follow ``before``: its numbers go on from there, all the rest is as it falls."""
-    last = Summary(0, 0, 0, 0, 0, {}) if before is None else before.summary
+HEIGHTS = (0, 1, 2**63, 2**64 - 1)
+
+
+def any_changes(chance: random.Random, ledger: MemoryStore) -> Changes:
+    """A change set that could follow what ``ledger`` holds: numbers go on from there, what is for ever stays, all the
+    rest is as it falls."""
+    last = ledger.summary() or Summary(0, 0, 0, 0, 0, {})
     now = chance.choice((0, 1, -(2**63), 2**63 - 1))
 
     def state() -> UTXOState:
@@ -93,20 +111,27 @@ def any_changes(chance: random.Random, before: Changes | None) -> Changes:
     def some(pool: list[Any], most: int) -> list[Any]:
         return chance.sample(pool, chance.randint(0, min(most, len(pool))))
 
-    coins = {outpoint: Coin(output_of(outpoint), state()) for outpoint in some(OUTPOINTS, 6)}
-    transitions = [
-        Transition(
-            last.position + 1 + index,
-            outpoint,
-            coin.output,
-            chance.choice((None, state())),
-            coin.state,
-            chance.choice(TXIDS),
-            now,
-        )
-        for index, (outpoint, coin) in enumerate(coins.items())
-    ]
-    finalized = some(TXIDS, 2)
+    coins = {}
+    transitions = []
+    for outpoint in some(OUTPOINTS, 6):
+        output, before = output_of(outpoint), ledger.coin(outpoint)
+        old = None if before is None else before.state
+        for _ in range(chance.randint(0, 2)):
+            new = state()
+            position = last.position + 1 + len(transitions)
+            transitions.append(Transition(position, outpoint, output, old, new, chance.choice(TXIDS), now))
+            old = new
+        coins[outpoint] = Coin(output, old if transitions and transitions[-1].outpoint == outpoint else state())
+    transactions = {txid: any_record(chance, txid, ledger) for txid in some(TXIDS, 3)}
+    finalized = [chance.randbytes(32).hex() for _ in range(chance.randint(0, 3))]
+    confirmed = some([record.tx.txid for record in ledger.unconfirmed()], 3)
+    for txid in (*finalized, *confirmed):
+        is_in_block = txid in confirmed or chance.random() < 0.3
+        tx = msgspec.structs.replace(PAYMENT, txid=txid)
+        transactions[txid] = TransactionRecord(tx, "final", PROOF, chance.choice(HEIGHTS) if is_in_block else None)
+    tip = ledger.tip()
+    first = 1 if tip is None else tip.height + 1
+    blocks = [any_block(chance, first + index) for index in range(chance.choice((0, 0, 1, 2)))]
     batches = {last.batches + index: BATCH for index in range(chance.randint(0, 2))}
     evidence = [any_evidence(chance) for _ in range(chance.randint(0, 2))]
     summary = Summary(
@@ -121,25 +146,57 @@ def any_changes(chance: random.Random, before: Changes | None) -> Changes:
     return Changes(
         summary,
         coins=coins,
-        transactions={txid: any_record(chance, txid) for txid in some(TXIDS, 3)},
-        own_votes={txid: OwnVotes(chance.choice(votes), chance.choice(votes)) for txid in some(TXIDS, 3)},
+        transactions=transactions,
+        own_votes={txid: OwnVotes(*(chance.choice(votes) for _ in range(3))) for txid in some(TXIDS, 3)},
         batches=batches,
         transitions=transitions,
         finalized=finalized,
         evidence=evidence,
         caught_up={node: chance.randrange(2**64) for node in some(NODES, 2)},
+        blocks=blocks,
+        tip=ChainTip(first - 1 + len(blocks), TXIDS[1], now, "f" * 768) if blocks else None,
+        endings={txid: Ending(chance.choice(HEIGHTS), chance.choice((None, TXIDS[0]))) for txid in some(TXIDS, 2)},
+        sign_state=any_sign_state(chance) if chance.random() < 0.5 else None,
     )
 
 
-def any_record(chance: random.Random, txid: str) -> TransactionRecord:
+def any_record(chance: random.Random, txid: str, ledger: MemoryStore) -> TransactionRecord:
     tx = msgspec.structs.replace(PAYMENT, txid=txid, timestamp=chance.randrange(2**40))
-    # Final is for ever, so which of them ever are is settled by the txid.
-    return TransactionRecord(tx, "final", PROOF) if TXIDS.index(txid) % 2 else TransactionRecord(tx, "pending")
+    # Final is for ever, so which of them ever are is settled by the txid; and so is the end of the others.
+    if TXIDS.index(txid) % 2:
+        return TransactionRecord(tx, "final", PROOF)
+    before = ledger.transaction(txid)
+    is_ended = (before is not None and before.status == "aborted") or chance.random() < 0.2
+    return TransactionRecord(tx, "aborted" if is_ended else "pending")
 
 
-def any_evidence(chance: random.Random) -> Evidence:
+def any_evidence(chance: random.Random) -> Evidence | BlockEvidence:
     vote = signed_vote(BATCH, chance.randrange(2))
+    if chance.random() < 0.3:
+        return BlockEvidence(vote.voter, any_word(chance), any_word(chance))
     return Evidence(vote.voter, BATCH.set, chance.choice(OUTPOINTS), PAYMENT, vote, PAYMENT, vote)
+
+
+def any_word(chance: random.Random) -> BlockVote:
+    place = chance.choice(HEIGHTS), chance.choice((0, 2**32 - 1))
+    if chance.random() < 0.3:
+        return BlockVote(BlockVoteKind.PROPOSAL, NODES[0], NODES[1], HEIGHTS[2], 2**32 - 1, TXIDS[0], 0, "f" * 128)
+    kind = chance.choice((BlockVoteKind.PREVOTE, BlockVoteKind.PRECOMMIT))
+    return BlockVote(kind, NODES[0], NODES[1], *place, chance.choice((None, TXIDS[0])), None, "f" * 128)
+
+
+def any_block(chance: random.Random, height: int) -> DecidedBlock:
+    timestamp = chance.choice((-(2**63), 2**63 - 1))
+    header = msgspec.structs.replace(DECIDED.block.header, height=height, timestamp=timestamp)
+    block = msgspec.structs.replace(DECIDED.block, header=header, transactions=tuple(chance.sample(TXIDS, 2)))
+    return DecidedBlock(block, msgspec.structs.replace(DECIDED.commit, height=chance.choice(HEIGHTS)))
+
+
+def any_sign_state(chance: random.Random) -> SignState:
+    words = tuple(any_word(chance) for _ in range(chance.randint(0, 3)))
+    blocks = tuple(any_block(chance, chance.choice(HEIGHTS)).block for _ in range(chance.randint(0, 2)))
+    rounds = chance.choice((None, 0, 2**32 - 1))
+    return SignState(chance.choice(HEIGHTS), 2**32 - 1, words, TXIDS[0], rounds, None, rounds, words[:1], blocks)
 
 
 # -- all that a store says ---------------------------------------------------------------------------
@@ -163,6 +220,11 @@ def everything(store: Any) -> dict[str, Any]:
         "finalized": finalized,
         "transitions": transitions,
         "evidence": store.evidence(1_000),
+        "unconfirmed": list(store.unconfirmed()),
+        "tip": store.tip(),
+        "blocks": [store.block(height) for height in range(40)],
+        "endings": {txid: store.ending(txid) for txid in txids},
+        "sign state": store.sign_state(),
         "caught up": store.caught_up(),
         "addresses": pages,
     }

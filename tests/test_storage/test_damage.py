@@ -64,10 +64,10 @@ except IdentityConflict as error:
 
 
 class Damage(DamageCase):
-    """Half of the change sets in a table, half in the log."""
+    """Half of the change sets in a table, half in the log; blocks are among both."""
 
     def setUp(self) -> None:
-        self.lie(change_sets(8, 12, MemoryStore()), sorted_first=6)
+        self.lie(change_sets(8, 12, MemoryStore(), blocks=True), sorted_first=6)
 
     def test_a_log_torn_anywhere_gives_back_whole_change_sets(self) -> None:
         """Cut at many places: a prefix each time, longer with more of the log (P-15)."""
@@ -150,13 +150,14 @@ class Damage(DamageCase):
 
     def test_records_that_cannot_be_read(self) -> None:
         """A row with a sound checksum and a senseless record: StorageError, at once or when it is asked for."""
-        for prefix in (b"i", b"s", b"c", b"t", b"v", b"b", b"l"):
+        for prefix in (b"i", b"s", b"c", b"t", b"v", b"b", b"l", b"k", b"g", b"y", b"n"):
             copy = Path(self.mktemp())
             shutil.copytree(self.cold, copy)
             found = rows.open_rows(copy)
             batch = WriteBatch(raw_mode=True)
             for key, value in found.scan(prefix):
                 batch.put(key, value[:-1])
+            self.assertGreater(batch.len(), 0)
             found.write(batch)
             found.close()
             with self.assertRaisesRegex(StorageError, "cannot be read"):
@@ -165,18 +166,27 @@ class Damage(DamageCase):
                 everything(store)
 
     def test_what_is_counted_must_be_there(self) -> None:
-        """A transition, a final txid or a batch that is missing, or one too many: the store does not open."""
-        summary = self.made[-1].summary
-        position = summary.position
-        numbered = schema.numbered
+        """A commit, a block, the end of a list, what waits for a block: one missing or too many and it stays shut."""
+        summary, waiting = self.made[-1].summary, self.made[-1].finalized[0]
+        position, numbered = summary.position, schema.numbered
+        height = max(changes.tip.height for changes in self.made if changes.tip is not None)
         faults = [
-            *(("delete", numbered(b"l", at)) for at in (1, position // 2, position)),
+            *(("delete", numbered(b"n", at)) for at in range(1, 12)),
+            ("delete", numbered(b"l", position)),
             ("delete", numbered(b"f", summary.finalized - 1)),
             ("delete", numbered(b"b", summary.batches - 1)),
+            ("delete", numbered(b"k", height)),
+            ("delete", numbered(b"q", summary.finalized - 1)),
+            ("delete", schema.named(b"r", waiting)),
             ("delete", schema.SUMMARY),
+            ("delete", schema.TIP),
+            *(("put", numbered(b"n", at)) for at in (0, 1, 12, 13)),
             *(("put", numbered(b"l", at)) for at in (position + 1, position + 2)),
             ("put", numbered(b"f", summary.finalized)),
             ("put", numbered(b"b", summary.batches)),
+            ("put", numbered(b"k", height + 1)),
+            ("put", numbered(b"q", 0)),
+            ("put", schema.named(b"r", "00" * 32)),
         ]
         for action, key in faults:
             copy = Path(self.mktemp())
@@ -186,11 +196,23 @@ class Damage(DamageCase):
             if action == "delete":
                 batch.delete(key)
             else:
-                batch.put(key, b"")
+                batch.put(key, bytes(8))
             found.write(batch)
             found.close()
-            with self.assertRaisesRegex(StorageError, "damaged"):
+            with self.assertRaisesRegex(StorageError, "damaged", msg=f"{action} {key!r}"):
                 reopen(copy)
+
+    def test_what_waits_is_final(self) -> None:
+        """A transaction that waits for a block beyond the end of the list of final ones."""
+        found = rows.open_rows(self.cold)
+        batch = WriteBatch(raw_mode=True)
+        place = schema.number(self.made[-1].summary.finalized)
+        batch.put(b"q" + place, bytes(32))
+        batch.put(b"r" + bytes(32), place)
+        found.write(batch)
+        found.close()
+        with self.assertRaisesRegex(StorageError, "waits for a block"):
+            reopen(self.cold)
 
 
 class Opening(SynchronousTestCase):
@@ -231,23 +253,23 @@ class Opening(SynchronousTestCase):
         store.close()
         reopen(self.base).close()
 
-    def test_a_newer_format_is_refused(self) -> None:
-        """What a later version wrote is not read by an earlier one, whatever else it says of itself (O-06)."""
+    def test_another_format_is_refused(self) -> None:
+        """What an earlier or a later version wrote is not read, whatever else it says of itself (O-06)."""
 
-        class Later(msgspec.Struct):
+        class Other(msgspec.Struct):
             version: int
             genesis: str
             node_key: str
             colour: str
 
-        later = Later(schema.FORMAT_VERSION + 1, GENESIS.hash, OWNER.public_hex, "blue")
-        found = rows.open_rows(self.base)
-        batch = WriteBatch(raw_mode=True)
-        batch.put(schema.IDENTITY, pack(later))
-        found.write(batch)
-        found.close()
-        with self.assertRaisesRegex(ConfigurationError, f"format {later.version}, this program reads"):
-            reopen(self.base)
+        for version in (schema.FORMAT_VERSION - 1, schema.FORMAT_VERSION + 1):
+            found = rows.open_rows(self.base)
+            batch = WriteBatch(raw_mode=True)
+            batch.put(schema.IDENTITY, pack(Other(version, GENESIS.hash, OWNER.public_hex, "blue")))
+            found.write(batch)
+            found.close()
+            with self.assertRaisesRegex(ConfigurationError, f"format {version}, this program reads"):
+                reopen(self.base)
 
     def test_a_place_that_is_no_directory_is_refused(self) -> None:
         """A file where the store should be, or on the way to it: one sentence (P-25)."""

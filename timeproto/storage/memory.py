@@ -19,8 +19,10 @@ from timeproto.model.ledger import (
     Transition,
 )
 from timeproto.model.transaction import Outpoint
-from timeproto.model.utxo_state import Confirmed, SpentFinalized
+from timeproto.model.utxo_state import Confirmed, SpentFinalized, UTXOState
 from timeproto.model.vote import VoteBatch
+
+_SPENT = (SpentFinalized, Confirmed)
 
 
 class MemoryStore:
@@ -70,8 +72,8 @@ class MemoryStore:
     def _index(self, outpoint: Outpoint, old: Coin | None, new: Coin) -> None:
         entries = self._addresses.setdefault(new.output.address, [])
         if old is not None:
-            entries.remove((is_spent(old), outpoint))
-        insort(entries, (is_spent(new), outpoint))
+            entries.remove((is_spent(old.state), outpoint))
+        insort(entries, (is_spent(new.state), outpoint))
 
     def summary(self) -> Summary | None:
         return self._summary
@@ -125,12 +127,12 @@ class MemoryStore:
         start = 0
         if after is not None:
             last = self._coins.get(after) if spent else None
-            start = bisect_right(entries, (last is not None and is_spent(last), after))
+            start = bisect_right(entries, (last is not None and is_spent(last.state), after))
         wanted = [outpoint for gone, outpoint in entries[start:] if spent or not gone]
         page = [(outpoint, self._coins[outpoint]) for outpoint in wanted[:limit]]
         return page, len(wanted) > limit
 
 
-def is_spent(coin: Coin) -> bool:
-    """True if the coin is spent for ever."""
-    return isinstance(coin.state, SpentFinalized | Confirmed)
+def is_spent(state: UTXOState) -> bool:
+    """True if a coin in this state is spent for ever."""
+    return isinstance(state, _SPENT)

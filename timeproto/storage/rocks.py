@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from itertools import islice, zip_longest
+from itertools import islice
 from pathlib import Path
 
 from rocksdict import WriteBatch
@@ -31,15 +31,16 @@ from timeproto.model.ledger import (
     Transition,
 )
 from timeproto.model.transaction import Outpoint
+from timeproto.model.utxo_state import UTXOState
 from timeproto.model.vote import VoteBatch
 from timeproto.storage import schema
 from timeproto.storage.memory import is_spent
 from timeproto.storage.rows import Rows, open_rows
 from timeproto.wire.codec import pack
 
-COUNTED = 100_000
-"""Newest transitions counted at a start: more than the logs hold, which are two write buffers long, for a transition
-comes with its coin and takes more than 400 bytes."""
+COMMITS_KEPT = 2**18
+"""Numbers of the newest commits, kept in a ring and counted at a start: more than the logs hold, which are two write
+buffers long, for each commit takes more than 256 bytes."""
 
 
 def open_store(path: Path | str, genesis_hash: str, node_key: str) -> RocksStore:
@@ -98,6 +99,7 @@ class RocksStore:
         self._rows = rows
         self._broken: str | None = None
         self._closed = False
+        self._last_commit = self._count_commits()
         self._require_whole()
         self._next_order = self._end(b"p")
         self._next_evidence = self._end(b"e")
@@ -107,23 +109,36 @@ class RocksStore:
         last = self._rows.last_number(prefix)
         return 0 if last is None else last + 1
 
+    def _count_commits(self) -> int:
+        """The number of the last commit. None before it may be missing that a log may still have held: RocksDB opens
+        a store whose older log lost its end, and a change set lost in the middle may have been a promise not to sign
+        twice."""
+        slots = [(schema.number_of(key[1:]), schema.number_of(raw)) for key, raw in self._rows.scan(b"n")]
+        last = max((number for _, number in slots), default=0)
+        oldest = max(1, last + 1 - COMMITS_KEPT)
+        lost = last + 1 - oldest - len(slots)
+        if lost or any(number < oldest or number % COMMITS_KEPT != slot for slot, number in slots):
+            raise StorageError(f"the store is damaged: of its {last} commits some are missing")
+        return last
+
     def _require_whole(self) -> None:
-        """The summary, each table that has no gaps, and the newest transitions must tell of the same moment."""
-        summary = self.summary()
-        position = finalized = batches = 0
+        """The summary, the tip, the tables that have no gaps and those that mirror each other must tell of the same
+        moment."""
+        summary, tip = self.summary(), self.tip()
+        position = finalized = batches = height = 0
         if summary is not None:
             position, finalized, batches = summary.position, summary.finalized, summary.batches
-        tip = self.tip()
-        if self._end(b"k") != (tip.height + 1 if tip is not None and tip.height else 0):
+        if tip is not None:
+            height = tip.height
+        if (self._end(b"k") or 1) != height + 1:
             raise StorageError("the store is damaged: its last block is not the one it names")
+        if (self._end(b"l") or 1) != position + 1:
+            raise StorageError(f"the store is damaged: it does not hold the {position} transitions that it counts")
         if self._end(b"f") != finalized or self._end(b"b") != batches:
             raise StorageError("the store is damaged: it does not hold the payments and votes that it counts")
-        first = max(1, position + 1 - COUNTED)
-        found = (schema.number_of(key[1:]) for key, _ in self._rows.scan(b"l", schema.numbered(b"l", first)))
-        for wanted, number in zip_longest(range(first, position + 1), found):
-            if wanted != number:
-                at = wanted or number
-                raise StorageError(f"the store is damaged: of {position} transitions, {at} is missing or too many")
+        waiting = {txid: key[1:] for key, txid in self._rows.scan(b"q")}
+        if self._end(b"q") > finalized or waiting != {key[1:]: place for key, place in self._rows.scan(b"r")}:
+            raise StorageError("the store is damaged: what waits for a block is not what it lists")
 
     # -- writing -------------------------------------------------------------------------------------
 
@@ -140,8 +155,9 @@ class RocksStore:
     def _batch_of(self, changes: Changes) -> WriteBatch:
         batch = WriteBatch(raw_mode=True)
         batch.put(schema.SUMMARY, schema.pack_summary(changes.summary))
-        for outpoint, coin in changes.coins.items():
-            self._put_coin(batch, outpoint, coin)
+        self._last_commit += 1
+        batch.put(schema.numbered(b"n", self._last_commit % COMMITS_KEPT), schema.number(self._last_commit))
+        self._put_coins(batch, changes)
         for txid, record in changes.transactions.items():
             self._put_transaction(batch, txid, record)
         for txid, votes in changes.own_votes.items():
@@ -181,16 +197,24 @@ class RocksStore:
             batch.put(b"q" + place, bytes.fromhex(txid))
             batch.put(schema.named(b"r", txid), place)
 
-    def _put_coin(self, batch: WriteBatch, outpoint: Outpoint, coin: Coin) -> None:
-        key = schema.coin_key(outpoint)
+    def _put_coins(self, batch: WriteBatch, changes: Changes) -> None:
+        told: dict[Outpoint, UTXOState | None] = {}
+        for transition in changes.transitions:
+            told.setdefault(transition.outpoint, transition.old_state)
+        for outpoint, coin in changes.coins.items():
+            key, address, spent = schema.coin_key(outpoint), coin.output.address, is_spent(coin.state)
+            # A coin's transition says what it was, so that the coins of a block need no read (half of the time).
+            before = told[outpoint] if outpoint in told else self._state(key)
+            was_spent = None if before is None else is_spent(before)
+            if was_spent is not None and was_spent != spent:
+                batch.delete(schema.address_key(address, was_spent, outpoint))
+            if was_spent != spent:
+                batch.put(schema.address_key(address, spent, outpoint), b"")
+            batch.put(key, schema.pack_coin(coin))
+
+    def _state(self, key: bytes) -> UTXOState | None:
         raw = self._rows.get(key)
-        address, spent = coin.output.address, is_spent(coin)
-        before = None if raw is None else is_spent(schema.read_coin(raw))
-        if before is not None and before != spent:
-            batch.delete(schema.address_key(address, before, outpoint))
-        if before != spent:
-            batch.put(schema.address_key(address, spent, outpoint), b"")
-        batch.put(key, schema.pack_coin(coin))
+        return None if raw is None else schema.read_coin(raw).state
 
     def _put_transaction(self, batch: WriteBatch, txid: str, record: TransactionRecord) -> None:
         batch.put(schema.named(b"t", txid), pack(record))
@@ -245,14 +269,13 @@ class RocksStore:
         return None if raw is None else schema.read_batch(raw)
 
     def pending(self) -> Iterator[TransactionRecord]:
-        for _, txid in self._rows.scan(b"p"):
-            record = self.transaction(txid.hex())
-            if record is None:
-                raise StorageError(f"the store has lost the transaction {txid.hex()}")
-            yield record
+        return self._listed(b"p")
 
     def unconfirmed(self) -> Iterator[TransactionRecord]:
-        for _, txid in self._rows.scan(b"q"):
+        return self._listed(b"q")
+
+    def _listed(self, prefix: bytes) -> Iterator[TransactionRecord]:
+        for _, txid in self._rows.scan(prefix):
             record = self.transaction(txid.hex())
             if record is None:
                 raise StorageError(f"the store has lost the transaction {txid.hex()}")
@@ -296,7 +319,7 @@ class RocksStore:
         if after is not None:
             # Where only the others are asked for, that ``after`` was spent since the last page skips none of them.
             last = self.coin(after) if spent else None
-            start = schema.address_key(address, last is not None and is_spent(last), after) + b"\x00"
+            start = schema.address_key(address, last is not None and is_spent(last.state), after) + b"\x00"
         page: list[tuple[Outpoint, Coin]] = []
         for key, _ in self._rows.scan(within, start):
             if len(page) == limit:

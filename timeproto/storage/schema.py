@@ -21,6 +21,7 @@
 | ``y`` | – | what was signed last in the agreement on a block |
 | ``q`` | index u64 as in ``f`` | txid that is final and in no block yet |
 | ``r`` | txid 32 | its index in ``q`` |
+| ``n`` | slot u64 | number of a commit, u64: a ring of the newest |
 
 Records are MessagePack with field names, so that a field may be added; a coin takes about 150 bytes.
 """
@@ -126,7 +127,10 @@ def named(prefix: bytes, hexadecimal: str) -> bytes:
 
 
 def number_of(value: bytes) -> int:
-    return int(_u64.unpack(value)[0])
+    try:
+        return int(_u64.unpack(value)[0])
+    except struct.error as error:
+        raise StorageError(f"the store holds a number that cannot be read: {error}") from error
 
 
 def number(value: int) -> bytes:
