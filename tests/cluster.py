@@ -8,6 +8,7 @@ real verify stage.
 from __future__ import annotations
 
 import heapq
+import itertools
 import random
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -157,6 +158,7 @@ class Cluster:
         self.now = 1_000_000
         self.time = 0
         self._timers: list[tuple[int, int, str, Wake]] = []
+        self._order = itertools.count()
         self._tickets = 0
         for node in self.nodes:
             self._link(node)
@@ -233,7 +235,7 @@ class Cluster:
         self.now += 1
         effects = node.step(inputs, self.now)
         for delay, wake in effects.timers:
-            heapq.heappush(self._timers, (self.time + delay, len(self.sent) + self.now, node.key, wake))
+            heapq.heappush(self._timers, (self.time + delay, next(self._order), node.key, wake))
         for to, message in effects.send:
             for other in self.nodes if to is None else [self.by_key[to]]:
                 if other is not node:

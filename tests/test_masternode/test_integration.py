@@ -457,6 +457,21 @@ class Bounds(Bridge):
         self.assertEqual(checked, [])
         self.successResultOf(self.bridge.process_transaction(self.payment(1)))
 
+    def test_proofs_of_what_is_final_cost_nothing(self) -> None:
+        """Everybody who was asked for votes a moment too early sends one: it is left out before it is verified."""
+        tx, other = self.payment(), self.payment(1)
+        self.bridge.process_transaction(tx)
+        for voter in (1, 2):
+            self.hear(self.alone.batch(voter, lock=[tx], commit=[tx]), voter)
+        self.assertTrue(self.alone.is_final(tx))
+        checked: list[Any] = []
+        check = self.bridge._verifier.check
+        self.patch(self.bridge._verifier, "check", lambda entries: (checked.extend(entries), check(entries))[1])
+        proofs = self.alone.proof(tx), self.alone.proof(other)
+        for message in (messages.Votes(proofs=proofs), messages.FinalityProofs(proofs=proofs)):
+            self.hear(message, 3)
+        self.assertEqual([entry.message.proofs for entry, _ in checked], [proofs[1:]] * 2)
+
     def test_a_garbage_signature_never_passes_as_known(self) -> None:
         """Known when it came, forgotten before it is taken: the copy with another signature is refused all the same."""
         self.patch(limits, "ORPHANS_WALLET", 3)

@@ -12,6 +12,7 @@ from timeproto import limits
 from timeproto.consensus import answers
 from timeproto.consensus.chain import Chain
 from timeproto.consensus.finality import Finality
+from timeproto.consensus.utxo_state_manager import IllegalTransition
 from timeproto.model.block import DecidedBlock
 from timeproto.wire import messages
 
@@ -88,6 +89,9 @@ class BlockSync:
             missing = () if decided is None else self._chain.missing(decided.block)
             if 0 < len(missing) < self._lacking:
                 self._fetch(self._source)  # some came: on with the rest
+            for txid in missing:
+                if self._finality.is_over(txid):  # what is over is never fetched: this would wait in silence for ever
+                    raise IllegalTransition(f"a decided block contains {txid}, which is ended or was never valid")
             if decided is None or missing:
                 break
             apply(decided)

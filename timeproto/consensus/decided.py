@@ -142,6 +142,7 @@ class Decisions:
     def _go_on(self) -> None:
         """What the block let go of, and whom it gave parents, is judged again."""
         finality = self._finality
+        finality.suspect_again()
         for child in self._children:
             if finality.payments.get(child.txid) is child:
                 finality.admit(child)

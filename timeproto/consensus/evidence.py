@@ -44,6 +44,7 @@ class Accusations:
         """``kept``: the evidence of earlier lives."""
         self._masternodes = masternodes
         self._coins: dict[str, set[Outpoint]] = {}
+        self._early: dict[str, dict[Outpoint, tuple[Side, Side]]] = {}
         self._words: dict[str, int] = {}
         for evidence in kept:
             if isinstance(evidence, BlockEvidence):
@@ -66,7 +67,37 @@ class Accusations:
         evidence = find_evidence(voter, outpoint, self._masternodes, sides, height)
         if evidence is not None:
             self._coins.setdefault(voter, set()).add(outpoint)
+        elif all(votes.has(VoteKind.LOCK, voter) for _, votes in sides):
+            early = self._early.setdefault(voter, {})
+            early[outpoint] = sides
+            if len(early) > limits.EVIDENCE_PER_VOTER:
+                del early[next(iter(early))]
         return evidence
+
+    def find_again(self, height: int, ended: Callable[[Transaction], int | None]) -> list[Evidence]:
+        """New evidence of what was heard before the blocks up to ``height`` were here; ``ended`` as in
+        :func:`check_evidence`."""
+        if not self._early:
+            return []
+        early, self._early = self._early, {}
+        found: list[Evidence] = []
+        for voter, coins in early.items():
+            for outpoint, sides in coins.items():
+                evidence = self.find(voter, outpoint, sides, height)
+                if evidence is None:
+                    continue
+                if _is_excused(evidence, ended):
+                    self._coins[voter].discard(outpoint)
+                else:
+                    found.append(evidence)
+        return found
+
+
+def _is_excused(evidence: Evidence, ended: Callable[[Transaction], int | None]) -> bool:
+    """True if a block had ended one of the two by the time of the later vote."""
+    latest = max(evidence.first_vote.height, evidence.second_vote.height)
+    ends = (ended(tx) for tx in (evidence.first, evidence.second))
+    return any(height is not None and height <= latest for height in ends)
 
 
 def check_evidence(
@@ -99,7 +130,6 @@ def check_evidence(
         raise bad("it names another masternode set")
     if evidence.first.computed_txid == evidence.second.computed_txid:
         raise bad("both votes are for one transaction")
-    latest = max(evidence.first_vote.height, evidence.second_vote.height)
     for tx, vote in ((evidence.first, evidence.first_vote), (evidence.second, evidence.second_vote)):
         if evidence.outpoint not in tx.outpoints:
             raise bad("a transaction does not spend the coin")
@@ -107,6 +137,5 @@ def check_evidence(
             raise bad("a vote is somebody else's")
         if not vote_is_valid(vote, VoteKind.LOCK, tx.computed_txid, evidence.set, genesis_hash):
             raise bad("a vote is not signed for this transaction")
-        height = ended(tx)
-        if height is not None and height <= latest:
-            raise bad("a block had ended one transaction by the time of the later vote")
+    if _is_excused(evidence, ended):
+        raise bad("a block had ended one transaction by the time of the later vote")

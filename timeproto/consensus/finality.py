@@ -32,7 +32,7 @@ from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.certificate import FinalityProof
 from timeproto.model.genesis import Genesis
 from timeproto.model.keys import SigningKey
-from timeproto.model.ledger import Coin, Ledger, Summary, TransactionRecord
+from timeproto.model.ledger import Coin, Evidence, Ledger, Summary, TransactionRecord
 from timeproto.model.transaction import Outpoint, Transaction
 from timeproto.model.utxo_state import Confirmed, SpentFinalized
 from timeproto.model.vote import VoteBatch, VoteKind
@@ -313,8 +313,16 @@ class Finality(Knowledge):
         sides = (payment.tx, payment.votes), (rival.tx, rival.votes)
         evidence = self._accusations.find(voter, outpoint, sides, self.height)
         if evidence is not None:
-            self.turn.evidence.append(evidence)
-            self.evidence += 1
+            self._keep_evidence(evidence)
+
+    def suspect_again(self) -> None:
+        """A block came: votes that spoke of its height can be held against each other now."""
+        for evidence in self._accusations.find_again(self.height, self.ended_at):
+            self._keep_evidence(evidence)
+
+    def _keep_evidence(self, evidence: Evidence) -> None:
+        self.turn.evidence.append(evidence)
+        self.evidence += 1
 
     def may_accuse(self, voter: str) -> bool:
         """True if evidence about ``voter``'s words on blocks is still kept."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+
 from timeproto.consensus import answers
 from timeproto.consensus.agreement import Agreement
 from timeproto.consensus.chain import first_tip
@@ -118,6 +120,15 @@ class Replica:
     def is_settled(self, batch: VoteBatch) -> bool:
         """True if everything the batch votes for has just become final here: it can change nothing any more."""
         return all(txid in self._finality.recent for _, txid in batch.votes())
+
+    def news(self, message: messages.AnyMessage) -> messages.AnyMessage:
+        """``message`` without the proofs of what has just become final here: each costs a quorum of signature checks,
+        and under load they come from everybody who was asked for votes a moment too early."""
+        if isinstance(message, messages.Votes | messages.Transactions | messages.FinalityProofs) and message.proofs:
+            proofs = tuple(proof for proof in message.proofs if proof.txid not in self._finality.recent)
+            if len(proofs) < len(message.proofs):
+                return msgspec.structs.replace(message, proofs=proofs)
+        return message
 
     def state_digest(self) -> str:
         """Equal on two replicas that know the same (see UTXOStateManager.state_digest)."""

@@ -108,6 +108,7 @@ class MasternodeUTXOIntegration:
         """A message of the masternode ``sender``, whose identity is proven; what it says is not, yet."""
         if isinstance(message, VoteBatch) and self.replica.is_settled(message):
             return  # of n votes the last n - q come when all is decided: not one of them is worth a signature check
+        message = self.replica.news(message)
         self._post(Heard(message, sender), self._known_in(message))
 
     def process_transaction(self, tx: Transaction) -> Deferred[messages.TransactionAccepted]:

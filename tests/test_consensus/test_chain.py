@@ -1,0 +1,313 @@
+"""What the next block may hold, and what it must be: made again by other code, and spoilt in one place at a time."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.test_consensus.blocks import Chained, replace
+from timeproto import limits
+from timeproto.consensus.answers import block_size, room_for_verdicts, verdict_size
+from timeproto.consensus.chain import Chain, Missing, in_order
+from timeproto.consensus.rounds import Judgement
+from timeproto.model.block import Block, coin_member, make_coinbase
+from timeproto.model.muhash import MuHash
+from timeproto.model.transaction import Transaction
+from timeproto.model.vote import VoteKind
+from timeproto.wire import codec
+
+GOOD, EARLY, BAD = Judgement.GOOD, Judgement.EARLY, Judgement.BAD
+
+
+def chain_of(alone: Chained) -> Chain:
+    return alone.replica._agreement.chain
+
+
+def final(alone: Chained, *transactions: Transaction) -> None:
+    """Shown and voted for: final here, and in no block."""
+    alone.show(*transactions)
+    alone.finish(*transactions)
+    assert all(alone.is_final(tx) for tx in transactions)
+
+
+def ordered(*transactions: Transaction) -> list[Transaction]:
+    """Parents first, and else by txid."""
+    by_txid = {tx.txid: tx for tx in transactions}
+    order = in_order({tx.txid: [outpoint.txid for outpoint in tx.outpoints] for tx in transactions})
+    return [by_txid[txid] for txid in order]
+
+
+class Building(SynchronousTestCase):
+    def test_the_same_knowledge_gives_the_same_bytes(self) -> None:
+        """Two replicas that learned the same in other orders build one block; and it is the one the test makes."""
+        blocks = []
+        for order in ((0, 1, 2, 3), (3, 1, 0, 2)):
+            alone = Chained(4)
+            parent = alone.pay(alone.coins()[:1])
+            family = [parent, alone.pay([alone.change_of(parent)]), *(alone.pay([coin]) for coin in alone.coins()[1:3])]
+            for at in order:
+                alone.show(family[at])
+            for at in order:
+                alone.finish(family[at])
+            alone.finish(*family)
+            block = chain_of(alone).build(0, 5_000, ())
+            self.assertEqual(block, alone.block(ordered(*family), proposer=0, timestamp=5_000))
+            self.assertEqual(chain_of(alone).judge(block, 5_000), GOOD)
+            blocks.append(codec.encode(alone.proposal(block, voter=0)))
+        self.assertEqual(*blocks)
+
+    def test_parents_first_and_then_the_lowest(self) -> None:
+        """The one order there is, whatever the order of the question."""
+        parents = {"d": ["a"], "b": [], "a": ["z"], "e": ["d", "b"], "c": ["e"]}
+        self.assertEqual(in_order(parents), ["a", "b", "d", "e", "c"])
+        self.assertEqual(in_order(dict(reversed(parents.items()))), ["a", "b", "d", "e", "c"])
+
+    @given(st.lists(st.lists(st.integers(0, 30), max_size=3), max_size=30), st.integers(0, 30))
+    def test_a_beginning_of_the_order_is_in_order(self, needed: list[list[int]], size: int) -> None:
+        """So a block that is cut at its bound can be checked without what was cut off."""
+        parents = {f"{at * 7 % 31:02}": [f"{each * 7 % 31:02}" for each in each_of if each < at]
+                   for at, each_of in enumerate(needed)}
+        first = in_order(parents)[:size]
+        self.assertEqual(in_order({txid: parents[txid] for txid in first}), first)
+
+    def test_time_goes_on_even_if_the_clock_does_not(self) -> None:
+        """A proposer whose clock is behind the parent's time takes the least time there is."""
+        alone = Chained(4)
+        self.assertEqual(chain_of(alone).build(0, 9_000, ()).header.timestamp, 9_000)
+        self.assertEqual(chain_of(alone).build(0, -5, ()).header.timestamp, chain_of(alone).tip.timestamp + 1)
+
+    def test_too_many_go_into_the_next_one(self) -> None:
+        """As many as a block holds, parents first; the rest is not lost."""
+        self.patch(limits, "BLOCK_TRANSACTIONS", 3)
+        alone = Chained(4, coins=4)
+        first = [alone.pay([coin]) for coin in alone.coins()]
+        family = ordered(*first, alone.pay([alone.change_of(first[0])]))
+        final(alone, *first)
+        final(alone, family[-1] if family[-1] not in first else next(tx for tx in family if tx not in first))
+        block = chain_of(alone).build(0, 5_000, ())
+        self.assertEqual(block.transactions, tuple(tx.txid for tx in family[:3]))
+        self.assertEqual(chain_of(alone).judge(block, 5_000), GOOD)
+        alone.decide(family[:3])
+        self.assertEqual(chain_of(alone).build(0, 9_000, ()).transactions, tuple(tx.txid for tx in family[3:]))
+
+    def test_verdicts_take_no_more_room_than_there_is(self) -> None:
+        """By number and by bytes; a commit verdict whose transaction is cut off waits with it."""
+        alone = Chained(4, coins=6)
+        payments = [alone.pay([coin]) for coin in alone.coins()]
+        alone.show(*payments)
+        verdicts = [alone.verdict(tx, "abort") for tx in payments]
+        self.assertEqual(len(chain_of(alone).build(0, 5_000, verdicts).verdicts), 6)
+        self.patch(limits, "BLOCK_VERDICTS", 4)
+        self.assertEqual(len(chain_of(alone).build(0, 5_000, verdicts).verdicts), 4)
+        self.patch(limits, "BLOCK_BYTES", 68 * limits.BLOCK_TRANSACTIONS + 2 * verdict_size(verdicts[0]) + 10)
+        block = chain_of(alone).build(0, 5_000, verdicts)
+        self.assertEqual([verdict.txid for verdict in block.verdicts], sorted(tx.txid for tx in payments[:2]))
+        self.patch(limits, "BLOCK_TRANSACTIONS", 1)
+        self.patch(limits, "BLOCK_BYTES", 10**6)
+        commits = [alone.verdict(tx, "commit") for tx in payments]
+        block = chain_of(alone).build(0, 5_000, commits)
+        lowest = min(tx.txid for tx in payments[:4])
+        self.assertEqual((block.transactions, [verdict.txid for verdict in block.verdicts]), ((lowest,), [lowest]))
+
+    def test_sizes_are_no_less_than_the_json(self) -> None:
+        """What a proposer counts is at least what goes over the wire, for long paths too."""
+        alone = Chained(4)
+        payments = [alone.pay([coin]) for coin in alone.coins()]
+        verdict = alone.verdict(payments[0], "abort")
+        votes = tuple(replace(vote, height=2**64 - 1, index=2**32 - 1, size=2**32 - 1, path=("ab" * 32,) * 14)
+                      for vote in verdict.votes)
+        long = replace(verdict, votes=votes)
+        for verdicts in ((verdict,), (long,), (verdict, long) * 20):
+            block = alone.block(payments[1:], verdicts)
+            bare = len(codec.encode(alone.proposal(replace(block, verdicts=()))))
+            whole = len(codec.encode(alone.proposal(block)))
+            self.assertLessEqual(whole - bare, sum(map(verdict_size, verdicts)))
+            self.assertLessEqual(len(codec.encode(alone.decided(block))) + 100, block_size(alone.decided(block)))
+        self.assertGreater(room_for_verdicts(), verdict_size(long))
+
+
+class Judging(SynchronousTestCase):
+    def judge(self, alone: Chained, block: Block, now: int | None = None) -> Judgement | Missing:
+        return chain_of(alone).judge(block, alone.now if now is None else now)
+
+    def test_every_field_of_the_header_counts(self) -> None:
+        """One thing changed and nothing else made right: bad; but for the time and the round, which are free."""
+        alone = Chained(4)
+        tx = alone.pay(alone.coins()[:1])
+        final(alone, tx)
+        good = alone.block([tx])
+        self.assertEqual(self.judge(alone, good), GOOD)
+        tip = chain_of(alone).tip
+        wrong: dict[str, list[Any]] = {
+            "height": [0, 2, 2**64 - 1],
+            "parent": ["00" * 32, self.hash_of(alone, good)],
+            "timestamp": [tip.timestamp, tip.timestamp - 1, -(2**63)],
+            "proposer": [alone.keys[(alone.proposer() + 1) % 4].public_hex],
+            "root": ["00" * 32],
+            "set": ["00" * 32],
+            "commitment": ["00" * 32, chain_of(alone).commitment],
+        }
+        for field, values in wrong.items():
+            for value in values:
+                block = replace(good, header=replace(good.header, **{field: value}))
+                self.assertEqual(self.judge(alone, block), BAD, (field, value))
+        for field, value in (("timestamp", tip.timestamp + 1), ("round", 7)):
+            block = replace(good, header=replace(good.header, **{field: value}))
+            self.assertEqual(self.judge(alone, block), GOOD, field)
+
+    def hash_of(self, alone: Chained, block: Block) -> str:
+        return alone.hash(block)
+
+    def test_each_fault_of_the_contents_is_bad(self) -> None:
+        """Right figures, wrong contents: order, repetition, parents, double spends, verdicts, fees, payee."""
+        alone = Chained(4, coins=8)
+        old = alone.pay(alone.coins()[7:])
+        final(alone, old)
+        last = alone.decide([old])
+        parent = alone.pay(alone.coins()[:1])
+        child = alone.pay([alone.change_of(parent)])
+        other = alone.pay(alone.coins()[1:2])
+        final(alone, parent, other)
+        final(alone, child)
+        contested = [alone.pay(alone.coins()[2:3], amount=amount) for amount in (1_000_000, 2_000_000)]
+        spoilt = alone.pay([alone.coins()[0], alone.coins()[4]], amount=3_000_000)
+        alone.show(*contested, spoilt)
+        one, two = (alone.verdict(tx, "commit") for tx in contested)
+        aborts = sorted((alone.verdict(tx, "abort") for tx in contested), key=lambda verdict: verdict.txid)
+        good = ordered(parent, child, other)
+        self.assertEqual(self.judge(alone, alone.block(good)), GOOD)
+        self.assertEqual(self.judge(alone, alone.block(ordered(*good, contested[0]), [one])), GOOD)
+        self.assertEqual(self.judge(alone, alone.block(good, aborts)), GOOD)
+        exchange = {parent.txid: child, child.txid: parent}
+        swapped = [exchange.get(tx.txid, tx) for tx in good]
+        lower = sorted([parent, other], key=lambda tx: tx.txid)
+        bad = {
+            "a child first": alone.block(swapped),
+            "not the lowest first": alone.block(lower[::-1]),
+            "twice": alone.block([*good, good[-1]]),
+            "a parent left out": alone.block(ordered(child, other)),
+            "in the chain already": alone.block(ordered(*good, old)),
+            "the coinbase before": alone.block([*good, last.coinbase]),
+            "committed but not there": alone.block(good, [one]),
+            "aborted and there": alone.block(ordered(*good, contested[0]), [alone.verdict(contested[0], "abort")]),
+            "both rivals": alone.block(ordered(*good, *contested), sorted([one, two], key=lambda each: each.txid)),
+            "spends what is spent": alone.block(ordered(*good, spoilt), [alone.verdict(spoilt, "commit")]),
+            "aborts what is final": alone.block(good, [alone.verdict(parent, "abort")]),
+            "verdicts out of order": alone.block(good, aborts[::-1]),
+            "a verdict twice": alone.block(good, [aborts[0], aborts[0]]),
+        }
+        for name, block in bad.items():
+            self.assertEqual(self.judge(alone, block), BAD, name)
+        for name, coinbase in self.wrong_coinbases(alone, sum(tx.fee for tx in good)).items():
+            self.assertEqual(self.judge(alone, self.with_coinbase(alone, good, coinbase)), BAD, name)
+
+    def wrong_coinbases(self, alone: Chained, fees: int) -> dict[str, Transaction]:
+        params, owner, height = alone.genesis.params, alone.keys[alone.proposer()].public_hex, alone.height
+        return {
+            "a unit more": make_coinbase(height, fees + 1, owner, params),
+            "a unit less": make_coinbase(height, fees - 1, owner, params),
+            "another payee": make_coinbase(height, fees, alone.keys[(alone.proposer() + 1) % 4].public_hex, params),
+            "another height": make_coinbase(height + 1, fees, owner, params),
+        }
+
+    def with_coinbase(self, alone: Chained, transactions: list[Transaction], coinbase: Transaction) -> Block:
+        """A block whose root and commitment are right for that coinbase."""
+        block = replace(alone.block(transactions), coinbase=coinbase)
+        coins = alone.coins_after([coinbase, *transactions])
+        commitment = MuHash().replace(added=(coin_member(*coin) for coin in coins.items())).digest
+        return replace(block, header=replace(block.header, root=block.tree.root.hex(), commitment=commitment))
+
+    def test_what_was_ended_gets_no_second_verdict(self) -> None:
+        """Aborted once: neither committed nor aborted again; nor is a rival of what the chain contains."""
+        alone = Chained(4)
+        aborted, loser = alone.pay(alone.coins()[:1]), alone.pay(alone.coins()[1:2], amount=2_000_000)
+        winner = alone.pay(alone.coins()[1:2])
+        alone.show(aborted, loser, winner)
+        final(alone, winner)
+        alone.decide([winner], [alone.verdict(aborted, "abort")])
+        self.assertEqual(alone.tip, 1)
+        for verdict in ("abort", "commit"):
+            for tx in (aborted, loser):
+                contents = [tx] if verdict == "commit" else []
+                block = alone.block(contents, [alone.verdict(tx, verdict)])
+                self.assertNotEqual(self.judge(alone, block), GOOD, verdict)
+
+    def test_what_is_not_here_is_missing_not_bad(self) -> None:
+        """Unknown, here but not final, or committed with a parent that is not: asked for, and judged again."""
+        alone = Chained(4)
+        parent = alone.pay(alone.coins()[:1])
+        child = alone.pay([alone.change_of(parent)])
+        unknown = alone.block([parent])
+        self.assertEqual(self.judge(alone, unknown), Missing((parent.txid,)))
+        alone.show(parent, child)
+        self.assertEqual(self.judge(alone, unknown), Missing((parent.txid,)))
+        committed = alone.block([parent, child], sorted([alone.verdict(parent, "commit"),
+                                alone.verdict(child, "commit")], key=lambda verdict: verdict.txid))
+        self.assertEqual(self.judge(alone, committed), Missing((parent.txid,)))
+        alone.finish(parent)
+        self.assertEqual(self.judge(alone, unknown), GOOD)
+        self.assertEqual(self.judge(alone, alone.block([parent, child], [alone.verdict(child, "commit")])), GOOD)
+
+    def test_ten_seconds_ahead_and_no_more(self) -> None:
+        """Later than that is early, not bad; the least time that the parent allows is never early."""
+        alone = Chained(4)
+        block = alone.block(timestamp=50_000)
+        self.assertEqual(self.judge(alone, block, 40_000), GOOD)
+        self.assertEqual(self.judge(alone, block, 39_999), EARLY)
+        alone.decide(timestamp=10**12)
+        self.assertEqual(self.judge(alone, alone.block(timestamp=10**12 + 1), 0), GOOD)
+        self.assertEqual(self.judge(alone, alone.block(timestamp=10**12 + 2), 0), EARLY)
+
+    def test_judging_changes_nothing(self) -> None:
+        """Good and bad blocks leave the commitment, the tip and what is built next as they were."""
+        alone = Chained(4)
+        tx = alone.pay(alone.coins()[:1])
+        final(alone, tx)
+        chain = chain_of(alone)
+        before = (chain.tip, chain.commitment, chain.build(0, 5_000, ()))
+        for block in (alone.block([tx]), alone.block([tx], commitment="00" * 32), alone.block()):
+            self.judge(alone, block)
+        self.assertEqual((chain.tip, chain.commitment, chain.build(0, 5_000, ())), before)
+
+
+class TheCommitment(SynchronousTestCase):
+    @settings(max_examples=15)
+    @given(st.integers(0, 2**32))
+    def test_it_is_that_of_the_coins_from_scratch(self, seed: int) -> None:
+        """Chains of payments, verdicts, restarts: the running commitment is always one made anew from all coins."""
+        chance = random.Random(seed)
+        alone = Chained(4, coins=3)
+        purse = alone.coins() + alone.coins(1)
+        for _ in range(5):
+            made: list[Transaction] = []
+            for _ in range(chance.randint(0, 4)):
+                coin = purse.pop(chance.randrange(len(purse)))
+                tx = alone.pay([coin], to=chance.randrange(2), amount=1_000_000)
+                final(alone, tx)
+                made.append(tx)
+                purse.append((tx.output_outpoint(1), tx.outputs[1].amount, coin[2]))
+            verdicts = []
+            if chance.random() < 0.5:
+                dead = alone.pay([chance.choice(purse)], amount=2_000_000)
+                alone.show(dead)
+                verdicts = [alone.verdict(dead, "abort")]
+            alone.decide(ordered(*made), verdicts, round_=chance.randrange(3))
+            if chance.random() < 0.3:
+                alone.start()
+            scratch = MuHash().replace(added=(coin_member(*coin) for coin in alone.unspent.items()))
+            self.assertEqual(alone.replica.commitment, scratch.digest)
+            self.assertEqual((alone.replica.tip.height, alone.replica.tip.hash), (alone.height - 1, alone.parent))
+        self.assertEqual(alone.alarms(), [])
+
+    def test_nobody_votes_without_a_reason(self) -> None:
+        """The certificates made here are the protocol's: lock votes commit, abort votes abort."""
+        alone = Chained(4)
+        tx = alone.pay(alone.coins()[:1])
+        for kind, vote in (("commit", VoteKind.LOCK), ("abort", VoteKind.ABORT)):
+            verdict = alone.verdict(tx, kind)
+            self.assertEqual(verdict.votes, alone.certificate(tx, vote))
+            verdict.check(alone.set, alone.genesis.hash)
