@@ -128,7 +128,7 @@ class _Story:
         free = alice.book.free()
         _say(f"Alice pays Bob {format_amount(AMOUNT)} TIME:")
         payment = alice.send(to, AMOUNT)
-        payment.on_step(lambda step: _say(f"  {step.ms:>7.1f} ms  {_STORY.get(step.state, step.state)}"))
+        payment.on_step(_tell_step)
         proof = await payment.when_final()
         _say(
             f"  Alice has checked the proof herself: {signers(proof)} masternodes signed that {payment.txid[:16]}… is"
@@ -200,8 +200,12 @@ _STORY = {
     "Locked": "she is told: Locked",
     "SpentPending": "she is told: SpentPending, enough have locked it",
     "SpentFinalized": "she is told: SpentFinalized, with the proof",
-    "Confirmed": "she is told: Confirmed, with its place in a decided block",
 }
+
+
+def _tell_step(step: Any) -> None:
+    if step.state in _STORY:  # Confirmed has a chapter of its own
+        _say(f"  {step.ms:>7.1f} ms  {_STORY[step.state]}")
 
 
 async def _pause(reactor: Any, seconds: float) -> None:
