@@ -151,11 +151,12 @@ class EveryStateAndEvent(SynchronousTestCase):
         except (Refusal, IllegalTransition) as error:
             refusal = error
         now = manager.get_state(OUTPOINT)
+        is_idle = manager.is_idle
         staged = manager.take_changes(finalized=0, batches=0, evidence=0)
         if expected in ("same", "conflict", "illegal"):
             self.assertIsNone(transition, case)
             self.assertEqual(now, state, case)
-            self.assertTrue(staged.is_empty() and not staged.transitions, case)
+            self.assertTrue(is_idle and not staged.coins and not staged.transitions, case)
             self.assertEqual(figures(manager), before, case)
             if expected == "same":
                 self.assertIsNone(refusal, case)

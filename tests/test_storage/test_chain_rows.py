@@ -176,13 +176,6 @@ class ChainCases:
             for limit in (0, 1, 2, 9):
                 self.assertEqual(store.evidence(limit, since), pieces[since : since + limit])
 
-    def test_each_of_them_is_a_change(self) -> None:
-        """A change set with only one of these is not empty: it must be committed before anything leaves."""
-        self.assertTrue(Changes(NOTHING).is_empty())
-        for part in ({"sign_state": SignState(1, 0)}, {"tip": tip(1)}, {"endings": {A: Ending(1)}},
-                     {"evidence": [block_evidence(random.Random(3))]}):
-            self.assertFalse(Changes(NOTHING, **part).is_empty())  # type: ignore[arg-type]
-
 
 class InMemory(ChainCases, SynchronousTestCase):
     """The store for tests and simulation."""

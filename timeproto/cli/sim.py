@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from timeproto.sim.campaign import Report
     from timeproto.sim.run import Outcome, Plan
 
+RUNS_A_COLLECTION = 10
+
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser(
@@ -122,23 +124,32 @@ def _many(template: Plan, arguments: argparse.Namespace) -> int:
 def _outcomes(template: Plan, arguments: argparse.Namespace) -> Iterator[Outcome]:
     """The outcomes in the order of the seeds, by as many processes as were asked for."""
     from timeproto.sim.campaign import plans
-    from timeproto.sim.run import simulate
 
     todo = plans(template, arguments.first_seed, arguments.seeds)
     if arguments.jobs == 1:
         _spare_the_collector()
-        yield from map(simulate, todo)
+        yield from map(_simulate, todo)
         return
     import multiprocessing
 
     with multiprocessing.get_context("spawn").Pool(arguments.jobs, _spare_the_collector) as pool:
-        yield from pool.imap(simulate, todo, chunksize=4)
+        yield from pool.imap(_simulate, todo, chunksize=4)
+
+
+def _simulate(plan: Plan) -> Outcome:
+    from timeproto.sim.run import simulate
+
+    outcome = simulate(plan)
+    if plan.seed % RUNS_A_COLLECTION == 0:
+        gc.collect()
+    return outcome
 
 
 def _spare_the_collector() -> None:
-    """A run makes a hundred thousand small objects that live until its end: looking through them costs a tenth."""
+    """A run makes a hundred thousand small objects that live until its end: looking through them meanwhile costs a
+    tenth."""
     gc.freeze()
-    gc.set_threshold(200_000, 20, 20)
+    gc.disable()
 
 
 def _progress(report: Report, seeds: int, took: float) -> None:

@@ -235,7 +235,7 @@ class Agreement:
         try:
             if self.sync.advance(self._apply, most):
                 self._is_due = True
-            if any(self._is_here_now(txids[0]) for txids in self._lacking.values()):
+            if self._lacking and any(self._is_here_now(txids[0]) for txids in self._lacking.values()):
                 self._is_due = True
             while self._is_due:
                 self._is_due = False

@@ -83,6 +83,8 @@ class BlockSync:
     def advance(self, apply: Callable[[DecidedBlock], None], most: int) -> int:
         """Applies blocks that follow the tip while their transactions are here and at most about ``most`` transactions
         are in them; returns how many blocks."""
+        if not self._waiting:
+            return 0
         applied = 0
         while most > 0:
             decided = self._waiting.get(self._chain.tip.height + 1)

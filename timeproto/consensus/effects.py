@@ -130,5 +130,19 @@ class Turn:
     endings: dict[str, Ending] = attrs.field(factory=dict)
     sign_state: SignState | None = None
 
+    @property
+    def is_idle(self) -> bool:
+        """True if nothing was decided that must be kept."""
+        return not (
+            self.transactions
+            or self.batches
+            or self.own_votes
+            or self.finalized
+            or self.evidence
+            or self.tip
+            or self.endings
+            or self.sign_state
+        )
+
     def answer(self, ticket: Ticket, answer: Any | Refusal) -> None:
         self.effects.replies.append((ticket, answer))

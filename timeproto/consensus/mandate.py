@@ -19,6 +19,7 @@ class Mandate:
         self._vouched: set[str] = set()
         self._level: set[str] = set()
         self._same_chain: set[str] = set()
+        self._heard = 1
 
     @property
     def is_halted(self) -> bool:
@@ -29,10 +30,6 @@ class Mandate:
     def is_met(self) -> bool:
         """True once a quorum has told what it knows, and all that is here."""
         return self._heard >= self._needed
-
-    @property
-    def _heard(self) -> int:
-        return len(self._vouched & self._level & self._same_chain) + 1
 
     @property
     def not_voting(self) -> str | None:
@@ -53,6 +50,7 @@ class Mandate:
     def vouched(self, peer: str) -> None:
         """``peer`` told all it holds of this replica's votes for what is undecided."""
         self._vouched.add(peer)
+        self._count()
 
     def has_vouched(self, peer: str) -> bool:
         return peer in self._vouched
@@ -60,7 +58,12 @@ class Mandate:
     def level(self, peer: str) -> None:
         """What was final with ``peer`` when it was first asked is final here: no vote can go against that."""
         self._level.add(peer)
+        self._count()
 
     def same_chain(self, peer: str) -> None:
         """The blocks that ``peer`` had when it was first asked are here."""
         self._same_chain.add(peer)
+        self._count()
+
+    def _count(self) -> None:
+        self._heard = len(self._vouched & self._level & self._same_chain) + 1

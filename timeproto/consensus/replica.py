@@ -154,7 +154,17 @@ class Replica:
         return self._conclude(turn)
 
     def _conclude(self, turn: Turn) -> Effects:
-        finality, effects = self._finality, turn.effects
+        effects, caught_up = turn.effects, self._gossip.take_changes()
+        if caught_up or not (turn.is_idle and self.manager.is_idle):
+            effects.changes = self._changes(turn, caught_up)
+        if turn.relay:  # a transaction goes ahead of the votes for it
+            pages = answers.pages(turn.relay, answers.transaction_size)
+            relay = [(None, messages.Transactions(transactions=tuple(page))) for page in pages]
+            effects.send = [*relay, *effects.send]
+        return effects
+
+    def _changes(self, turn: Turn, caught_up: dict[str, int]) -> Changes:
+        finality = self._finality
         changes = self.manager.take_changes(
             finalized=finality.finalized, batches=finality.batches, evidence=finality.evidence
         )
@@ -166,15 +176,8 @@ class Replica:
         changes.blocks, changes.tip = turn.blocks, turn.tip
         changes.endings = turn.endings
         changes.sign_state = turn.sign_state
-        changes.caught_up = self._gossip.take_changes()
-        if not changes.is_empty():
-            effects.changes = changes
-        relay = [
-            (None, messages.Transactions(transactions=tuple(page)))
-            for page in answers.pages(turn.relay, answers.transaction_size)
-        ]
-        effects.send = [*relay, *effects.send]  # a transaction goes ahead of the votes for it
-        return effects
+        changes.caught_up = caught_up
+        return changes
 
     def _take(self, entry: Input) -> None:
         match entry:
@@ -201,6 +204,8 @@ class Replica:
         match message:
             case VoteBatch():
                 finality.count(message, sender)
+            case BlockVote():
+                self._agreement.hear_vote(message, sender)
             case messages.TransactionBroadcast():
                 finality.hear_transaction(message.tx, sender)
             case messages.Transactions():
@@ -234,8 +239,6 @@ class Replica:
                 self._contest.hear_cancel(message)
             case messages.BlockProposal():
                 self._agreement.hear_proposal(message, sender)
-            case BlockVote():
-                self._agreement.hear_vote(message, sender)
             case messages.GetBlocks():
                 self._agreement.sync.serve(message, sender)
             case messages.Blocks():

@@ -218,6 +218,8 @@ class Rounds:
 
     def _skip(self) -> bool:
         """Lines 55 and 56: f + 1 are in later rounds, so an honest one is."""
+        if max(self._heard_in.values(), default=0) <= self.round:
+            return False
         later = sorted((round_ for round_ in self._heard_in.values() if round_ > self.round), reverse=True)
         if len(later) <= self._masternodes.faulty:
             return False

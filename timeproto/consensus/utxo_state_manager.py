@@ -259,6 +259,11 @@ class UTXOStateManager:
 
     # -- the stage -----------------------------------------------------------------------------------
 
+    @property
+    def is_idle(self) -> bool:
+        """True if the stage is empty."""
+        return not self._staged
+
     def take_changes(self, *, finalized: int, batches: int, evidence: int) -> Changes:
         """The stage as a change set, to be committed before the next step reads; starts an empty one.
 

@@ -69,7 +69,9 @@ class Verifier:
         return verified
 
     def _check(self, entry: Input, known: Known, verified: Verified) -> None:
-        if isinstance(entry, Submit):
+        if isinstance(entry, Heard):
+            self._check_heard(entry, known, verified)
+        elif isinstance(entry, Submit):
             refusal = self._problem_with(entry.tx, known)
             if refusal is None:
                 verified.inputs.append(entry)
@@ -81,8 +83,6 @@ class Verifier:
             else:
                 refusal = Refusal(ErrorCode.BAD_SIGNATURE, "the cancel is not signed by its key", key=entry.cancel.key)
                 verified.refused.append((entry.ticket, refusal))
-        elif isinstance(entry, Heard):
-            self._check_heard(entry, known, verified)
         else:
             verified.inputs.append(entry)
 
@@ -90,7 +90,12 @@ class Verifier:
         message, sender = entry.message, entry.sender
         faults: list[Refusal] = []
         checked: messages.AnyMessage | None = message
-        match message:
+        match message:  # the most frequent first: each case is a comparison
+            case VoteBatch():
+                checked = self._good_batch(message, faults)
+            case BlockVote():
+                # A proposal comes with its block.
+                checked = message if message.kind != "proposal" and self._good_word(message, faults) else None
             case messages.TransactionBroadcast():
                 checked = message if self._good_transactions([message.tx], known, faults) else None
             case messages.Transactions():
@@ -99,8 +104,6 @@ class Verifier:
                     transactions=self._good_transactions(message.transactions, known, faults),
                     proofs=self._good_proofs(message.proofs, faults),
                 )
-            case VoteBatch():
-                checked = self._good_batch(message, faults)
             case messages.Votes():
                 batches = (self._good_batch(batch, faults) for batch in message.batches)
                 checked = msgspec.structs.replace(
@@ -112,9 +115,6 @@ class Verifier:
                 )
             case messages.TransactionCancel():
                 checked = message if self._good_cancel(message, faults) else None
-            case BlockVote():
-                # A proposal comes with its block.
-                checked = message if message.kind != "proposal" and self._good_word(message, faults) else None
             case messages.BlockProposal():
                 checked = message if self._good_proposal(message, faults) else None
             case messages.Blocks():
@@ -128,8 +128,9 @@ class Verifier:
             case _:
                 pass  # nothing in it is signed
         if checked is not None:
-            verified.inputs.append(Heard(checked, sender))
-        verified.blame += [(sender, fault) for fault in faults]
+            verified.inputs.append(entry if checked is message else Heard(checked, sender))
+        if faults:
+            verified.blame += [(sender, fault) for fault in faults]
 
     def _good_transactions(
         self, transactions: Iterable[Transaction], known: Known, faults: list[Refusal]

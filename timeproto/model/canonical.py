@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from functools import lru_cache
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
@@ -49,6 +50,7 @@ def sha256d(data: bytes) -> bytes:
     return hashlib.sha256(hashlib.sha256(data).digest()).digest()
 
 
+@lru_cache(maxsize=64)
 def domain(what: str, genesis_hash: str) -> bytes:
     """The prefix of everything signed: no signature serves two purposes or two networks (protocol §1)."""
     return b"timeproto/%s/v1" % what.encode("ascii") + bytes.fromhex(genesis_hash)

@@ -53,7 +53,7 @@ class Genesis(Noun, frozen=True, dict=True, gc=True):
     def params(self) -> NetworkParams:
         return NETWORKS[self.network]
 
-    @property
+    @cached_property
     def supply(self) -> int:
         return sum(output.amount for output in self.allocations)
 

@@ -165,21 +165,6 @@ class Changes:
     endings: dict[str, Ending] = attrs.field(factory=dict)
     sign_state: SignState | None = None
 
-    def is_empty(self) -> bool:
-        """True if committing this would change nothing."""
-        return not (
-            self.coins
-            or self.transactions
-            or self.own_votes
-            or self.batches
-            or self.finalized
-            or self.evidence
-            or self.caught_up
-            or self.tip
-            or self.endings
-            or self.sign_state
-        )
-
 
 class Ledger(Protocol):
     """What was committed, and nothing else. Every read sees whole change sets."""

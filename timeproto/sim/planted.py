@@ -59,7 +59,7 @@ CATALOGUE: dict[str, Planted] = {
     "quorum_off_by_one": Planted("q - 1 votes make a certificate", _finality.quorum_off_by_one, (1,)),
     "simple_majority": Planted("n/2 + 1 votes make a certificate", _finality.simple_majority, (1,), masternodes=7),
     "edge_triggered_quorum": Planted(
-        "a quorum is acted on at the very vote that completes it", _finality.edge_triggered_quorum, (7,), 40
+        "a quorum is acted on at the very vote that completes it", _finality.edge_triggered_quorum, (7,), 200
     ),
     "count_signer_twice": Planted("each copy of a vote counts", _finality.count_signer_twice, (1,)),
     "one_round": Planted("a lock certificate makes final", _finality.one_round, (1,)),

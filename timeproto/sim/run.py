@@ -70,7 +70,7 @@ class Run:
         self.signatures = Signatures()
         chance = stream(plan.seed, "plan")
         self.kinds = chosen(plan.faults, chance)
-        self.setting = setting(plan.masternodes, chance.choice((1, 1, 2)))
+        self.setting = setting(plan.masternodes, chance.choice((1, 2, 2)))
         genesis = self.setting.genesis
         self.book = Book(genesis)
         self.faulty = self._draw_faulty(chance)
@@ -150,7 +150,7 @@ class Run:
         """All of it; raises :class:`Broken` at the first breach."""
         with self.world():
             self.start()
-            until = (self.plan.seconds or self._chance.choice((2, 2, 3, 3, 4, 5, 10))) * SECOND
+            until = (self.plan.seconds or self._chance.choice((2, 2, 2, 3, 3, 4, 8))) * SECOND
             self.faults.plan(until)
             hostile = "wallets" in self.kinds
             for _ in range(self.plan.actions * max(1, until // (6 * SECOND))):
