@@ -1,10 +1,10 @@
-"""``timeproto bench``: measure, with the machine and the method beside the numbers."""
+"""``timeproto bench``: measure, with the machine, the method and the noise beside the numbers."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,102 +17,371 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "bench",
         help="measure",
-        description="Measures real processes over real sockets, with durable commits on.",
+        description="Measures, with durable commits on where there are nodes. Both numbers of a ratio are of one run."
+        " What it starts it stops, and it leaves nothing behind but the files you name.",
     )
     benches = parser.add_subparsers(title="benches", metavar="BENCH", required=True)
-    finality = benches.add_parser(
-        "finality",
-        help="from send to the verified proof at the wallet",
-        description="Starts a devnet, sends payments at a fixed rate whether or not earlier ones are final, and"
-        " prints percentiles from send to the proof that the wallet verified itself.",
+    for add in (_add_finality, _add_notify, _add_query, _add_store, _add_codec, _add_step, _add_scale, _add_quick):
+        add(benches)
+
+
+# -- options -----------------------------------------------------------------------------------------
+
+
+def _numbers(least: int, most: int) -> Callable[[str], tuple[int, ...]]:
+    def numbers(text: str) -> tuple[int, ...]:
+        found = tuple(int(part) for part in text.split(","))
+        if not all(least <= number <= most for number in found):
+            raise argparse.ArgumentTypeError(f"each of {text} must be from {least:,} to {most:,}")
+        return found
+
+    return numbers
+
+
+def _number(least: int, most: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text} must be from {least:,} to {most:,}")
+        return int(text)
+
+    return number
+
+
+def _rate(text: str) -> float:
+    if not 0 < float(text) <= 10_000:
+        raise argparse.ArgumentTypeError(f"a rate is above 0 and at most 10,000 a second, not {text}")
+    return float(text)
+
+
+def _rates(text: str) -> tuple[float, ...]:
+    return tuple(_rate(part) for part in text.split(","))
+
+
+def _seconds(text: str) -> float:
+    if not 0 < float(text) <= 600:
+        raise argparse.ArgumentTypeError(f"a load lasts more than 0 and at most 600 seconds, not {text}")
+    return float(text)
+
+
+def _new(benches: Any, name: str, help_: str, description: str, *, repeat: int) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = benches.add_parser(name, help=help_, description=description)
+    parser.add_argument(
+        "--repeat", type=_number(1, 50), default=repeat, help=f"medians of so many are told (default {repeat})"
     )
-    finality.add_argument("--masternodes", type=int, default=7)
-    finality.add_argument("--rate", type=float, default=20.0, help="payments a second (default 20)")
-    finality.add_argument("--seconds", type=float, default=10.0, help="length of one run (default 10)")
-    finality.add_argument("--repeat", type=int, default=1, help="runs; medians and ranges are printed (default 1)")
-    finality.add_argument("--base-port", type=int, default=BASE_PORT, help=f"(default {BASE_PORT})")
-    finality.add_argument("--json", type=Path, metavar="FILE", help="write everything here too")
-    finality.set_defaults(run=run_finality)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything here too")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw it here, as SVG")
+    return parser
+
+
+def _devnet_options(parser: argparse.ArgumentParser, masternodes: Any, default: Any) -> None:
+    parser.add_argument("--masternodes", type=masternodes, default=default, metavar="N", help=f"(default {default})")
+    parser.add_argument("--seconds", type=_seconds, default=10.0, help="length of one load (default 10)")
+    parser.add_argument("--base-port", type=_number(1024, 65_000), default=BASE_PORT, help=f"(default {BASE_PORT})")
+
+
+# -- what every bench does ---------------------------------------------------------------------------
+
+
+def _machine() -> dict[str, Any]:
+    from timeproto.bench.machine import describe
+
+    return describe()
+
+
+def _note(machine: dict[str, Any]) -> str:
+    return (
+        f"{machine['cores']} cores of {machine['processor']}, {machine['machine']}, Python {machine['python']};"
+        f" one Ed25519 verification {machine['verify_us']} µs"
+    )
+
+
+def _tell(
+    arguments: argparse.Namespace, name: str, machine: dict[str, Any], report: dict[str, Any], lines: Sequence[str]
+) -> None:
+    libraries = ", ".join(f"{library} {version}" for library, version in machine["libraries"].items())
+    print(f"{_note(machine)}\n{libraries}; load average before {machine['load_average']}\n")
+    print("\n".join(lines))
+    if arguments.json is not None:
+        full = {"bench": name, "machine": machine, **report}
+        arguments.json.write_text(json.dumps(full, indent=2) + "\n", "utf-8")
+
+
+def _draw(arguments: argparse.Namespace, svg: str) -> None:
+    if arguments.plot is not None:
+        arguments.plot.write_text(svg, "utf-8")
+
+
+def _simple(arguments: argparse.Namespace, name: str, bench: Any, measure: Callable[[Any], dict[str, Any]]) -> int:
+    """A bench that needs no reactor: measure, tell, draw."""
+    from timeproto.bench.progress import Progress
+
+    machine, progress = _machine(), Progress()
+    report = measure(progress)
+    progress.clear()
+    _tell(arguments, name, machine, report, bench.text(report))
+    _draw(arguments, bench.draw(report, _note(machine)))
+    return ExitStatus.OK
+
+
+def _check_ports(masternodes: int, arguments: argparse.Namespace) -> None:
+    from timeproto.cli.devnet import check_masternodes
+
+    check_masternodes(masternodes, arguments.base_port)
+
+
+# -- finality ----------------------------------------------------------------------------------------
+
+
+def _add_finality(benches: Any) -> None:
+    parser = _new(
+        benches,
+        "finality",
+        "from send to the verified proof at the wallet",
+        "Starts a devnet, sends payments at fixed rates whether or not earlier ones are final, and tells percentiles"
+        " from the moment each had to leave to the proof that the wallet verified.",
+        repeat=3,
+    )
+    _devnet_options(parser, _numbers(1, 64), (7,))
+    parser.add_argument(
+        "--rate", type=_rates, default=None, metavar="R[,R…]", help="payments a second (default 50; none with --search)"
+    )
+    parser.add_argument("--search", action="store_true", help="find the highest rate with p99 < 1 s and no failure")
+    parser.set_defaults(run=run_finality)
 
 
 def run_finality(arguments: argparse.Namespace) -> int:
-    from timeproto.bench.finality import measure
-    from timeproto.bench.machine import describe
-    from timeproto.cli.devnet import check_masternodes
+    from timeproto.bench import finality
+    from timeproto.bench.progress import Progress
     from timeproto.cli.running import run_until_done
 
-    check_masternodes(arguments.masternodes, arguments.base_port)
-    if not (0 < arguments.rate <= 10_000 and 0 < arguments.seconds <= 600 and 1 <= arguments.repeat <= 20):
-        raise ConfigurationError("rate is up to 10,000 a second, seconds up to 600, repeat up to 20; all above 0")
-    runs: list[dict[str, Any]] = []
+    rates = arguments.rate or (() if arguments.search else (50.0,))
+    for masternodes in arguments.masternodes:
+        _check_ports(masternodes, arguments)
+    if any(rate * arguments.seconds > finality.MOST_PAYMENTS for rate in rates):
+        raise ConfigurationError(f"rate times seconds is at most {finality.MOST_PAYMENTS:,} payments")
+    machine, progress = _machine(), Progress()
+    networks: list[dict[str, Any]] = []
 
     async def main(reactor: Any) -> int:
-        for number in range(arguments.repeat):
-            print(
-                f"Run {number + 1} of {arguments.repeat}: {arguments.masternodes} masternodes,"
-                f" {arguments.rate:g} payments/s for {arguments.seconds:g} s …",
-                flush=True,
+        for masternodes in arguments.masternodes:
+            plan = finality.Plan(
+                masternodes, rates, arguments.seconds, arguments.repeat, arguments.search, arguments.base_port
             )
-            with tempfile.TemporaryDirectory(prefix="timeproto-bench-") as folder:
-                result = await measure(
-                    reactor,
-                    Path(folder),
-                    masternodes=arguments.masternodes,
-                    rate=arguments.rate,
-                    seconds=arguments.seconds,
-                    base_port=arguments.base_port,
-                )
-            runs.append(result.summary())
+            networks.append(await finality.measure(reactor, plan, progress))
+            progress.clear()
         return ExitStatus.OK
 
-    machine = describe()
     run_until_done(main)
-    report = {
-        "bench": "finality",
-        "masternodes": arguments.masternodes,
-        "rate": arguments.rate,
-        "seconds": arguments.seconds,
-        "machine": machine,
-        **_medians(runs),
-        "runs": runs,
-    }
-    _print(report)
-    if arguments.json is not None:
-        arguments.json.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
-    held = report["failed"] == 0 and all(run["nodes_agree"] for run in runs)
+    report = networks[0] if len(networks) == 1 else {"networks": networks}
+    _tell(arguments, "finality", machine, report, [line for each in networks for line in (*finality.text(each), "")])
+    _draw(arguments, finality.draw(networks, _note(machine)))
+    held = all(each["failed"] == 0 and each["nodes_agree"] for network in networks for each in network["rates"])
     return ExitStatus.OK if held else ExitStatus.REFUSED
 
 
-def _medians(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """The median of every time, the sums of every count."""
-    merged: dict[str, Any] = {}
-    for name in runs[0]:
-        values = [run[name] for run in runs if run[name] is not None]
-        if name in ("sent", "final", "failed"):
-            merged[name] = sum(values)
-        elif name == "nodes_agree":
-            merged[name] = all(values)
-        else:
-            merged[name] = sorted(values)[len(values) // 2] if values else None
-    return merged
+# -- the others --------------------------------------------------------------------------------------
 
 
-def _print(report: dict[str, Any]) -> None:
-    machine = report["machine"]
-    print(
-        f"\n{machine['cores']} cores, {machine['machine']}, Python {machine['python']};"
-        f" one Ed25519 verification {machine['verify_us']} µs"
+def _add_notify(benches: Any) -> None:
+    parser = _new(
+        benches,
+        "notify",
+        "one transition told to many subscribers",
+        "From the moment a transition is durable to the last byte at the last subscriber, against a bare loop of"
+        " socket.send and, if they are installed, Mosquitto and Redis fanning out as many bytes.",
+        repeat=7,
     )
-    print(
-        f"sent {report['sent']}, final {report['final']}, failed {report['failed']},"
-        f" nodes agree: {report['nodes_agree']}"
+    parser.add_argument(
+        "--subscribers", type=_numbers(1, 30_000), default=(1_000, 10_000), metavar="N[,N…]", help="(1000,10000)"
     )
-    print(f"{report['cpu_s_per_1000']} CPU-seconds per 1,000 payments, over all masternodes")
-    for what, name in (
-        ("final (send to verified proof)", ""),
-        ("lock (send to accepted)", "lock_"),
-        ("notify (node to receiver's wallet)", "notify_"),
-    ):
-        spread = [run[f"{name}p99_ms"] for run in report["runs"] if run[f"{name}p99_ms"] is not None]
-        between = f"   p99 between {min(spread)} and {max(spread)} in {len(spread)} runs" if len(spread) > 1 else ""
-        print(f"  {what:<36} p50 {report[f'{name}p50_ms']:>8} ms   p99 {report[f'{name}p99_ms']:>8} ms{between}")
+    parser.add_argument("--no-brokers", action="store_true", help="leave Mosquitto and Redis out")
+    parser.set_defaults(run=run_notify)
+
+
+def run_notify(arguments: argparse.Namespace) -> int:
+    from timeproto.bench import notify
+
+    return _simple(
+        arguments,
+        "notify",
+        notify,
+        lambda progress: notify.measure(
+            arguments.subscribers, arguments.repeat, progress, brokers=not arguments.no_brokers
+        ),
+    )
+
+
+def _add_query(benches: Any) -> None:
+    parser = _new(
+        benches,
+        "query",
+        "questions about coins while payments go on",
+        "Asks one node for the states of coins, in batches, on a store of a great many coins, while payments go on."
+        " Tells the node's memory and how long it takes to start, too.",
+        repeat=3,
+    )
+    _devnet_options(parser, _number(1, 64), 7)
+    parser.add_argument("--coins", type=_number(1_000, 10_000_000), default=1_000_000, help="(default 1000000)")
+    parser.add_argument(
+        "--batch", type=_numbers(1, 1_000), default=(1, 100, 1_000), metavar="N[,N…]", help="(1,100,1000)"
+    )
+    parser.add_argument("--rate", type=float, default=200.0, help="payments a second; 0 for none (default 200)")
+    parser.set_defaults(run=run_query)
+
+
+def run_query(arguments: argparse.Namespace) -> int:
+    from timeproto.bench import query
+    from timeproto.bench.finality import MOST_PAYMENTS
+    from timeproto.bench.progress import Progress
+    from timeproto.cli.running import run_until_done
+
+    _check_ports(arguments.masternodes, arguments)
+    if not 0 <= arguments.rate * arguments.seconds <= MOST_PAYMENTS:
+        raise ConfigurationError(f"rate times seconds is at most {MOST_PAYMENTS:,} payments, and not below 0")
+    machine, progress = _machine(), Progress()
+    reports: list[dict[str, Any]] = []
+
+    async def main(reactor: Any) -> int:
+        plan = query.Plan(
+            masternodes=arguments.masternodes,
+            coins=arguments.coins,
+            batches=arguments.batch,
+            rate=arguments.rate,
+            seconds=arguments.seconds,
+            repeat=arguments.repeat,
+            base_port=arguments.base_port,
+        )
+        reports.append(await query.measure(reactor, plan, progress))
+        return ExitStatus.OK
+
+    run_until_done(main)
+    progress.clear()
+    _tell(arguments, "query", machine, reports[0], query.text(reports[0]))
+    _draw(arguments, query.draw(reports[0], _note(machine)))
+    return ExitStatus.OK
+
+
+def _add_store(benches: Any) -> None:
+    parser = _new(
+        benches,
+        "store",
+        "durable commits",
+        "Commits the change sets of 1, 10 and 100 payments to the store on disk, against the least durable write.",
+        repeat=5,
+    )
+    parser.add_argument(
+        "--payments", type=_numbers(1, 1_000), default=(1, 10, 100), metavar="N[,N…]", help="at a time (1,10,100)"
+    )
+    parser.add_argument("--folder", type=Path, help="on this file system (default: the temporary folder's)")
+    parser.set_defaults(run=run_store)
+
+
+def run_store(arguments: argparse.Namespace) -> int:
+    from timeproto.bench import store
+
+    if arguments.folder is not None and not arguments.folder.is_dir():
+        raise ConfigurationError(f"there is no folder {arguments.folder}")
+    return _simple(
+        arguments,
+        "store",
+        store,
+        lambda progress: store.measure(arguments.payments, arguments.repeat, progress, arguments.folder),
+    )
+
+
+def _add_codec(benches: Any) -> None:
+    parser = _new(benches, "codec", "encoding and decoding", "By type of message, against the json module.", repeat=5)
+    parser.set_defaults(run=run_codec)
+
+
+def run_codec(arguments: argparse.Namespace) -> int:
+    from timeproto.bench import codec
+
+    return _simple(arguments, "codec", codec, lambda progress: codec.measure(arguments.repeat, progress))
+
+
+def _add_step(benches: Any) -> None:
+    parser = _new(
+        benches,
+        "step",
+        "deciding, by phase",
+        "CPU of the core with its codec and its signature checks, inline, no disk: by phase of a payment, and for"
+        " blocks.",
+        repeat=5,
+    )
+    parser.add_argument("--masternodes", type=_number(1, 64), default=7, help="(default 7)")
+    parser.add_argument("--payments", type=_numbers(1, 250), default=(1, 10, 100), metavar="N[,N…]", help="(1,10,100)")
+    parser.add_argument("--blocks", type=_numbers(1, 2_000), default=(250, 2_000), metavar="N[,N…]", help="(250,2000)")
+    parser.set_defaults(run=run_step)
+
+
+def run_step(arguments: argparse.Namespace) -> int:
+    from timeproto.bench import step
+
+    return _simple(
+        arguments,
+        "step",
+        step,
+        lambda progress: step.measure(
+            arguments.masternodes, arguments.payments, arguments.blocks, arguments.repeat, progress
+        ),
+    )
+
+
+def _add_scale(benches: Any) -> None:
+    parser = _new(
+        benches,
+        "scale",
+        "growth with masternodes",
+        "CPU of a payment as the masternodes grow, of replicas in one process, step by step. (How telling grows with"
+        " subscribers: bench notify --subscribers 1,10,100,1000,10000,20000.)",
+        repeat=3,
+    )
+    parser.add_argument(
+        "--masternodes", type=_numbers(1, 128), default=(4, 7, 13, 22, 31, 43, 64), metavar="N[,N…]", help="(4 to 64)"
+    )
+    parser.add_argument("--payments", type=_number(1, 250), default=50, help="at a time (default 50)")
+    parser.set_defaults(run=run_scale)
+
+
+def run_scale(arguments: argparse.Namespace) -> int:
+    from timeproto.bench import scale
+
+    return _simple(
+        arguments,
+        "scale",
+        scale,
+        lambda progress: scale.measure(arguments.masternodes, arguments.payments, arguments.repeat, progress),
+    )
+
+
+def _add_quick(benches: Any) -> None:
+    parser = _new(
+        benches,
+        "quick",
+        "all of them, a few seconds each",
+        "Fails if a payment is lost, the nodes disagree, or a ratio has gone badly wrong; never for being slow.",
+        repeat=1,
+    )
+    parser.add_argument("--base-port", type=_number(1024, 65_000), default=BASE_PORT, help=f"(default {BASE_PORT})")
+    parser.set_defaults(run=run_quick)
+
+
+def run_quick(arguments: argparse.Namespace) -> int:
+    from timeproto.bench import quick
+    from timeproto.bench.progress import Progress
+    from timeproto.cli.running import run_until_done
+
+    _check_ports(quick.MASTERNODES, arguments)
+    machine, progress = _machine(), Progress()
+    reports: list[dict[str, Any]] = []
+
+    async def main(reactor: Any) -> int:
+        reports.append(await quick.measure(reactor, arguments.base_port, arguments.repeat, progress))
+        return ExitStatus.OK
+
+    run_until_done(main)
+    progress.clear()
+    _tell(arguments, "quick", machine, reports[0], quick.text(reports[0]))
+    _draw(arguments, quick.draw(reports[0], _note(machine)))
+    return ExitStatus.OK if reports[0]["held"] else ExitStatus.REFUSED

@@ -1,0 +1,133 @@
+"""The least of a wallet's connection: frames out, frames in, and the proof behind a payment.
+
+A whole wallet client would cost the machine as much as the nodes that are measured. This one sends frames made
+before, looks at bytes before it decodes them, and decodes with the strict codec only what it must believe.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol
+
+from timeproto.bench.payments import frame
+from timeproto.errors import ErrorCode, Refusal
+from timeproto.model.certificate import FinalityProof, SignedVote
+from timeproto.model.genesis import Genesis
+from timeproto.model.keys import verify
+from timeproto.model.merkle import root_from_path
+from timeproto.model.vote import VoteKind, vote_leaf, vote_message
+from timeproto.network.requests import ConnectionGone
+from timeproto.wire import codec, messages
+
+_LENGTH = struct.Struct("!I")
+_FIRST_QUESTION = 2**40
+"""Ids of questions, apart from those of payments."""
+
+
+class Line(Protocol):
+    """Calls ``hear(payload)`` with every frame but pings, which it answers, and replies to :meth:`ask`."""
+
+    def __init__(self, hear: Callable[[bytes], None]) -> None:
+        self._hear = hear
+        self._buffer = b""
+        self._asked: dict[int, Deferred[Any]] = {}
+        self._next = _FIRST_QUESTION
+        self.gone = False
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        transport.setTcpNoDelay(True)
+
+    def send(self, data: bytes) -> None:
+        transport: Any = self.transport
+        transport.write(data)
+
+    def ask(self, request: Any) -> Deferred[Any]:
+        """The reply to a request; fails with :class:`Refusal` or :class:`ConnectionGone`."""
+        number, self._next = self._next, self._next + 1
+        reply = self._asked[number] = Deferred()
+        if self.gone:
+            self._fail()
+        else:
+            self.send(frame(codec.encode(msgspec.structs.replace(request, id=number))))
+        return reply
+
+    def dataReceived(self, data: bytes) -> None:
+        data = self._buffer + data if self._buffer else data
+        at, end = 0, len(data)
+        while end - at >= 4:
+            (length,) = _LENGTH.unpack_from(data, at)
+            if end - at - 4 < length:
+                break
+            payload = data[at + 4 : at + 4 + length]
+            at += 4 + length
+            if payload.startswith(b'{"type":"Ping"'):
+                ping = codec.decode(payload)
+                self.send(frame(codec.encode(messages.Pong(id=ping.id))))  # type: ignore[union-attr]
+            elif not (self._asked and b'"id":' in payload[:64] and self._answered(payload)):
+                self._hear(payload)
+        self._buffer = data[at:]
+
+    def _answered(self, payload: bytes) -> bool:
+        """True if the payload is the reply to a question."""
+        message = codec.decode(payload)
+        reply = self._asked.pop(getattr(message, "id", None) or 0, None)
+        if reply is None:
+            return False
+        if isinstance(message, messages.Error):
+            reply.errback(message.refusal())
+        else:
+            reply.callback(message)
+        return True
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.gone = True
+        self._fail()
+
+    def _fail(self) -> None:
+        asked, self._asked = self._asked, {}
+        for each in asked.values():
+            each.errback(ConnectionGone("the node closed the connection"))
+
+
+class ProofChecker:
+    """Checks every proof whole, but each masternode's signature under a batch of votes only once.
+
+    The votes of a batch share one signature over the batch's root, so what is left for one proof is to walk from its
+    leaf to a root known to be signed.
+    """
+
+    def __init__(self, genesis: Genesis) -> None:
+        self._genesis = genesis
+        self._masternodes = genesis.masternode_set
+        self._signed: set[tuple[str, int, bytes, str]] = set()
+
+    def check(self, proof: FinalityProof) -> None:
+        """Returns if the proof holds; raises :class:`Refusal` ``bad_proof``."""
+        voters = {vote.voter for vote in proof.votes}
+        if (
+            proof.set != self._masternodes.hash
+            or len(voters) != len(proof.votes)
+            or len(voters) < self._masternodes.quorum
+            or not all(voter in self._masternodes for voter in voters)
+            or not all(self._holds(vote, proof.txid) for vote in proof.votes)
+        ):
+            raise Refusal(ErrorCode.BAD_PROOF, f"a node sent a proof of {proof.txid} that does not hold")
+
+    def _holds(self, vote: SignedVote, txid: str) -> bool:
+        path = [bytes.fromhex(node) for node in vote.path]
+        root = root_from_path(vote_leaf(VoteKind.COMMIT, txid), vote.index, vote.size, path)
+        if root is None:
+            return False
+        signed = (vote.voter, vote.height, root, vote.signature)
+        if signed not in self._signed:
+            message = vote_message(self._genesis.hash, self._masternodes.hash, vote.height, root)
+            if not verify(bytes.fromhex(vote.voter), message, bytes.fromhex(vote.signature)):
+                return False
+            self._signed.add(signed)
+        return True
