@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "storage": {"storage", "model", "wire"},
     "network": {"network", "model", "wire"},
     "wallet": {"wallet", "model", "wire", "network"},
-    "masternode": {"masternode", "model", "wire", "consensus", "storage", "network"},
+    "masternode": {"masternode", "model", "wire", "consensus", "storage", "network", "web"},
     "web": {"web", "model", "wire", "network.throttle", "network.notifications"},
     "sim": {"sim", "model", "wire", "consensus", "storage.memory"},
     "devnet": EVERYTHING - {"bench", "cli", "sim", "web"},

@@ -253,8 +253,9 @@ class Commands(OperationsCase):
         """--datadir keeps the coins for the next start; another number of masternodes is refused."""
         base = free_ports(2)
         digests = []
+        options = ("-n", "2", "--base-port", base, "--datadir", "d", "--block-interval", 3600)  # no block mints a coin
         for _ in range(2):
-            devnet = self.begin("timeproto", "devnet", "-n", "2", "--base-port", base, "--json", "--datadir", "d")
+            devnet = self.begin("timeproto", "devnet", *options, "--json")
             self.wait_for(devnet, "genesis")
             told = self.run_command("timeproto", "status", "--node", f"127.0.0.1:{base}", "--json")
             digests.append(json.loads(told.stdout)["digest"])

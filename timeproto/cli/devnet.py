@@ -12,6 +12,8 @@ from typing import Any
 from timeproto.errors import ConfigurationError, ExitStatus
 
 BASE_PORT = 24100
+WEB_PORTS_AFTER = 80
+"""From the first masternode's port to that of its page: all masternodes there may be fit between."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -26,6 +28,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--datadir", type=Path, help="keep everything here for the next start (default: a temporary folder)"
     )
     parser.add_argument("--base-port", type=int, default=BASE_PORT, help=f"port of the first (default {BASE_PORT})")
+    parser.add_argument(
+        "--web-port",
+        type=int,
+        help=f"port of the first one's page, HTTP and metrics (default: the base port + {WEB_PORTS_AFTER})",
+    )
     parser.add_argument(
         "--block-interval", type=int, metavar="SECONDS", help="a new devnet makes a block this often (default 5)"
     )
@@ -43,8 +50,19 @@ def check_masternodes(number: int, base_port: int) -> None:
         raise ConfigurationError(f"there is no room for {number} ports above {base_port}")
 
 
+def check_web_ports(number: int, base_port: int, web_port: int) -> None:
+    """Refuses web ports that cannot be had, or that are the masternodes' own."""
+    if not 1 <= web_port <= 65535 - number:
+        raise ConfigurationError(f"there is no room for {number} web ports above {web_port}")
+    if abs(web_port - base_port) < number:
+        raise ConfigurationError(f"web ports from {web_port} and the masternodes' from {base_port} overlap")
+
+
 def run(arguments: argparse.Namespace) -> int:
     check_masternodes(arguments.masternodes, arguments.base_port)
+    if arguments.web_port is None:
+        arguments.web_port = arguments.base_port + WEB_PORTS_AFTER
+    check_web_ports(arguments.masternodes, arguments.base_port, arguments.web_port)
     if arguments.datadir is not None:
         return _run_in(arguments.datadir.expanduser().absolute(), arguments)
     with tempfile.TemporaryDirectory(prefix="timeproto-devnet-") as folder:
@@ -67,6 +85,7 @@ def _run_in(datadir: Path, arguments: argparse.Namespace) -> int:
         tls=arguments.tls,
         log_level=arguments.log_level,
         block_interval=interval,
+        web_port=arguments.web_port,
     )
 
     async def main(reactor: Any) -> int:
@@ -108,7 +127,13 @@ def _tell(layout: Any, *, as_json: bool) -> None:
     from timeproto.devnet.layout import WALLETS
 
     nodes = [
-        {"number": node.number, "address": node.address, "folder": str(node.folder), "log": str(node.log)}
+        {
+            "number": node.number,
+            "address": node.address,
+            "page": layout.page(node),
+            "folder": str(node.folder),
+            "log": str(node.log),
+        }
         for node in layout.nodes
     ]
     phrases = {name: str(layout.phrase_path(name)) for name in WALLETS}
@@ -129,6 +154,7 @@ def _tell(layout: Any, *, as_json: bool) -> None:
     for name, path in phrases.items():
         print(f"  phrase of {name:<6}{path}")
     first = layout.nodes[0].address
+    print(f"\n  live page       {nodes[0]['page']}")
     print(
         "\nTry, in another terminal:\n"
         f"  timeproto wallet --wallet alice.json --node {first} restore --genesis {layout.genesis_path}"

@@ -28,11 +28,12 @@ COIN_AMOUNT = 100 * COIN
 
 @attrs.frozen
 class NodeFiles:
-    """One masternode's folder and address."""
+    """One masternode's folder and address, and that of its web port if it has one."""
 
     number: int
     folder: Path
     address: str
+    web: str | None = None
 
     @property
     def config(self) -> Path:
@@ -51,6 +52,10 @@ class Layout:
     genesis: Genesis
     nodes: tuple[NodeFiles, ...]
     tls: bool = False
+
+    def page(self, node: NodeFiles) -> str | None:
+        """Where a node's live page is, None if it has no web port."""
+        return None if node.web is None else f"{'https' if self.tls else 'http'}://{node.web}/"
 
     @property
     def genesis_path(self) -> Path:
@@ -72,9 +77,11 @@ def lay_out(
     log_level: str = "info",
     coins_per_wallet: int = COINS_PER_WALLET,
     block_interval: int | None = None,
+    web_port: int | None = None,
 ) -> Layout:
     """The devnet in ``datadir``: the one that is there (masternodes and interval must fit), or a new one, with a block
-    each ``block_interval`` seconds (by default the network's)."""
+    each ``block_interval`` seconds (by default the network's). ``web_port`` is the first node's, the others' follow;
+    without it there are none."""
     genesis_path = datadir / "genesis.json"
     if genesis_path.exists():
         genesis = read_genesis(genesis_path)
@@ -89,8 +96,10 @@ def lay_out(
     else:
         genesis = _create(datadir, masternodes, coins_per_wallet, block_interval)
     addresses = [f"127.0.0.1:{base_port + number}" for number in range(masternodes)]
+    webs = [None if web_port is None else f"127.0.0.1:{web_port + number}" for number in range(masternodes)]
     nodes = tuple(
-        NodeFiles(number + 1, datadir / f"node-{number + 1}", address) for number, address in enumerate(addresses)
+        NodeFiles(number, datadir / f"node-{number}", address, web)
+        for number, (address, web) in enumerate(zip(addresses, webs, strict=True), 1)
     )
     for node in nodes:
         _write_config(node, genesis_path, addresses, tls=tls, log_level=log_level)
@@ -133,11 +142,13 @@ def _write_secret(path: Path, text: str) -> None:
 
 def _write_config(node: NodeFiles, genesis: Path, addresses: list[str], *, tls: bool, log_level: str) -> None:
     peers = ", ".join(f'"{address}"' for address in addresses if address != node.address)
+    web = "" if node.web is None else f'web = "{node.web}"\n'
     node.config.write_text(
         f'datadir = "{node.folder}"\n'
         f'genesis = "{genesis}"\n'
         f'listen = "{node.address}"\n'
         f"peers = [{peers}]\n"
+        f"{web}"
         f"tls = {'true' if tls else 'false'}\n"
         f'log_level = "{log_level}"\n',
         "utf-8",

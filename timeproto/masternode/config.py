@@ -6,6 +6,7 @@ Every mistake is named in one plain sentence (:class:`ConfigurationError`), with
 from __future__ import annotations
 
 import os
+import re
 import stat
 import tomllib
 from pathlib import Path
@@ -37,7 +38,10 @@ def default_datadir() -> Path:
 
 @attrs.frozen
 class Config:
-    """What a node needs to know. ``peers``, ``listen`` and ``announce`` are ``HOST:PORT``; paths are absolute."""
+    """What a node needs to know. ``peers``, ``listen``, ``announce`` and ``web`` are ``HOST:PORT``; paths are absolute.
+
+    ``web`` None for a node without web port; ``web_hosts`` and ``web_origins``: see web.site.WebSite.
+    """
 
     datadir: Path
     network: NetworkName = "devnet"
@@ -47,6 +51,9 @@ class Config:
     announce: str | None = None
     peers: tuple[str, ...] = ()
     bootstrap: str | None = None
+    web: str | None = None
+    web_hosts: tuple[str, ...] = ()
+    web_origins: tuple[str, ...] = ()
     tls: bool = False
     tls_certificate: Path | None = None
     tls_key: Path | None = None
@@ -83,12 +90,17 @@ _SHAPES: dict[str, Any] = {
     "announce": str,
     "peers": list,
     "bootstrap": str,
+    "web": str,
+    "web_hosts": list,
+    "web_origins": list,
     "tls": bool,
     "tls_certificate": str,
     "tls_key": str,
     "allow_plaintext": bool,
     "log_level": str,
 }
+_HOST_NAME = re.compile(r"\A(?:[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])\Z")
+_ORIGIN = re.compile(r"\Ahttps?://(?:[A-Za-z0-9_.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?\Z")
 _WORDS: dict[Any, str] = {str: "a string", bool: "true or false", list: "a list of strings"}
 
 
@@ -123,14 +135,23 @@ def make_config(settings: dict[str, Any], source: str = "the command line") -> C
         if values.get(name) is not None:
             values[name] = Path(values[name]).expanduser().absolute()
     values["listen"] = values.get("listen") or f"127.0.0.1:{NETWORKS[network].port}"
-    values["peers"] = tuple(values.get("peers") or ())
+    for name in ("peers", "web_hosts", "web_origins"):
+        values[name] = tuple(values.get(name) or ())
     for name, address in [
         ("listen", values["listen"]),
         ("announce", values.get("announce")),
+        ("web", values.get("web")),
         *(("peers", peer) for peer in values["peers"]),
     ]:
         if address is not None:
             _require_host_port(name, address, source)
+    for name, shape, words in (
+        ("web_hosts", _HOST_NAME, "a host name or address without a port"),
+        ("web_origins", _ORIGIN, "http:// or https:// and a host, with no path"),
+    ):
+        for text in values[name]:
+            if not shape.match(text):
+                raise ConfigurationError(f"{name} has {text!r} in {source}, but each must be {words}")
     level = values.setdefault("log_level", "info")
     if level not in LOG_LEVELS:
         raise ConfigurationError(f"the log level {level!r} in {source} is none of {', '.join(LOG_LEVELS)}")
@@ -138,12 +159,13 @@ def make_config(settings: dict[str, Any], source: str = "the command line") -> C
     if bootstrap is not None and not bootstrap.startswith("https://"):
         raise ConfigurationError(f"the bootstrap list {bootstrap!r} in {source} must be an https:// address")
     config = Config(**values)
-    host, _ = parse_address(config.listen)
-    if not (config.tls or config.allow_plaintext or is_loopback(host)):
-        raise ConfigurationError(
-            f"listening on {config.listen} would send everything in the clear: set tls, or allow_plaintext"
-            " if that is what you want"
-        )
+    for address in (config.listen, config.web):
+        exposed = address is not None and not is_loopback(parse_address(address)[0])
+        if exposed and not (config.tls or config.allow_plaintext):
+            raise ConfigurationError(
+                f"listening on {address} would send everything in the clear: set tls, or allow_plaintext"
+                " if that is what you want"
+            )
     return config
 
 

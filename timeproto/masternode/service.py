@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,7 @@ from timeproto.masternode.config import Config
 from timeproto.masternode.integration import MasternodeUTXOIntegration
 from timeproto.masternode.timers import Timers
 from timeproto.masternode.view import ReplicaView
+from timeproto.masternode.windows import Timed, Windows
 from timeproto.masternode.worker import Worker
 from timeproto.model.block import BlockVote
 from timeproto.model.genesis import Genesis
@@ -35,6 +37,7 @@ from timeproto.network.node_protocol import NodeProtocol
 from timeproto.network.peer_manager import PeerManager
 from timeproto.network.utxo_handler import UTXOProtocolHandler
 from timeproto.storage.rocks import RocksStore, open_store
+from timeproto.web.metrics import Metrics
 from timeproto.wire import messages
 from timeproto.wire.messages import Role
 
@@ -44,12 +47,20 @@ _STATUS = ((ConfigurationError, ExitStatus.CONFIGURATION), (IdentityConflict, Ex
 class Dispatcher:
     """The one place where a message finds who answers it, whoever dialled."""
 
-    def __init__(self, integration: MasternodeUTXOIntegration, handler: UTXOProtocolHandler) -> None:
+    def __init__(
+        self,
+        integration: MasternodeUTXOIntegration,
+        handler: UTXOProtocolHandler,
+        received: Counter[str],
+    ) -> None:
+        """``received`` counts every message by its type."""
         self._integration = integration
         self._handler = handler
+        self._received = received
 
     def message_received(self, connection: NodeProtocol, message: messages.AnyMessage) -> None:
         """What masternodes say among themselves goes to the replica, every wallet's request to the handler."""
+        self._received[type(message).__name__] += 1
         key = connection.node_key
         if connection.remote_role is Role.MASTERNODE and key is not None and _is_for_replica(message):
             self._integration.handle_network_message(message, key)
@@ -163,12 +174,13 @@ class TimeNode(service.MultiService):
         if founding is not None:
             await self._storing(store.commit, founding)
         replica = Replica(store, genesis, self._key)
+        metrics, received = Metrics(), Counter[str]()
         integration = self._integration = MasternodeUTXOIntegration(
             replica=replica,
             store=store,
             verifier=Verifier(genesis),
-            offload=self._verifying,
-            offload_commits=self._storing,
+            offload=Timed(self._verifying, self._reactor, metrics.verify_seconds.observe),
+            offload_commits=Timed(self._storing, self._reactor, metrics.commit_seconds.observe),
             timers=self._timers,
             now=self._now,
             fatal=self.leave,
@@ -183,23 +195,29 @@ class TimeNode(service.MultiService):
             peers=config.peers,
             bootstrap=config.bootstrap,
             tls=config.tls_paths if config.tls else None,
-            dispatcher=Dispatcher(integration, handler),
+            dispatcher=Dispatcher(integration, handler, received),
             on_identity_conflict=lambda reason: self.leave(IdentityConflict(reason)),
         )
-        integration.initialize(peers=peers, wallets=handler)
-        handler.setup_notification_handler(
-            ReplicaView(
-                replica=replica,
-                ledger=store,
-                integration=integration,
-                genesis=genesis,
-                node_key=self._key.public_hex,
-                surroundings=_Surroundings(peers, handler),
-                uptime=lambda: self._reactor.seconds() - started,
-            )
+        view = ReplicaView(
+            replica=replica,
+            ledger=store,
+            integration=integration,
+            genesis=genesis,
+            node_key=self._key.public_hex,
+            surroundings=_Surroundings(peers, handler),
+            uptime=lambda: self._reactor.seconds() - started,
+            received=received,
+            on_locked=metrics.lock_seconds.observe,
         )
+        windows = Windows(
+            self._reactor, config, view=view, handler=handler, peers=peers, metrics=metrics, now=self._now
+        )
+        integration.initialize(peers=peers, wallets=windows.told_with(handler))
+        handler.setup_notification_handler(view)
         await peers.listen()
+        await windows.listen()
         peers.setServiceParent(self)
+        windows.setServiceParent(self)  # after the peers, and so stopped before them
         spare_the_collector()
         ticking = LoopingCall(integration.tick)
         ticking.clock = self._reactor

@@ -35,6 +35,7 @@ class Options(usage.Options):
         ["listen", "l", None, "HOST:PORT to serve on (default: 127.0.0.1 and the network's port)"],
         ["announce", "a", None, "HOST:PORT at which other masternodes can dial this one (default: listen)"],
         ["bootstrap", "b", None, "https:// address of a JSON list of peers"],
+        ["web", "w", None, "HOST:PORT for HTTP, WebSocket, the page and metrics (default: none)"],
         ["tls-certificate", None, None, "PEM file (default: made in DATADIR)"],
         ["tls-key", None, None, "PEM file (default: made in DATADIR)"],
         ["log-level", None, None, f"one of {', '.join(LOG_LEVELS)} (default: info)"],
@@ -48,12 +49,22 @@ class Options(usage.Options):
     def __init__(self) -> None:
         super().__init__()
         self["peers"] = []
+        self["web_hosts"] = []
+        self["web_origins"] = []
 
     def opt_peer(self, address: str) -> None:
         """HOST:PORT of another masternode; may be given more than once"""
         self["peers"].append(address)
 
     opt_p = opt_peer
+
+    def opt_web_host(self, name: str) -> None:
+        """another name or address that the web port goes by; may be given more than once"""
+        self["web_hosts"].append(name)
+
+    def opt_web_origin(self, origin: str) -> None:
+        """https://HOST of a foreign page that may send payments here; may be given more than once"""
+        self["web_origins"].append(origin)
 
     def parseOptions(self, options: Any = None) -> None:
         try:

@@ -1,8 +1,8 @@
-"""What the node shows to its wallets: readings of the replica and the store, made between two commits."""
+"""What the node shows to wallets and in windows: readings of the replica and the store, made between two commits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from importlib.metadata import version
 from typing import Protocol, TypeVar
 
@@ -12,11 +12,13 @@ from twisted.internet.defer import Deferred
 from timeproto import limits
 from timeproto.consensus.replica import Replica
 from timeproto.masternode.integration import MasternodeUTXOIntegration
-from timeproto.model.block import InclusionProof, inclusion_proof
+from timeproto.model.block import DecidedBlock, InclusionProof, inclusion_proof
 from timeproto.model.genesis import Genesis
-from timeproto.model.ledger import BlockEvidence, Coin, Evidence, Ledger, Transition
+from timeproto.model.ledger import BlockEvidence, ChainTip, Coin, Evidence, Ledger, Transition
 from timeproto.model.transaction import Outpoint, Transaction
+from timeproto.model.vote import VoteKind
 from timeproto.params import PROTOCOL_VERSION
+from timeproto.web.view import Figures, VotesSeen
 from timeproto.wire import messages
 
 T = TypeVar("T")
@@ -38,7 +40,7 @@ class Surroundings(Protocol):
 
 
 class ReplicaView:
-    """Implements network.utxo_handler.NodeView."""
+    """Implements network.utxo_handler.NodeView and web.view.NodeView."""
 
     def __init__(
         self,
@@ -50,8 +52,11 @@ class ReplicaView:
         node_key: str,
         surroundings: Surroundings,
         uptime: Callable[[], float],
+        received: Mapping[str, int] | None = None,
+        on_locked: Callable[[float], None] = lambda _: None,
     ) -> None:
-        """``uptime`` gives seconds since the start."""
+        """``uptime`` gives seconds since the start; ``received`` counts messages by type and goes on; ``on_locked`` is
+        told how many seconds a payment took from its arrival to its durable lock."""
         self.genesis = genesis
         self.node_key = node_key
         self._replica = replica
@@ -59,13 +64,21 @@ class ReplicaView:
         self._integration = integration
         self._surroundings = surroundings
         self._uptime = uptime
+        self._received = {} if received is None else received
+        self._on_locked = on_locked
         self._digest: tuple[float, str] | None = None
 
     def read(self, question: Callable[[], T]) -> Deferred[T]:
         return self._integration.read(question)
 
     def submit(self, tx: Transaction) -> Deferred[messages.TransactionAccepted]:
-        return self._integration.process_transaction(tx)
+        began = self._uptime()
+
+        def locked(reply: messages.TransactionAccepted) -> messages.TransactionAccepted:
+            self._on_locked(self._uptime() - began)
+            return reply
+
+        return self._integration.process_transaction(tx).addCallback(locked)
 
     def position(self) -> int:
         return self._replica.manager.position
@@ -111,6 +124,43 @@ class ReplicaView:
         block = decided.block
         index = block.index(txid) if txid is not None else block.verdict_index(verdict or "")
         return inclusion_proof(decided, index)
+
+    # -- for windows only ----------------------------------------------------------------------------
+
+    def tip(self) -> ChainTip:
+        return self._replica.tip
+
+    def transitions(self, after: int, limit: int) -> list[Transition]:
+        return self._ledger.transitions(after, limit)
+
+    def block(self, height: int) -> DecidedBlock | None:
+        return self._ledger.block(height)
+
+    def votes(self, txid: str) -> VotesSeen | None:
+        """The votes seen for an undecided transaction that is here; None for any other."""
+        payment = self._replica.payments.get(txid)
+        if payment is None or payment.tx is None:
+            return None
+        lock, commit, abort = (payment.votes.voters(kind) for kind in (VoteKind.LOCK, VoteKind.COMMIT, VoteKind.ABORT))
+        rivals = [rival.txid for _, rival in self._replica.payments.rivals(payment)]
+        return VotesSeen(lock, commit, abort, rivals)
+
+    def contested(self, limit: int) -> list[str]:
+        """In the order in which they were contested here."""
+        return [payment.txid for payment in self._replica.payments.contested[:limit]]
+
+    def figures(self) -> Figures:
+        """What has passed through since the start."""
+        counters = self._integration.counters
+        passed = {
+            "steps": counters.steps,
+            "commits": counters.commits,
+            "inputs": counters.inputs,
+            "inputs_dropped": counters.dropped,
+        }
+        return Figures(counters=passed, messages=dict(self._received))
+
+    # -- subscriptions -------------------------------------------------------------------------------
 
     def add_subscription(self, subscriber: Hashable, items: Iterable[Outpoint | str]) -> None:
         self._replica.manager.add_subscription(subscriber, items)

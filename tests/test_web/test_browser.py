@@ -1,0 +1,200 @@
+"""The live page in a real browser, before real masternodes: what moves, what turns green, and what turns red."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+from unittest import SkipTest
+
+from twisted.internet import reactor
+
+from tests.test_processes.harness import until
+from tests.test_processes.test_web_port import WebCase
+from tests.test_web.browser import NAMES, Browser, installed
+from timeproto.model.transaction import Transaction
+from timeproto.wire import codec
+
+CHIP = "document.querySelector('.title .chip')?.textContent"
+VERDICT = "document.querySelector('#verdict')"
+DONE = "document.querySelectorAll('ol.way li.done').length"
+
+
+class PageCase(WebCase):
+    timeout = 240
+
+    def setUp(self) -> None:
+        if installed() is None:
+            raise SkipTest(f"there is no browser here (one of {', '.join(NAMES)})")
+
+    async def browse(self, view: str = "") -> Browser:
+        """The first node's page in a browser of its own."""
+        browser = self.browser = Browser(reactor, Path(self.mktemp()).absolute())
+        self.addCleanup(browser.stop)
+        await browser.start()
+        await browser.open(f"{self.page()}#/{view}")
+        await browser.until("document.querySelector('#live')?.textContent === 'live'")
+        return browser
+
+    async def send(self, tx: Transaction) -> None:
+        status, _ = await self.ask("v1/transactions", codec.encode(tx))
+        self.assertEqual(status, 202)
+
+    def freeze(self, *numbers: int) -> None:
+        """These masternodes fall silent until :meth:`thaw`; at the latest when the test ends."""
+        for number in numbers:
+            self.devnet.processes[number - 1].signal(signal.SIGSTOP)
+        self.addCleanup(self.thaw, *numbers)
+
+    def thaw(self, *numbers: int) -> None:
+        for number in numbers:
+            self.devnet.processes[number - 1].signal(signal.SIGCONT)
+
+    async def shown_final(self, txid: str) -> None:
+        async def is_final() -> bool:
+            return bool((await self.ask(f"v1/transactions/{txid}"))[1]["status"] == "final")
+
+        await until(is_final)
+
+
+class Payments(PageCase):
+    async def test_a_payment_moves_on_the_page_without_a_reload(self) -> None:
+        """Unknown, locked while a quorum is missing, final and verified green when it is back, confirmed by a block."""
+        await self.start_web(4, block_interval=2)
+        tx = self.transactions[0]
+        browser = await self.browse(f"tx/{tx.txid}")
+        await browser.until("document.querySelector('h1')?.textContent === 'Not known here'")
+        await browser.run("window.sameDocument = true")
+        self.freeze(3, 4)
+        await self.send(tx)
+        await browser.until(f"{CHIP} === 'Locked' && {VERDICT}.className === 'verdict wait'")
+        self.assertEqual(await browser.run(DONE), 2)
+        self.thaw(3, 4)
+        await browser.until(f"{VERDICT}?.className === 'verdict good'")
+        words = await browser.run(f"{VERDICT}.textContent")
+        self.assertIn("Proof verified in this browser", words)
+        self.assertRegex(words, "[34] of 4 masternodes signed")
+        await browser.until(f"{CHIP} === 'Confirmed' && {DONE} === 5")
+        await browser.until("document.querySelector('ul.checks').textContent.includes('precommits hold')")
+        self.assertTrue(await browser.run("window.sameDocument"))
+        self.assertEqual(browser.faults, [])
+
+    async def test_what_is_forged_turns_red(self) -> None:
+        """A node that shows a bent signature, another amount, a vote too few or another genesis is found out here."""
+        await self.start_web(1)
+        tx = self.transactions[0]
+        await self.send(tx)
+        await self.shown_final(tx.txid)
+        browser = await self.browse(f"tx/{tx.txid}")
+        await browser.until(f"{VERDICT}?.className === 'verdict good'")
+
+        def bent(found: Any) -> Any:
+            vote = found["proof"]["votes"][0]
+            vote["signature"] = ("0" if vote["signature"][0] != "0" else "1") + vote["signature"][1:]
+            return found
+
+        def richer(found: Any) -> Any:
+            found["tx"]["outputs"][0]["amount"] += 1
+            return found
+
+        def unsigned(found: Any) -> Any:
+            found["proof"]["votes"] = []
+            return found
+
+        for change, why in ((bent, "not signed"), (richer, "another txid"), (unsigned, "no votes")):
+            await browser.forge("*/v1/transactions/*", change)
+            await browser.ask("Page.reload")
+            await browser.until(f"{VERDICT}?.className === 'verdict bad'")
+            self.assertIn(why, await browser.run(f"{VERDICT}.textContent"))
+
+        def other(found: Any) -> Any:
+            found["genesis"]["timestamp"] += 1
+            return found
+
+        await browser.forge("*/v1/genesis", other)
+        await browser.ask("Page.reload")
+        await browser.until(f"{VERDICT}?.className === 'verdict bad'")
+        self.assertIn("another genesis", await browser.run("document.querySelector('.notice.bad').textContent"))
+        self.assertEqual(browser.faults, [])
+
+    async def test_a_pasted_proof(self) -> None:
+        """#/check finds a true one true, and false with one digit changed."""
+        await self.start_web(1)
+        tx = self.transactions[0]
+        await self.send(tx)
+        await self.shown_final(tx.txid)
+        _, proof = await self.ask(f"v1/transactions/{tx.txid}/proof")
+        browser = await self.browse("check")
+        await browser.until("document.querySelector('textarea') !== null")
+        forged = json.loads(json.dumps(proof))
+        forged["txid"] = ("0" if proof["txid"][0] != "0" else "1") + proof["txid"][1:]
+        for words, mood in ((proof, "good"), (forged, "bad"), ({"a": 1}, "bad"), (proof, "good")):
+            await browser.focus("textarea")
+            await browser.type(json.dumps(words))
+            await browser.run("document.querySelector('button.main').click()")
+            await browser.until(f"{VERDICT}?.className === 'verdict {mood}'")
+        self.assertEqual(browser.faults, [])
+
+
+class Looks(PageCase):
+    async def test_the_dashboard_lives(self) -> None:
+        """Payments show up as they are made, with their time to finality; the masternodes are all there."""
+        await self.start_web(4, block_interval=2)
+        browser = await self.browse()
+        await browser.until("document.querySelectorAll('[aria-label=Masternodes] tbody tr').length === 4")
+        await browser.run("window.sameDocument = true")
+        for tx in self.transactions[:3]:
+            await self.send(tx)
+            row = f'[aria-label="Newest transitions"] a[title="{tx.txid}"]'
+            await browser.until(f"document.querySelector('{row}') !== null")
+        await browser.until("document.querySelector('svg.chart[aria-label^=\"Histogram of 3 payments\"]') !== null")
+        await browser.until("document.querySelectorAll('[aria-label=Blocks] tbody tr').length > 0")
+        self.assertTrue(await browser.run("window.sameDocument"))
+        self.assertEqual(browser.faults, [])
+
+    async def test_it_fits_every_window(self) -> None:
+        """Phone, tablet and desktop, light and dark: nothing sticks out, nothing is empty, nothing complains."""
+        await self.start_web(1, block_interval=1)
+        tx = self.transactions[0]
+        await self.send(tx)
+        await self.shown_final(tx.txid)
+        browser = await self.browse()
+        pictures = Path(self.mktemp()).absolute()
+        pictures.mkdir(parents=True)
+        address = tx.outputs[0].address
+        views = {"node": "", "transaction": f"tx/{tx.txid}", "address": f"address/{address}", "block": "block/1",
+                 "coin": f"coin/{tx.outpoints[0]}", "check": "check"}
+        await browser.until("document.querySelectorAll('[aria-label=Blocks] tbody tr').length > 0")
+        for name, view in views.items():
+            await browser.run(f"location.hash = '#/{view}'")
+            await browser.until("document.querySelector('main h1') !== null")
+            for width, height in ((360, 740), (768, 1024), (1280, 800)):
+                for theme in ("light", "dark"):
+                    await browser.look(width, height, theme)
+                    await browser.until(f"document.documentElement.dataset.theme === '{theme}'")
+                    wide = await browser.run("document.documentElement.scrollWidth - innerWidth")
+                    self.assertLessEqual(wide, 0, (name, width))
+                    await browser.picture(pictures / f"{name}-{width}-{theme}.png")
+        self.assertEqual(browser.faults, [])
+
+    async def test_it_is_found_by_keyboard(self) -> None:
+        """A slash goes to the search, a txid, a height, an address or a coin to its page; nonsense stays."""
+        await self.start_web(1)
+        tx = self.transactions[0]
+        await self.send(tx)
+        await self.shown_final(tx.txid)
+        browser = await self.browse()
+        address, coin = tx.outputs[0].address, str(tx.outpoints[0])
+        for words, view in ((tx.txid, "tx"), (address, "address"), (coin, "coin"), ("1", "block")):
+            await browser.press("/")
+            await browser.until("document.activeElement.id === 'query'")
+            await browser.type(words)
+            await browser.run("document.querySelector('#search').requestSubmit()")
+            await browser.until(f"location.hash.startsWith('#/{view}/') && document.querySelector('main h1') !== null")
+        before = await browser.run("location.hash")
+        await browser.focus("#query")
+        await browser.type("nonsense")
+        await browser.run("document.querySelector('#search').requestSubmit()")
+        self.assertEqual(await browser.run("location.hash"), before)
+        self.assertEqual(browser.faults, [])

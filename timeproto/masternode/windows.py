@@ -1,0 +1,127 @@
+"""The node's side of the web port: where it opens, who is told of a commit, and what is measured.
+
+Nothing in here decides, and nothing waits for a window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import SSL4ServerEndpoint, TCP4ServerEndpoint
+from twisted.logger import Logger
+
+from timeproto.masternode.config import Config
+from timeproto.masternode.ends import Wallets
+from timeproto.masternode.view import ReplicaView
+from timeproto.model.block import DecidedBlock
+from timeproto.model.certificate import FinalityProof
+from timeproto.model.ledger import Transition
+from timeproto.network.discovery import is_wildcard, parse_address
+from timeproto.network.peer_manager import PeerManager
+from timeproto.network.tls import ServerContextFactory, channel_binding
+from timeproto.network.utxo_handler import UTXOProtocolHandler
+from timeproto.web.metrics import Metrics
+from timeproto.web.service import WebService
+from timeproto.web.site import LOOPBACK_NAMES
+
+
+class Timed:
+    """Work done elsewhere (integration.Offload) that tells how long each piece took, its wait counted."""
+
+    def __init__(self, work: Callable[..., Deferred[Any]], clock: Any, observe: Callable[[float], None]) -> None:
+        """``clock``: IReactorTime; ``observe`` is told seconds."""
+        self._work = work
+        self._clock = clock
+        self._observe = observe
+
+    def __call__(self, *job: Any) -> Deferred[Any]:
+        began = self._clock.seconds()
+
+        def done(result: Any) -> Any:
+            self._observe(max(0.0, self._clock.seconds() - began))
+            return result
+
+        return self._work(*job).addBoth(done)
+
+
+class Everybody:
+    """Implements masternode.ends.Wallets: a commit is told to one end after the other."""
+
+    def __init__(self, *ends: Wallets) -> None:
+        self._ends = ends
+
+    def broadcast_state_notification(
+        self,
+        transitions: Iterable[Transition],
+        proofs: dict[str, FinalityProof],
+        blocks: Sequence[DecidedBlock] = (),
+    ) -> None:
+        told = list(transitions)
+        for end in self._ends:
+            end.broadcast_state_notification(told, proofs, blocks)
+
+
+class Windows(MultiService):
+    """The web port as the configuration wants it; empty, and told nothing, where it wants none."""
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        config: Config,
+        *,
+        view: ReplicaView,
+        handler: UTXOProtocolHandler,
+        peers: PeerManager,
+        metrics: Metrics,
+        now: Callable[[], int],
+    ) -> None:
+        """``now`` gives Unix milliseconds."""
+        super().__init__()
+        self._reactor = reactor
+        self._config = config
+        self._web: WebService | None = None
+        if config.web is None:
+            return
+        self._web = WebService(
+            clock=reactor,
+            view=view,
+            sink=handler,
+            greet=lambda transport: peers.machine(dialled=False, binding=channel_binding(transport)),
+            now=lambda: now() / 1000,
+            hosts=names_of(config.web, config.web_hosts),
+            origins=config.web_origins,
+            metrics=metrics,
+        )
+        self._web.setServiceParent(self)
+
+    def told_with(self, wallets: Wallets) -> Wallets:
+        """``wallets`` and, after them, the windows."""
+        return wallets if self._web is None else Everybody(wallets, self._web.feed)
+
+    async def listen(self) -> None:
+        """Opens the port, if there is to be one; :class:`ConfigurationError` if it cannot be had.
+
+        The node's own port must be open: where TLS is spoken and there is no certificate, that one makes it.
+        """
+        config, address = self._config, self._config.web
+        if self._web is None or address is None:
+            return
+        host, port = parse_address(address)
+        endpoint: Any = TCP4ServerEndpoint(self._reactor, port, interface=host)
+        if config.tls:
+            context = ServerContextFactory(*config.tls_paths)
+            endpoint = SSL4ServerEndpoint(self._reactor, port, context, interface=host)
+        await self._web.listen(endpoint, address)
+        scheme = "https" if config.tls else "http"
+        self.log.info("the live page is at {url}", url=f"{scheme}://{address}/")
+
+
+def names_of(address: str, more: Iterable[str]) -> list[str]:
+    """The names by which a port goes: the loopback's, the host it listens on, and ``more``."""
+    host, _, _ = address.rpartition(":")
+    return [*LOOPBACK_NAMES, *(() if is_wildcard(address) else (host,)), *more]

@@ -1,0 +1,288 @@
+"""The web port: who may connect, whose pages may ask, which route answers, and how an answer looks."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from io import BytesIO
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.protocol import ServerFactory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.http import Request
+
+from timeproto import limits
+from timeproto.errors import ErrorCode, Refusal
+from timeproto.web import bounds
+from timeproto.web.budget import Budgets, block_of, is_loopback
+from timeproto.web.channel import WebChannel
+from timeproto.web.metrics import Metrics
+from timeproto.web.refusals import HttpRefusal, phrase, status_of
+from timeproto.web.routes import TAKEN, Ask, Body, Route, Router, read_values
+from timeproto.wire import codec, messages
+
+JSON = "application/json"
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+
+_HOST = re.compile(r"\A(?P<name>[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?\Z")
+
+_SAFE = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+}
+"""Headers of every answer; an answer's own win."""
+
+
+class WebRequest(Request):
+    """A request whose body stays in memory, within its bound, and whose forms nobody parses."""
+
+    channel: WebChannel
+    content: Any
+
+    def gotLength(self, length: int | None) -> None:
+        self.content = BytesIO()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        if self.content.tell() + len(data) > bounds.WEB_BODY:
+            self.channel.refuse_body()
+        else:
+            self.content.write(data)
+
+    def parseCookies(self) -> None:
+        """Nobody here looks at a cookie."""
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        self.method, self.uri, self.clientproto = command, path, version
+        self.path, _, self.query = path.partition(b"?")
+        self.gone = False
+        self.notifyFinish().addErrback(self._left)
+        self.channel.when_writable(self.process)
+
+    def _left(self, failure: Failure) -> None:
+        self.gone = True
+
+    def process(self) -> None:
+        self.channel.factory.serve(self)
+
+    def header(self, name: str) -> str | None:
+        """A header that is given once, or not; raises ``bad_field`` if it is given twice."""
+        values = self.requestHeaders.getRawHeaders(name.encode("ascii"), [])
+        if len(values) > 1:
+            raise Refusal(ErrorCode.BAD_FIELD, f"{name} is given twice")
+        return values[0].decode("latin-1") if values else None
+
+    def answer(self, body: Body) -> None:
+        """One whole answer, and the end of the request."""
+        if self.gone or self.finished:
+            return
+        self.begin(body.status, body.content_type, body.headers)
+        self.responseHeaders.setRawHeaders(b"Content-Length", [str(len(body.data)).encode("ascii")])
+        self.write(body.data)
+        self.finish()
+
+    def begin(self, status: int, content_type: str, headers: Any) -> None:
+        """Status and headers; they leave with the first byte of the body."""
+        self.setResponseCode(status, phrase(status).encode("ascii"))
+        every = _SAFE | {"Content-Type": content_type} | dict(headers)
+        for name, value in every.items():
+            self.responseHeaders.setRawHeaders(name.encode("ascii"), [value.encode("ascii")])
+
+
+class WebSite(ServerFactory):
+    """Accepts connections and serves their requests from a table of routes."""
+
+    noisy = False
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: Any,
+        routes: Sequence[Route],
+        metrics: Metrics,
+        *,
+        hosts: Iterable[str] = LOOPBACK_NAMES,
+        origins: Iterable[str] = (),
+    ) -> None:
+        """``hosts``: names by which this port may be addressed, without ports. ``origins``: foreign pages
+        (``https://name``) that may send payments and open WebSockets; pages of this port always may."""
+        self.clock = clock
+        self.router = Router(routes)
+        self.metrics = metrics
+        self._hosts = {host.lower() for host in hosts}
+        self._origins = {origin.lower() for origin in origins}
+        self._budgets = Budgets(clock)
+        self._channels: dict[WebChannel, None] = {}
+        self._blocks: Counter[str] = Counter()
+        self._emptied: list[Deferred[None]] = []
+        self._stopping = False
+
+    # -- connections ---------------------------------------------------------------------------------
+
+    def buildProtocol(self, addr: Any) -> WebChannel | None:
+        """None (the connection is dropped) when not even a refusal is worth its place any more."""
+        host = getattr(addr, "host", "?")
+        block = block_of(host)
+        crowd = self._blocks[block] >= bounds.WEB_CONNECTIONS_PER_BLOCK and not is_loopback(host)
+        if self._stopping or crowd or len(self._channels) >= bounds.WEB_CONNECTIONS + bounds.WEB_CONNECTIONS_PER_BLOCK:
+            self.metrics.turned_away.inc()
+            return None
+        channel = WebChannel(self.clock, self, host, full=len(self._channels) >= bounds.WEB_CONNECTIONS)
+        channel.factory = self
+        channel.requestFactory = WebRequest
+        self._channels[channel] = None
+        self._blocks[block] += 1
+        return channel
+
+    def channel_lost(self, channel: WebChannel) -> None:
+        if channel not in self._channels:
+            return
+        del self._channels[channel]
+        block = block_of(channel.host)
+        self._blocks[block] -= 1
+        if not self._blocks[block]:
+            del self._blocks[block]
+        self._budgets.forget(channel)
+        if not self._channels:
+            emptied, self._emptied = self._emptied, []
+            for each in emptied:
+                each.callback(None)
+
+    @property
+    def connections(self) -> int:
+        return len(self._channels)
+
+    def close(self) -> Deferred[None]:
+        """Closes every connection; fires when the last one is gone, which its deadlines see to."""
+        self._stopping = True
+        done: Deferred[None] = Deferred()
+        if not self._channels:
+            done.callback(None)
+            return done
+        self._emptied.append(done)
+        for channel in list(self._channels):
+            channel.loseConnection(limits.CLOSE)
+        return done
+
+    def log(self, request: WebRequest) -> None:
+        """Twisted tells this of every answer that is complete."""
+        self.metrics.http_answers.labels(status=str(request.code)).inc()
+
+    # -- requests ------------------------------------------------------------------------------------
+
+    def serve(self, request: WebRequest) -> None:
+        """Answers one request: the route's answer, or one error in JSON."""
+        began = self.clock.seconds()
+        try:
+            route, ask = self._understand(request)
+            wait = self._budgets.charge(_payer(request), route.cost)
+        except Refusal as refusal:
+            self._refuse(request, refusal)
+            return
+        except Exception:
+            self._refuse(request, self._own_fault())
+            return
+        if wait > 0:
+            later = self.clock.callLater(wait, self._handle, request, route, ask, began)
+            request.notifyFinish().addBoth(lambda _: later.active() and later.cancel())
+        else:
+            self._handle(request, route, ask, began)
+
+    def _understand(self, request: WebRequest) -> tuple[Route, Ask]:
+        if request.channel.full:
+            raise Refusal(ErrorCode.BUSY, "the web port is full", limit="web_connections",
+                          value=bounds.WEB_CONNECTIONS, retry_after_ms=10_000)
+        self._require_host(request)
+        method = request.method.decode("ascii")
+        route, raw = self.router.find(method, request.path.decode("latin-1"))
+        if route.method == "POST" or request.header("upgrade") is not None:
+            self.require_origin(request)
+        values = read_values(route, raw, request.query.decode("latin-1"))
+        body = request.content.read() if request.content.seek(0) == 0 else b""
+        if route.body is not None:
+            self._require_json(request)
+        elif body:
+            raise Refusal(ErrorCode.BAD_FIELD, "this request has no body")
+        return route, Ask(values, body, request)
+
+    def _handle(self, request: WebRequest, route: Route, ask: Ask, began: float) -> None:
+        if request.gone:
+            return
+
+        def answered(result: Any) -> None:
+            self.metrics.query_seconds.labels(route=route.path).observe(self.clock.seconds() - began)
+            if result is TAKEN:
+                return
+            if not isinstance(result, Body):
+                result = Body(codec.encode(result), JSON, route.status)
+            request.answer(result)
+
+        def failed(failure: Failure) -> None:
+            value = failure.value
+            self._refuse(request, value if isinstance(value, Refusal) else self._own_fault(failure))
+
+        answer = maybeDeferred(route.handle, ask)
+        answer.addCallback(answered).addErrback(failed)
+        answer.addErrback(lambda failure: self._log.failure("an answer could not be sent", failure=failure))
+
+    def _own_fault(self, failure: Failure | None = None) -> Refusal:
+        self._log.failure("a request failed", failure=failure or Failure())
+        return Refusal(ErrorCode.INTERNAL, "the node failed to answer")
+
+    def _refuse(self, request: WebRequest, refusal: Refusal) -> None:
+        status = status_of(refusal)
+        headers = {}
+        if status == 405:
+            headers["Allow"] = str(refusal.details.get("allow", ""))
+        if "retry_after_ms" in refusal.details:
+            headers["Retry-After"] = str(-(-int(refusal.details["retry_after_ms"]) // 1000))
+        if status == 426:
+            headers |= {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+        channel = getattr(request, "channel", None)
+        if channel is not None and channel.full:
+            headers["Connection"] = "close"
+            channel.persistent = 0
+        request.answer(Body(codec.encode(messages.error_of(refusal)), JSON, status, headers))
+
+    # -- whose pages ---------------------------------------------------------------------------------
+
+    def _require_host(self, request: WebRequest) -> None:
+        """A name that is not ours is another site's that was made to point here (DNS rebinding)."""
+        given = request.header("host")
+        match = None if given is None else _HOST.match(given)
+        if given is None and request.clientproto == b"HTTP/1.0":
+            return  # no browser speaks it
+        if match is None:
+            raise HttpRefusal(400, ErrorCode.BAD_FIELD, "the Host header is missing or malformed")
+        if match["name"].lower() not in self._hosts:
+            raise HttpRefusal(421, ErrorCode.NOT_AUTHORISED, "this port does not go by that name (web_hosts)")
+
+    def require_origin(self, request: WebRequest) -> None:
+        """A browser says whose page asks: ours, or one the operator named. Programs say nothing."""
+        origin = request.header("origin")
+        if origin is None:
+            if request.header("sec-fetch-site") in ("cross-site", "same-site"):
+                raise Refusal(ErrorCode.NOT_AUTHORISED, "pages of other sites may not ask this")
+            return
+        scheme = "https" if request.channel.isSecure() else "http"
+        if origin.lower() not in (f"{scheme}://{(request.header('host') or '').lower()}", *self._origins):
+            raise Refusal(ErrorCode.NOT_AUTHORISED, "pages of that origin may not ask this (web_origins)")
+
+    def _require_json(self, request: WebRequest) -> None:
+        kind = (request.header("content-type") or "").partition(";")[0].strip().lower()
+        if kind != JSON:
+            raise HttpRefusal(415, ErrorCode.UNSUPPORTED, f"the body's Content-Type is {JSON}")
+        if request.header("content-encoding") not in (None, "identity"):
+            raise HttpRefusal(415, ErrorCode.UNSUPPORTED, "the body is not to be compressed")
+
+
+def _payer(request: WebRequest) -> Any:
+    """Who is charged: an address block, but on the loopback, where many may stand behind one proxy, each connection."""
+    host = request.channel.host
+    return request.channel if is_loopback(host) else block_of(host)
