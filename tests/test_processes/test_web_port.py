@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 import urllib.error
 import urllib.request
@@ -10,13 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from OpenSSL import SSL
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.internet.threads import deferToThread
+from wsproto import WSConnection
+from wsproto.connection import ConnectionType
+from wsproto.events import AcceptConnection, Request, TextMessage
 
 from tests.test_processes.harness import DevnetCase, free_ports, until
 from tests.test_processes.test_operations import OperationsCase
-from timeproto.errors import ExitStatus
+from timeproto.errors import ExitStatus, Refusal
 from timeproto.model.certificate import FinalityProof, check_proof
+from timeproto.network.handshake import HandshakeMachine
 from timeproto.wire import codec
 
 
@@ -106,6 +112,38 @@ class Payments(WebCase):
         self.assertEqual((status, info["masternodes"]), (200, 1))
         plain = self.page().replace("https://", "http://")
         await self.assertFailure(deferToThread(fetch, plain + "live"), OSError)
+        await deferToThread(self.prove_the_key, self.devnet.layout.nodes[0].web or "")
+
+    def prove_the_key(self, address: str) -> None:
+        """A wallet's handshake over a WebSocket in TLS: the node's proof is bound to this very channel. Blocks."""
+        host, _, port = address.rpartition(":")
+        with socket.create_connection((host, int(port))) as wire:
+            channel = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), wire)
+            channel.set_connect_state()
+            channel.do_handshake()
+            binding = channel.export_keying_material(b"EXPORTER-Channel-Binding", 32, b"")
+            genesis = self.devnet.layout.genesis
+            here, elsewhere = (
+                HandshakeMachine(genesis=genesis, key=None, dialled=True, nonce=b"n" * 32, binding=bound)
+                for bound in (binding, b"x" * 32)
+            )
+            frames, told = WSConnection(ConnectionType.CLIENT), list[Any]()
+            channel.sendall(frames.send(Request(host=address, target="/v1/socket")))
+            while len(told) < 2:
+                frames.receive_data(channel.recv(65_536))
+                for event in frames.events():
+                    if isinstance(event, AcceptConnection):
+                        words = codec.encode(here.ours).decode("utf-8")
+                        channel.sendall(frames.send(TextMessage(words)))
+                    elif isinstance(event, TextMessage):
+                        told.append(codec.decode(event.data.encode("utf-8")))
+        theirs, proof = told
+        for machine in (here, elsewhere):
+            machine.hear_handshake(theirs)
+        here.hear_ack(proof)
+        self.assertTrue(here.done)
+        with self.assertRaisesRegex(Refusal, "does not prove the key on this channel"):
+            elsewhere.hear_ack(proof)
 
     async def test_it_leaves_with_the_node(self) -> None:
         """A reader of events neither keeps a node from stopping nor is left waiting."""

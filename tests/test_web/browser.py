@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 from base64 import b64decode, b64encode
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,18 @@ CLOSING = 10.0
 _TO, _FROM = 3, 4
 
 
+@cache
 def installed() -> str | None:
-    """Where the browser is, None if there is none here."""
-    return next((found for found in map(shutil.which, NAMES) if found is not None), None)
+    """Where the browser is, None if there is none here, or only a signpost to one."""
+    return next((found for found in map(shutil.which, NAMES) if found is not None and _runs(found)), None)
+
+
+def _runs(program: str) -> bool:
+    try:
+        said = subprocess.run([program, "--version"], capture_output=True, timeout=STARTING, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return said.returncode == 0
 
 
 class Browser(ProcessProtocol):

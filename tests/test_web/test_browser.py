@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from unittest import SkipTest
@@ -18,6 +19,9 @@ from timeproto.wire import codec
 
 CHIP = "document.querySelector('.title .chip')?.textContent"
 VERDICT = "document.querySelector('#verdict')"
+AXE = (files("axe_core_python") / "axe.min.js").read_text("utf-8")
+VIOLATIONS = """axe.run(document, {resultTypes: ["violations"]}).then((found) => found.violations
+    .map((each) => [each.impact, each.id, each.nodes.map((node) => node.html.slice(0, 200) + node.failureSummary)]))"""
 DONE = "document.querySelectorAll('ol.way li.done').length"
 
 
@@ -153,8 +157,8 @@ class Looks(PageCase):
         self.assertTrue(await browser.run("window.sameDocument"))
         self.assertEqual(browser.faults, [])
 
-    async def test_it_fits_every_window(self) -> None:
-        """Phone, tablet and desktop, light and dark: nothing sticks out, nothing is empty, nothing complains."""
+    async def test_it_fits_every_window_and_everybody(self) -> None:
+        """Phone, tablet and desktop, light and dark: nothing sticks out, and axe-core finds nobody shut out."""
         await self.start_web(1, block_interval=1)
         tx = self.transactions[0]
         await self.send(tx)
@@ -166,6 +170,7 @@ class Looks(PageCase):
         views = {"node": "", "transaction": f"tx/{tx.txid}", "address": f"address/{address}", "block": "block/1",
                  "coin": f"coin/{tx.outpoints[0]}", "check": "check"}
         await browser.until("document.querySelectorAll('[aria-label=Blocks] tbody tr').length > 0")
+        await browser.run(AXE + "; true")
         for name, view in views.items():
             await browser.run(f"location.hash = '#/{view}'")
             await browser.until("document.querySelector('main h1') !== null")
@@ -175,8 +180,12 @@ class Looks(PageCase):
                     await browser.until(f"document.documentElement.dataset.theme === '{theme}'")
                     wide = await browser.run("document.documentElement.scrollWidth - innerWidth")
                     self.assertLessEqual(wide, 0, (name, width))
+                    if width != 768:  # as on the one or on the other
+                        self.assertEqual(await browser.run(VIOLATIONS), [], (name, width, theme))
                     await browser.picture(pictures / f"{name}-{width}-{theme}.png")
         self.assertEqual(browser.faults, [])
+        await browser.run("document.querySelector('main').append(document.createElement('button')); true")
+        self.assertEqual([name for _, name, _ in await browser.run(VIOLATIONS)], ["button-name"])
 
     async def test_it_is_found_by_keyboard(self) -> None:
         """A slash goes to the search, a txid, a height, an address or a coin to its page; nonsense stays."""

@@ -51,12 +51,12 @@ class Dispatcher:
         self,
         integration: MasternodeUTXOIntegration,
         handler: UTXOProtocolHandler,
-        received: Counter[str],
+        received: Counter[str] | None = None,
     ) -> None:
-        """``received`` counts every message by its type."""
+        """``received`` is where every message is counted by its type."""
         self._integration = integration
         self._handler = handler
-        self._received = received
+        self._received = Counter[str]() if received is None else received
 
     def message_received(self, connection: NodeProtocol, message: messages.AnyMessage) -> None:
         """What masternodes say among themselves goes to the replica, every wallet's request to the handler."""
