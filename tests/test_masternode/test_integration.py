@@ -505,6 +505,22 @@ class AnyWords(Bridge):
         self.successResultOf(self.bridge.process_transaction(self.payment()))
 
 
+class AtOnce(Bridge):
+    def test_little_is_checked_on_the_spot_and_much_elsewhere(self) -> None:
+        """One payment need not wait for a thread; a page of them must not keep the reactor."""
+        here, elsewhere = Hold(), Hold()
+        here.open = elsewhere.open = False
+        self.bridge._at_once, self.bridge._offload = here, elsewhere
+        payments = tuple(self.payment(0, amount=1_000 + each) for each in range(limits.AT_ONCE))
+        self.hear(messages.TransactionBroadcast(tx=payments[0]))
+        self.assertEqual((len(here.jobs), len(elsewhere.jobs)), (1, 0))
+        self.hear(messages.Transactions(transactions=payments))
+        here.let_go()
+        self.assertEqual((len(here.jobs), len(elsewhere.jobs)), (0, 1))
+        elsewhere.let_go()
+        self.assertEqual(self.alone.replica.payments.seen_count, len(payments))
+
+
 class Wiring(Bridge):
     def test_a_missing_or_wrong_collaborator_stops_the_start(self) -> None:
         """Named in one sentence, before anything is accepted (B-12 of the original)."""

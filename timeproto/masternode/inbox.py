@@ -59,6 +59,11 @@ class Inbox:
         return len(self._entries)
 
     @property
+    def is_small(self) -> bool:
+        """True if checking all that waits takes less than handing it to a thread."""
+        return self._weight <= limits.AT_ONCE
+
+    @property
     def is_full(self) -> bool:
         return self._weight >= limits.INBOX
 

@@ -63,17 +63,20 @@ class MasternodeUTXOIntegration:
         store: Store,
         verifier: Verifier,
         offload: Offload,
+        at_once: Offload | None = None,
         offload_commits: Offload | None = None,
         timers: Timers,
         now: Callable[[], int],
         fatal: Callable[[Exception], None],
     ) -> None:
-        """``now`` gives Unix milliseconds; ``fatal`` is told of what this node cannot live with, once."""
+        """``at_once`` does what is too small for ``offload``; ``now`` gives Unix milliseconds; ``fatal`` is told of what
+        this node cannot live with, once."""
         self.replica = replica
         self.counters = Counters()
         self._store = store
         self._verifier = verifier
         self._offload = offload
+        self._at_once = at_once or offload
         self._offload_commits = offload_commits or offload
         self._timers = timers
         self._now = now
@@ -203,7 +206,8 @@ class MasternodeUTXOIntegration:
         if self._verifying or not self._inbox or self._broken is not None or len(self._ready) >= limits.STEP_INPUTS:
             return
         self._verifying = True
-        checking = self._offload(self._verifier.check, self._inbox.take())
+        offload = self._at_once if self._inbox.is_small else self._offload
+        checking = offload(self._verifier.check, self._inbox.take())
         checking.addCallback(self._verified).addErrback(self._verify_failed)
 
     def _verified(self, verified: Verified) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from twisted.application import service
 from twisted.internet import protocol, stdio
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import FilteringLogObserver, Logger, LogLevel, LogLevelFilterPredicate, globalLogPublisher
 from twisted.python.failure import Failure
@@ -180,6 +180,7 @@ class TimeNode(service.MultiService):
             store=store,
             verifier=Verifier(genesis),
             offload=Timed(self._verifying, self._reactor, metrics.verify_seconds.observe),
+            at_once=Timed(maybeDeferred, self._reactor, metrics.verify_seconds.observe),
             offload_commits=Timed(self._storing, self._reactor, metrics.commit_seconds.observe),
             timers=self._timers,
             now=self._now,
