@@ -198,6 +198,7 @@ class WalletFile:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
+                seen = _mark(os.fstat(file.fileno()))  # of this file: once it is in place, another may follow it
             if is_new:
                 os.link(name, self.path)  # unlike a rename, never over a file that came meanwhile
                 os.unlink(name)
@@ -211,7 +212,7 @@ class WalletFile:
             os.fsync(directory)
         finally:
             os.close(directory)
-        self._document, self._seen = document, _mark(self.path.stat())
+        self._document, self._seen = document, seen
 
 
 def _associated(document: Document) -> bytes:
