@@ -79,22 +79,28 @@ class Node:
         founding = found(self.store, self.genesis)
         assert founding is not None
         self.store.commit(founding)
-        self.replica = Replica(self.store, self.genesis, key(1))
         self.clock = Clock()
         self.fatal: list[Exception] = []
         self._now = 1_000
+        self.timers = Timers(self.clock)
+        self.start()
+
+    def start(self) -> None:
+        """From the store, as after a power cut: what was on its way to the disk is lost, and so is every connection."""
+        self.timers.stop()
         self._held: list[Callable[[], None]] | None = None
+        self.replica = Replica(self.store, self.genesis, key(1))
         self.integration = MasternodeUTXOIntegration(
             replica=self.replica,
             store=self.store,
             verifier=Verifier(self.genesis),
             offload=maybeDeferred,
             offload_commits=self._commit,
-            timers=Timers(self.clock),
+            timers=self.timers,
             now=self._tick,
             fatal=self.fatal.append,
         )
-        self.handler = UTXOProtocolHandler()
+        self.handler = UTXOProtocolHandler(self.clock)
         self.integration.initialize(peers=NoPeers(), wallets=self.handler)
         self.view = ReplicaView(
             replica=self.replica,
@@ -132,6 +138,7 @@ class Node:
 
     def make_block(self) -> int:
         """Lets the interval pass; returns the new height. A quorum of one agrees with itself."""
+        self._now += self.genesis.block_interval * 1000
         self.integration.tick()
         self.clock.advance(self.genesis.block_interval)
         return self.replica.height

@@ -70,6 +70,8 @@ ORPHANS_WALLET = 512
 ORPHAN_WAIT_WALLET = 5.0
 """How long a wallet's transaction waits for its parent before the wallet is told ``unknown_input``."""
 ORPHAN_WAIT_PEER = 1_200.0
+VOTES_KEPT = 300_000
+"""Votes in the batches that are kept of one voter, since a vote of each counts for an undecided payment."""
 EARLY_VOTES = 10_000
 """Votes kept, of one voter, for transactions this replica has not seen."""
 EARLY_WAIT = 1_200.0
@@ -100,8 +102,40 @@ FILTER = 1_000
 """Outpoints and addresses, together, in one subscribe request."""
 FILTERS_CONNECTION = 20_000
 """Outpoints and addresses watched by one connection, the inputs of its own undecided payments among them."""
+SUBSCRIPTIONS_NODE = 50_000
+"""Subscriptions of one node, over all connections …"""
+FILTERS_NODE = 300_000
+"""… and what they watch: outpoints and addresses, about half a kilobyte each."""
+LEASE = 3_600.0
+"""Longest time for which a subscription is granted, and kept while nobody is connected …"""
+LEASE_LEAST = 10.0
+"""… and the shortest …"""
+LEASE_NOTICE = 0.25
+"""… and the share of it that is left when its end is announced."""
+PARKED = 10_000
+"""Subscriptions kept for wallets that are not connected; the oldest goes first."""
+WATERMARK = 15.0
+"""Pause between two watermarks of a feed that has nothing to tell."""
+REPLAY = 50_000
+"""Entries of the log that are read again for a cursor; a longer way is a ``reset``."""
+REPLAY_PAGE = 128
+"""Entries read from the log at once …"""
+REPLAY_PAGES = 64
+"""… pages of them that are kept …"""
+REPLAY_BYTES = 16 * 1024 * 1024
+"""… and bytes of their notifications …"""
+REPLAY_TURN = 32
+"""… how many of those one feed is sent before all others have their turn …"""
+REPLAY_RATE = 20_000
+"""… and how many entries a second are read for all feeds together, on the average."""
+FEED_QUEUE = 1024 * 1024
+"""Bytes waiting for a reader at which its live feed stops, to go on from the log as it reads …"""
+FEED_PAUSE = 0.1
+"""… which is looked after so often."""
 FETCH = 500
 """Transaction ids in one ``GetTransactions`` or ``GetVotes``."""
+ANSWER = 16 * 1024 * 1024
+"""Bytes of JSON at which one answer with transactions or votes ends: less than may wait for a masternode."""
 BATCHES_PAGE = 1_000
 """Vote batches in one ``Votes``."""
 CATCH_UP_PAGE = 2_000
@@ -134,7 +168,9 @@ STEP_INPUTS = 256
 AT_ONCE = 16
 """Inputs, by weight, whose signatures are checked in the reactor: about a millisecond, less than a thread costs."""
 INBOX = 100_000
-"""Inputs that wait for the replica, over all connections, by weight."""
+"""Inputs that wait for the replica, by weight: of wallets, and as much of masternodes, of one at most a quarter …"""
+INBOX_SHARE = 200
+"""… and so much of each, whatever others send."""
 REQUEST_TIME = 20.0
 """How long we wait for a reply of ours before the request fails with ``timeout``."""
 RECONNECT_MAX = 60.0
@@ -170,8 +206,19 @@ _RELATIONS = (
     FRAME_PEER <= OUT_QUEUE_WALLET <= OUT_QUEUE_PEER,
     PONG < IDLE,
     STEP_INPUTS < ORPHANS_WALLET,
-    FILTER <= FILTERS_CONNECTION,
+    FILTER <= FILTERS_CONNECTION < FILTERS_NODE,
+    SUBSCRIPTIONS < PARKED < SUBSCRIPTIONS_NODE,
+    LEASE_LEAST < LEASE,
+    # a feed stops well before its connection is cut off, and one more notification with a largest proof does no harm
+    FEED_QUEUE * 2 <= OUT_QUEUE_WALLET,
+    MASTERNODES * (PROOF_PATH * 67 + 400) < FEED_QUEUE,
+    REPLAY_TURN <= REPLAY_PAGE,
+    REPLAY_PAGE * REPLAY_PAGES < REPLAY,
     ORPHANS_PEER <= IN_FLIGHT < IN_FLIGHT_PEER,
+    # the largest batch is kept, and all that is kept of one voter fits what may wait for it; so does any answer
+    3 * BATCH_VOTES + 8 <= VOTES_KEPT,
+    VOTES_KEPT * 67 + VOTES_KEPT // 9 * 500 < OUT_QUEUE_PEER,
+    ANSWER + 2 * FRAME_PEER < OUT_QUEUE_PEER,
     ORPHAN_WAIT_WALLET < REQUEST_TIME,
 )
 assert all(_RELATIONS), _RELATIONS
@@ -190,11 +237,21 @@ def published() -> dict[str, int]:
         "subscriptions": SUBSCRIPTIONS,
         "filter": FILTER,
         "filters_connection": FILTERS_CONNECTION,
+        "subscriptions_node": SUBSCRIPTIONS_NODE,
+        "filters_node": FILTERS_NODE,
+        "replay": REPLAY,
         "connections": CONNECTIONS,
         "connections_per_host": CONNECTIONS_PER_HOST,
         "frames_per_second": FRAMES_PER_SECOND,
         "in_flight": IN_FLIGHT,
         "out_queue_wallet": OUT_QUEUE_WALLET,
     }
-    times = {"handshake": HANDSHAKE, "frame_time": FRAME_TIME, "idle": IDLE, "pong": PONG}
+    times = {
+        "lease": LEASE,
+        "watermark": WATERMARK,
+        "handshake": HANDSHAKE,
+        "frame_time": FRAME_TIME,
+        "idle": IDLE,
+        "pong": PONG,
+    }
     return sizes | {f"{name}_ms": int(seconds * 1000) for name, seconds in times.items()}

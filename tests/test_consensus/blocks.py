@@ -75,10 +75,11 @@ class Chained(Alone):
         """The next block with these contents in this order, all its figures right; then ``header`` is changed."""
         owner = self.keys[self.proposer(round_) if proposer is None else proposer].public_hex
         fees = sum(tx.fee for tx in transactions)
-        coinbase = make_coinbase(self.height, fees, owner, self.genesis.params)
+        time = header.get("timestamp", max(self.now, self.time + 1))
+        early = time < self.time + self.genesis.block_interval * 1000
+        coinbase = make_coinbase(self.height, fees, owner, self.genesis.params, is_early=early)
         coins = self.coins_after([coinbase, *transactions])
         commitment = MuHash().replace(added=(coin_member(*coin) for coin in coins.items())).digest
-        time = max(self.now, self.time + 1)
         head = BlockHeader(self.height, self.parent, time, owner, round_, NO_BLOCK, self.set.hash, commitment)
         draft = Block(head, coinbase, tuple(tx.txid for tx in transactions), tuple(verdicts))
         return replace(draft, header=replace(head, root=draft.tree.root.hex(), **header))

@@ -293,7 +293,7 @@ class Liars(SynchronousTestCase):
         """A liar hands on a changed copy before the proposer's own arrives: the true one is judged and voted for."""
         alone = Chained(4)
         alone.begin()
-        good = alone.proposal(alone.block())
+        good = alone.proposal(alone.block(timestamp=alone.time + alone.genesis.block_interval * 1000))
         coinbase = replace(good.block.coinbase, outputs=())
         for bad in (replace(good.block, coinbase=coinbase), replace(good.block, transactions=("ab" * 32,))):
             effects = alone.hear(replace(good, block=bad), 3)

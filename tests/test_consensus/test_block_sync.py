@@ -265,7 +265,7 @@ class Liars(SynchronousTestCase):
             "another's commit": replace(good, commit=world.chain[1].commit),
             "another body": replace(good, block=replace(good.block, transactions=("11" * 32,))),
             "another coinbase": replace(good, block=replace(good.block, coinbase=replace(
-                good.block.coinbase, outputs=()))),
+                good.block.coinbase, timestamp=1))),
         }
         for name, fault in faults.items():
             effects = world.hear(messages.Blocks(blocks=(fault,), head=1))

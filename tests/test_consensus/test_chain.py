@@ -244,10 +244,10 @@ class Judging(SynchronousTestCase):
         unknown = alone.block([parent])
         self.assertEqual(self.judge(alone, unknown), Missing((parent.txid,)))
         alone.show(parent, child)
-        self.assertEqual(self.judge(alone, unknown), Missing((parent.txid,)))
+        self.assertEqual(self.judge(alone, unknown), Missing((parent.txid,), are_here=True))
         committed = alone.block([parent, child], sorted([alone.verdict(parent, "commit"),
                                 alone.verdict(child, "commit")], key=lambda verdict: verdict.txid))
-        self.assertEqual(self.judge(alone, committed), Missing((parent.txid,)))
+        self.assertEqual(self.judge(alone, committed), Missing((parent.txid,), are_here=True))
         alone.finish(parent)
         self.assertEqual(self.judge(alone, unknown), GOOD)
         self.assertEqual(self.judge(alone, alone.block([parent, child], [alone.verdict(child, "commit")])), GOOD)

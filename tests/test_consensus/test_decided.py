@@ -12,6 +12,7 @@ from tests.test_consensus.test_chain import final, ordered
 from timeproto.model.block import Verdict
 from timeproto.model.transaction import Transaction
 from timeproto.model.utxo_state import UNSPENT, Confirmed, Locked, SpentFinalized, SpentPending, kind
+from timeproto.params import COIN
 from timeproto.wire import messages
 
 Case = Callable[[Chained], tuple[Sequence[Transaction], Sequence[Verdict], dict[str, Any]]]
@@ -173,21 +174,36 @@ class Coinbases(SynchronousTestCase):
         tx = alone.pay(alone.coins()[:1])
         final(alone, tx)
         owner = alone.keys[alone.proposer()]
-        block = alone.block([tx])
+        interval = alone.genesis.block_interval * 1000
+        block = alone.block([tx], timestamp=alone.time + interval)
         coin = block.coinbase.output_outpoint(0)
         child = alone.pay([(coin, block.coinbase.outputs[0].amount, owner)], amount=1_000_000)
         ticket = alone.submit(child)
         self.assertEqual((alone.answer(ticket), alone.state(coin)), (None, None))
-        alone.decide([tx])
+        alone.decide([tx], timestamp=alone.time + interval)
         self.assertEqual(block.coinbase.outputs[0].amount, alone.genesis.params.subsidy(1) + tx.fee)
         self.assertEqual(alone.answer(ticket), "accepted")
         alone.finish(child)
         self.assertTrue(alone.is_final(child))
-        alone.decide([child])
+        alone.decide([child], timestamp=alone.time + interval)
         left = sum(tally.amount for name, tally in alone.replica.manager.tallies.items()
                    if name in ("Unspent", "Locked", "SpentPending"))
         self.assertEqual(left, alone.genesis.supply + alone.genesis.params.subsidy(1) + alone.genesis.params.subsidy(2))
         self.assertEqual(left, sum(output.amount for output in alone.unspent.values()))
+
+    def test_an_early_block_mints_its_fees_alone(self) -> None:
+        """Less than the interval after its parent, by a millisecond: no subsidy, or filling blocks would mint."""
+        for missing, subsidy in ((0, COIN), (1, 0)):
+            alone = Chained(4)
+            tx = alone.pay(alone.coins()[:1])
+            final(alone, tx)
+            at = alone.time + alone.genesis.block_interval * 1000 - missing
+            block = alone.decide([tx], timestamp=at)
+            self.assertEqual((alone.tip, alone.alarms()), (1, []))
+            self.assertEqual(block.coinbase.outputs[0].amount, tx.fee + subsidy)
+            left = sum(tally.amount for name, tally in alone.replica.manager.tallies.items()
+                       if name in ("Unspent", "Locked", "SpentPending"))
+            self.assertEqual(left, alone.genesis.supply + subsidy)
 
     def test_a_coinbase_is_no_payment_to_be_fetched(self) -> None:
         """It comes with its block and not by itself; it is in the list of finals of nobody."""

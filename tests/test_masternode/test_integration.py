@@ -411,13 +411,14 @@ class Bounds(Bridge):
     def test_a_full_inbox_says_busy_and_drops_what_is_asked_for_again(self) -> None:
         """Wallets are told; a peer's message is counted and dropped; links are never lost (L-7)."""
         self.patch(limits, "INBOX", 5)
+        self.patch(limits, "INBOX_SHARE", 5)
         self.verifying.open = False
         self.hear(messages.GetFinalized(since=0))
         for _ in range(20):
             self.hear(messages.GetFinalized(since=0))
         self.assertEqual(self.bridge.counters.dropped, 15)
-        ticket = self.bridge.process_transaction(self.payment())
-        failure = self.failureResultOf(ticket, Refusal)
+        tickets = [self.bridge.process_transaction(self.payment(number)) for number in range(6)]
+        failure = self.failureResultOf(tickets.pop(), Refusal)
         self.assertEqual((failure.value.code, failure.value.details["limit"]), ("busy", "inbox"))
         self.bridge.link_up(self.alone.keys[2].public_hex)
         self.verifying.open = True
@@ -428,6 +429,7 @@ class Bounds(Bridge):
     def test_a_slow_disk_fills_the_inbox_and_nothing_behind_it(self) -> None:
         """Verified inputs wait for the commit in the inbox's room, not in one of their own."""
         self.patch(limits, "INBOX", 50)
+        self.patch(limits, "INBOX_SHARE", 20)
         self.patch(limits, "STEP_INPUTS", 10)
         self.storing.open = False
         self.bridge.process_transaction(self.payment())

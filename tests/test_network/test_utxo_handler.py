@@ -248,7 +248,7 @@ class Subscriptions(HandlerCase):
                 encoded.append(message)
                 return codec.encode(message)
 
-        import timeproto.network.utxo_handler as module
+        import timeproto.network.feeds as module
 
         self.patch(module, "codec", Counting())
         self.send(self.payment())

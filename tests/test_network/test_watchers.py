@@ -120,7 +120,7 @@ class WatcherCase(SynchronousTestCase):
 
     def assert_forgotten(self) -> None:
         self.assertEqual((len(self.view.index), self.view.index._watchers), (0, {}))
-        self.assertEqual((self.handler.subscription_count, self.handler._sessions), (0, {}))
+        self.assertEqual((self.handler.subscription_count, self.handler._feeds.all), (0, {}))
 
 
 class Leaving(WatcherCase):

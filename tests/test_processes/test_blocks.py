@@ -17,7 +17,6 @@ from timeproto.model.transaction import Transaction
 from timeproto.wallet.client import WalletClient
 from timeproto.wire import messages
 
-
 FEW = 6
 """Blocks until a verdict: two or three where the machine is quiet, and contests wait for seconds, not for blocks."""
 

@@ -49,7 +49,7 @@ class Agreement:
         self._signed = finality.ledger.sign_state() or SignState(0, 0)
         self._blocks: dict[str, Block] = {}
         self._senders: dict[str, str] = {}
-        self._lacking: dict[str, tuple[str, ...]] = {}
+        self._lacking: dict[str, Missing] = {}
         self._accused: set[str] = set()
         self._fresh: list[BlockVote] = []
         self._age = 0
@@ -206,10 +206,11 @@ class Agreement:
                 message = messages.BlockProposal(vote=proposal, block=block, polka=polka)
                 self._finality.turn.effects.send.append((peer, message))
 
-    def _await_height(self) -> None:
+    def _await_height(self, *, was_full: bool = False) -> None:
         """What is left of the interval since the last block, by this replica's clock, which may be wrong and then costs
-        a round; nothing while there is more than a block can hold, or where it began before."""
-        full = len(self._finality.unconfirmed) >= limits.BLOCK_TRANSACTIONS
+        a round; nothing while there is more than the last block could hold, or where it began before."""
+        more = was_full and self._contest.has_verdicts
+        full = len(self._finality.unconfirmed) >= limits.BLOCK_TRANSACTIONS or more
         resumes = self._signed.height == self.height
         interval = self._finality.genesis.block_interval * 1000
         left = min(interval, max(0, self.chain.tip.timestamp + interval - self._finality.turn.now))
@@ -235,7 +236,7 @@ class Agreement:
         try:
             if self.sync.advance(self._apply, most):
                 self._is_due = True
-            if self._lacking and any(self._is_here_now(txids[0]) for txids in self._lacking.values()):
+            if self._lacking and any(map(self._is_here_now, self._lacking.values())):
                 self._is_due = True
             while self._is_due:
                 self._is_due = False
@@ -245,8 +246,10 @@ class Agreement:
             finality.alarm(broken)
         finality.settle()
 
-    def _is_here_now(self, txid: str) -> bool:
-        return txid in self._finality.unconfirmed or self._finality.held(txid) is not None
+    def _is_here_now(self, missing: Missing) -> bool:
+        """True if the first of them has come; what was here, and is not final, is not looked at in every step."""
+        txid = missing.txids[0]
+        return txid in self._finality.unconfirmed or (not missing.are_here and self._finality.held(txid) is not None)
 
     def _judge(self) -> None:
         """What is not judged yet, for want of transactions that may be here now."""
@@ -257,10 +260,10 @@ class Agreement:
                 if not isinstance(judgement, Missing):
                     self._rounds.judge(digest, judgement)
                     continue
-                self._lacking[digest] = judgement.txids
+                self._lacking[digest] = judgement
                 if digest in self._senders:  # once from whoever showed it; then time asks
                     self._finality.ask_for(judgement.txids, self._senders.pop(digest))
-        self._finality.wanted = self.sync.wanted.union(*self._lacking.values())
+        self._finality.wanted = self.sync.wanted.union(*(missing.txids for missing in self._lacking.values()))
 
     def _act(self) -> None:
         actions = self._rounds.take()
@@ -350,7 +353,7 @@ class Agreement:
         self.sync.vouch()
         self._rounds = self._next_height()
         self._is_due = True
-        self._await_height()
+        self._await_height(was_full=self.chain.is_full_of_verdicts(decided.block))
 
 
 def _last(signed: SignState) -> tuple[int, int, int]:

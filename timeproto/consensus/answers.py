@@ -28,6 +28,15 @@ T = TypeVar("T")
 _PAGE_BYTES = limits.FRAME_PEER * 3 // 4
 
 
+def within(items: Iterable[T], size: Callable[[T], int], room: int) -> Iterator[T]:
+    """``items`` in order until there is no room left, the first always: who asked asks again for the rest."""
+    for item in items:
+        yield item
+        room -= size(item)
+        if room <= 0:
+            break
+
+
 def transaction_size(tx: Transaction) -> int:
     """At most how many bytes of JSON a transaction takes: a byte of an array takes up to four."""
     return 6 * len(tx.canonical) + 4 * len(tx.signature) + 400
@@ -74,31 +83,50 @@ def pages(items: Iterable[T], size: Callable[[T], int], most: int = limits.FETCH
         yield page
 
 
-def transactions(request: GetTransactions, payments: Payments, ledger: Ledger) -> Iterator[Transactions]:
-    """Those of the transactions asked for that are here; each final one together with its proof."""
-    found: list[tuple[Transaction, FinalityProof | None]] = []
-    for txid in dict.fromkeys(request.txids):
-        payment = payments.get(txid)
-        if payment is not None and payment.tx is not None:
-            found.append((payment.tx, None))
-        elif payment is None:
-            record = ledger.transaction(txid)
-            if record is not None and record.tx.signature:  # a coinbase comes with its block
-                found.append((record.tx, record.proof))
+def size(answer: Transactions | Votes | Blocks) -> int:
+    """At most how many bytes of JSON an answer takes."""
+    if isinstance(answer, Blocks):
+        return sum(map(block_size, answer.blocks))
+    proofs = sum(map(proof_size, answer.proofs))
+    if isinstance(answer, Transactions):
+        return proofs + sum(map(transaction_size, answer.transactions))
+    return proofs + sum(map(batch_size, answer.batches)) + 500 * (len(answer.cancels) + len(answer.block_votes))
 
-    def size(pair: tuple[Transaction, FinalityProof | None]) -> int:
+
+def transactions(
+    request: GetTransactions, payments: Payments, ledger: Ledger, room: int = limits.ANSWER
+) -> Iterator[Transactions]:
+    """Those of the transactions asked for that are here, the first ones if they are too much for one answer; each final
+    one together with its proof."""
+
+    def found() -> Iterator[tuple[Transaction, FinalityProof | None]]:
+        for txid in dict.fromkeys(request.txids):
+            payment = payments.get(txid)
+            if payment is not None and payment.tx is not None:
+                yield payment.tx, None
+            elif payment is None:
+                record = ledger.transaction(txid)
+                if record is not None and record.tx.signature:  # a coinbase comes with its block
+                    yield record.tx, record.proof
+
+    def pair_size(pair: tuple[Transaction, FinalityProof | None]) -> int:
         return transaction_size(pair[0]) + (proof_size(pair[1]) if pair[1] is not None else 0)
 
-    cut = list(pages(found, size)) or [[]]
+    cut = list(pages(within(found(), pair_size, room), pair_size)) or [[]]
     for page in cut:
         proofs = tuple(proof for _, proof in page if proof is not None)
         yield Transactions(id=request.id, transactions=tuple(tx for tx, _ in page), proofs=proofs)
 
 
 def votes(
-    request: GetVotes, payments: Payments, ledger: Ledger, block_votes: Callable[[str], tuple[BlockVote, ...]]
+    request: GetVotes,
+    payments: Payments,
+    ledger: Ledger,
+    block_votes: Callable[[str], tuple[BlockVote, ...]],
+    room: int = limits.ANSWER,
 ) -> Iterator[Votes]:
-    """All batches of one voter that concern undecided payments, or all that is known of some payments."""
+    """All batches of one voter that concern undecided payments, or all that is known of some payments: of the first of
+    them, if it is too much for one answer."""
     if request.voter is not None:
         yield from _votes_of(request.voter, request.id, payments, block_votes(request.voter))
         return
@@ -106,15 +134,21 @@ def votes(
     proofs = []
     cancels = []
     for txid in dict.fromkeys(request.txids):
+        if room <= 0:
+            break
         payment = payments.get(txid)
         if payment is not None:
-            batches.update((batch.signature, batch) for batch in payment.votes.batches())
+            for batch in payment.votes.batches():
+                if batch.signature not in batches:
+                    batches[batch.signature] = batch
+                    room -= batch_size(batch)
             if payment.cancel is not None:
                 cancels.append(payment.cancel)
             continue
         record = ledger.transaction(txid)
         if record is not None and record.proof is not None:
             proofs.append(record.proof)
+            room -= proof_size(record.proof)
     for batch_page in pages(batches.values(), batch_size):
         yield Votes(id=request.id, batches=tuple(batch_page))
     for proof_page in pages(proofs, proof_size):

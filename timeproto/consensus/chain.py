@@ -18,18 +18,22 @@ from timeproto.consensus.knowledge import Knowledge
 from timeproto.consensus.rounds import Judgement
 from timeproto.consensus.validation import check_context
 from timeproto.errors import Refusal
-from timeproto.model.block import Block, BlockHeader, DecidedBlock, Verdict, coin_member, make_coinbase
+from timeproto.model.block import Block, BlockHeader, DecidedBlock, Verdict, coin_member, is_early, make_coinbase
 from timeproto.model.ledger import ChainTip
 from timeproto.model.muhash import MuHash
 from timeproto.model.transaction import Outpoint, Transaction, TxOutput
 from timeproto.model.utxo_state import Confirmed, SpentFinalized, holder
 
+SLACK = 1_000
+"""Milliseconds before it was due for which a block says that it was."""
+
 
 @attrs.frozen
 class Missing:
-    """A block names these transactions, and they are not here."""
+    """A block names these transactions, and they are not here; or, if ``are_here``, they are not final yet."""
 
     txids: tuple[str, ...]
+    are_here: bool = False
 
 
 class Chain:
@@ -62,11 +66,14 @@ class Chain:
         proposer = known.key.public_hex
         height = tip.height + 1
         transactions = [self._require(txid) for txid in txids]
-        coinbase = make_coinbase(height, sum(tx.fee for tx in transactions), proposer, known.genesis.params)
+        due = tip.timestamp + known.genesis.block_interval * 1000
+        # A clock that is a little behind costs no subsidy: the block says when it was due.
+        timestamp = due if due - SLACK <= now < due else max(now, tip.timestamp + 1)
+        coinbase = self._coinbase(height, timestamp, proposer, transactions)
         header = BlockHeader(
             height=height,
             parent=tip.hash,
-            timestamp=max(now, tip.timestamp + 1),
+            timestamp=timestamp,
             proposer=proposer,
             round=round_,
             root="0" * 64,
@@ -91,6 +98,13 @@ class Chain:
             chosen.append(verdict)
         return chosen
 
+    @staticmethod
+    def is_full_of_verdicts(block: Block) -> bool:
+        """True if a block may have left verdicts out for want of room."""
+        room = room_for_verdicts() - sum(map(verdict_size, block.verdicts))
+        largest = max(map(verdict_size, block.verdicts), default=0)
+        return len(block.verdicts) >= limits.BLOCK_VERDICTS or room < largest
+
     # -- judging -------------------------------------------------------------------------------------
 
     def missing(self, block: Block) -> tuple[str, ...]:
@@ -107,9 +121,11 @@ class Chain:
             return Judgement.BAD
         if not self._verdicts_may_stand(block) or self._repeats(block):
             return Judgement.BAD
-        missing = self.missing(block) or self._unproven(block)
-        if missing:
-            return Missing(missing)
+        missing = self.missing(block)
+        unproven = () if missing else self._unproven(block)
+        if missing or unproven:
+            absent = missing or tuple(txid for txid in unproven if self._known.held(txid) is None)
+            return Missing(absent or unproven, are_here=not absent)
         if not self._transactions_may_stand(block) or not self._figures_are_right(block):
             return Judgement.BAD
         # The least time that the parent allows is nobody's clock running ahead.
@@ -180,8 +196,7 @@ class Chain:
         """The coinbase and the commitment, made again."""
         known, header = self._known, block.header
         transactions = [self._require(txid) for txid in block.transactions]
-        fees = sum(tx.fee for tx in transactions)
-        if block.coinbase != make_coinbase(header.height, fees, header.proposer, known.genesis.params):
+        if block.coinbase != self._coinbase(header.height, header.timestamp, header.proposer, transactions):
             return False
         digest = header.hash(known.genesis.hash)
         coins = self._computed.get(digest) or self._after(block.coinbase, transactions)
@@ -189,6 +204,12 @@ class Chain:
             return False
         self._remember(digest, coins)
         return True
+
+    def _coinbase(self, height: int, timestamp: int, proposer: str, transactions: Iterable[Transaction]) -> Transaction:
+        genesis = self._known.genesis
+        early = is_early(timestamp, self.tip.timestamp, genesis.block_interval)
+        fees = sum(tx.fee for tx in transactions)
+        return make_coinbase(height, fees, proposer, genesis.params, is_early=early)
 
     # -- going on ------------------------------------------------------------------------------------
 

@@ -74,10 +74,21 @@ class Contest:
     def verdicts(self) -> Iterator[Verdict]:
         """Each verdict this replica can prove. Where both certificates are held the payment goes through."""
         for payment in self._finality.payments.contested:
-            if payment.proof is not None or not self._is_due(payment):
-                continue  # it may still become final by itself
-            is_judged = payment.standing in JUDGED
-            if is_judged and payment.votes.has_quorum(VoteKind.LOCK):
-                yield Verdict("commit", payment.txid, payment.votes.certificate(VoteKind.LOCK))
-            elif payment.votes.has_quorum(VoteKind.ABORT):
-                yield Verdict("abort", payment.txid, payment.votes.certificate(VoteKind.ABORT))
+            kind = self._provable(payment)
+            if kind is VoteKind.LOCK:
+                yield Verdict("commit", payment.txid, payment.votes.certificate(kind))
+            elif kind is VoteKind.ABORT:
+                yield Verdict("abort", payment.txid, payment.votes.certificate(kind))
+
+    @property
+    def has_verdicts(self) -> bool:
+        """True if a verdict can be proved: after a block, that had no room for it."""
+        return any(self._provable(payment) is not None for payment in self._finality.payments.contested)
+
+    def _provable(self, payment: Payment) -> VoteKind | None:
+        """The votes that prove a verdict on the payment, if any do."""
+        if payment.proof is not None or not self._is_due(payment):
+            return None  # it may still become final by itself
+        if payment.standing in JUDGED and payment.votes.has_quorum(VoteKind.LOCK):
+            return VoteKind.LOCK
+        return VoteKind.ABORT if payment.votes.has_quorum(VoteKind.ABORT) else None

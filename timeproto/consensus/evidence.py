@@ -21,6 +21,9 @@ from timeproto.model.vote import VoteKind
 Side = tuple[Transaction, VoteSet]
 """One of two rivals, with the votes for it."""
 
+Ended = Callable[[Transaction], int | None]
+"""The height of the block that ended a transaction, None if none did."""
+
 
 def find_evidence(
     voter: str, outpoint: Outpoint, masternodes: MasternodeSet, sides: tuple[Side, Side], height: int
@@ -58,14 +61,18 @@ class Accusations:
         self._words[voter] = count + 1
         return count < limits.EVIDENCE_PER_VOTER
 
-    def find(self, voter: str, outpoint: Outpoint, sides: tuple[Side, Side], height: int) -> Evidence | None:
+    def find(
+        self, voter: str, outpoint: Outpoint, sides: tuple[Side, Side], height: int, ended: Ended
+    ) -> Evidence | None:
         """New evidence against ``voter``, to be kept. ``outpoint`` is the first coin where the two transactions meet:
-        one coin proves it, a thousand prove no more."""
+        one coin proves it, a thousand prove no more. A block may have ended one before it came here."""
         coins = self._coins.get(voter, set())
         if outpoint in coins or len(coins) >= limits.EVIDENCE_PER_VOTER:
             return None
         evidence = find_evidence(voter, outpoint, self._masternodes, sides, height)
         if evidence is not None:
+            if _is_excused(evidence, ended):
+                return None
             self._coins.setdefault(voter, set()).add(outpoint)
         elif all(votes.has(VoteKind.LOCK, voter) for _, votes in sides):
             early = self._early.setdefault(voter, {})
@@ -74,26 +81,17 @@ class Accusations:
                 del early[next(iter(early))]
         return evidence
 
-    def find_again(self, height: int, ended: Callable[[Transaction], int | None]) -> list[Evidence]:
-        """New evidence of what was heard before the blocks up to ``height`` were here; ``ended`` as in
-        :func:`check_evidence`."""
+    def find_again(self, height: int, ended: Ended) -> list[Evidence]:
+        """New evidence of what was heard before the blocks up to ``height`` were here."""
         if not self._early:
             return []
         early, self._early = self._early, {}
-        found: list[Evidence] = []
-        for voter, coins in early.items():
-            for outpoint, sides in coins.items():
-                evidence = self.find(voter, outpoint, sides, height)
-                if evidence is None:
-                    continue
-                if _is_excused(evidence, ended):
-                    self._coins[voter].discard(outpoint)
-                else:
-                    found.append(evidence)
-        return found
+        asked = [(voter, *heard) for voter, coins in early.items() for heard in coins.items()]
+        found = [self.find(voter, outpoint, sides, height, ended) for voter, outpoint, sides in asked]
+        return [evidence for evidence in found if evidence is not None]
 
 
-def _is_excused(evidence: Evidence, ended: Callable[[Transaction], int | None]) -> bool:
+def _is_excused(evidence: Evidence, ended: Ended) -> bool:
     """True if a block had ended one of the two by the time of the later vote."""
     latest = max(evidence.first_vote.height, evidence.second_vote.height)
     ends = (ended(tx) for tx in (evidence.first, evidence.second))
@@ -104,7 +102,7 @@ def check_evidence(
     evidence: Evidence | BlockEvidence,
     masternodes: MasternodeSet,
     genesis_hash: str,
-    ended: Callable[[Transaction], int | None],
+    ended: Ended,
 ) -> None:
     """Returns if the evidence holds; raises :class:`Refusal` ``bad_proof`` saying why not.
 

@@ -48,6 +48,7 @@ class Finality(Knowledge):
         self._accusations = Accusations(self.masternodes, ledger.evidence(limits.EVIDENCE))
         self._ballot = Ballot(key, genesis, summary.batches)
         self._finishing: dict[str, Payment] = {}
+        self._heard_of: dict[str, None] = {}
         for record in ledger.pending():
             own_votes.recall(self, record)
 
@@ -244,13 +245,20 @@ class Finality(Knowledge):
             payment = self.spoken_of(txid, batch.voter, sender)
             if payment is None:
                 continue
-            if payment.votes.add(kind, batch.voter, batch):
+            if self.payments.count(payment, kind, batch):
                 if kind is VoteKind.LOCK:
                     for outpoint, rival in self.payments.rivals(payment):
                         self._suspect(batch.voter, outpoint, payment, rival)
                 elif kind is VoteKind.ABORT:
                     self._heed_aborts(payment)
                 self._weigh(payment)
+        self._heard_of[batch.voter] = None
+
+    def make_room(self) -> None:
+        """At the very end of a step: within it, what was counted stays counted."""
+        for voter in self._heard_of:
+            self.payments.forget_least(voter)
+        self._heard_of = {}
 
     def spoken_of(self, txid: str, voter: str, sender: str) -> Payment | None:
         """The payment that ``voter`` speaks of, fetched from ``sender`` if nobody spoke of it before; None if there is
@@ -311,7 +319,7 @@ class Finality(Knowledge):
             return
         assert payment.tx is not None and rival.tx is not None
         sides = (payment.tx, payment.votes), (rival.tx, rival.votes)
-        evidence = self._accusations.find(voter, outpoint, sides, self.height)
+        evidence = self._accusations.find(voter, outpoint, sides, self.height, self.ended_at)
         if evidence is not None:
             self._keep_evidence(evidence)
 

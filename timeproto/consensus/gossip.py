@@ -16,6 +16,9 @@ from timeproto.consensus.refusals import unknown_input
 from timeproto.model.utxo_state import from_wire, holder
 from timeproto.wire import messages
 
+STRIDE = 499
+"""By how many payments the window of those that are asked about moves."""
+
 
 class Gossip:
     """The masternodes that can be reached, and where this replica stands with each."""
@@ -25,6 +28,7 @@ class Gossip:
         self._catch_up = CatchUp(finality.ledger.caught_up())
         self._links: dict[str, None] = {}
         self._told_of_voters: set[str] = set()
+        self._spent: dict[str, int] = {}
 
     def take_changes(self) -> dict[str, int]:
         """The catch-up positions that moved in this step, to be committed."""
@@ -65,6 +69,14 @@ class Gossip:
         self._told_of_voters.add(peer)
         return len(self._told_of_voters) > before
 
+    def room_for(self, peer: str) -> int:
+        """How many bytes of answers ``peer`` may still be sent in this tick: none makes this node answer for ever, or
+        more than can wait for it. What is left out is asked for again."""
+        return limits.ANSWER - self._spent.get(peer, 0)
+
+    def spend(self, peer: str, size: int) -> None:
+        self._spent[peer] = self._spent.get(peer, 0) + size
+
     # -- what peers tell -----------------------------------------------------------------------------
 
     def hear_hint(self, message: messages.UTXOStateNotification, sender: str) -> None:
@@ -103,6 +115,7 @@ class Gossip:
         finality = self._finality
         finality.tick += 1
         self._told_of_voters.clear()
+        self._spent.clear()
         self._let_go()
         links = self.links
         for peer in links:
@@ -120,8 +133,9 @@ class Gossip:
         finality = self._finality
         payments = finality.payments
         late = [payment for payment in payments if payment.born + 1 < finality.tick]
-        # A window that moves on, so that payments which stay undecided keep no other from being asked for.
-        start = finality.tick * limits.FETCH % len(late) if len(late) > limits.FETCH else 0
+        # A window that moves on when all peers had it, so that payments which stay undecided keep no other from being
+        # asked for; by a prime, so that each comes first one day, since an answer may end early.
+        start = finality.tick // len(self._links) * STRIDE % len(late) if late else 0
         late = (late[start:] + late[:start])[: limits.FETCH]
         absent = [payment.txid for payment in late if payment.tx is None]
         absent += [txid for payment in late for txid in payment.missing if payments.get(txid) is None]

@@ -14,12 +14,13 @@ import attrs
 
 from timeproto import limits
 from timeproto.consensus.effects import Ticket
+from timeproto.consensus.retained import Retained
 from timeproto.consensus.vote_set import VoteSet
 from timeproto.model.certificate import FinalityProof
 from timeproto.model.ledger import OwnVotes
 from timeproto.model.masternodes import MasternodeSet
 from timeproto.model.transaction import Outpoint, Transaction
-from timeproto.model.vote import VoteKind
+from timeproto.model.vote import VoteBatch, VoteKind
 from timeproto.wire.messages import TransactionCancel
 
 CONTEST_TICKS = math.ceil(limits.CONTEST_DELAY / limits.TICK) + 1
@@ -83,6 +84,7 @@ class Payments:
         self._contested: dict[str, None] = {}
         self._beaten: dict[str, dict[str, None]] = {}
         self._seen = 0
+        self._retained = Retained()
 
     def __len__(self) -> int:
         return len(self._payments)
@@ -125,6 +127,18 @@ class Payments:
         del mine[oldest.txid]
         oldest.early_voters.discard(voter)
         return None if oldest.early_voters else oldest
+
+    def count(self, payment: Payment, kind: VoteKind, batch: VoteBatch) -> bool:
+        """Count a vote of another masternode for the payment; False if it was counted before."""
+        if not payment.votes.add(kind, batch.voter, batch):
+            return False
+        self._retained.add(kind, payment.txid, batch)
+        return True
+
+    def forget_least(self, voter: str) -> None:
+        """Keep no more of a voter's batches than there is room for."""
+        for kind, txid in self._retained.forget_least(voter):
+            self._payments[txid].votes.remove(kind, voter)
 
     def seen(self, payment: Payment, tx: Transaction, source: str | None) -> None:
         """The transaction arrived, from the masternode ``source`` or from a wallet."""
@@ -200,8 +214,11 @@ class Payments:
         return list(self._beaten.pop(winner, ()))
 
     def drop(self, payment: Payment) -> None:
-        if self._payments.pop(payment.txid, None) is not None and payment.tx is not None:
-            self._seen -= 1
+        if self._payments.pop(payment.txid, None) is not None:
+            for kind, batch in payment.votes.cast():
+                self._retained.remove(kind, payment.txid, batch)
+            if payment.tx is not None:
+                self._seen -= 1
         self._forget_early(payment)
         self._unpark(payment)
         self._contested.pop(payment.txid, None)

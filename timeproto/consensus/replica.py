@@ -151,6 +151,7 @@ class Replica:
                 self._finality.alarm(broken)
         self._finality.settle()
         self._agreement.conclude()
+        self._finality.make_room()
         return self._conclude(turn)
 
     def _conclude(self, turn: Turn) -> Effects:
@@ -230,26 +231,34 @@ class Replica:
                 gossip.hear_hint(message, sender)
             case messages.Finalized():
                 gossip.hear_finalized(message, sender)
-            case messages.GetTransactions():
-                self._reply(sender, answers.transactions(message, self.payments, self._ledger))
-            case messages.GetVotes() if message.voter is None or gossip.may_ask_about_a_voter(sender):
-                signed = self._agreement.votes_of
-                self._reply(sender, answers.votes(message, self.payments, self._ledger, signed))
+            case messages.GetTransactions() | messages.GetVotes() | messages.GetBlocks():
+                self._answer(message, sender)
             case messages.TransactionCancel():
                 self._contest.hear_cancel(message)
             case messages.BlockProposal():
                 self._agreement.hear_proposal(message, sender)
-            case messages.GetBlocks():
-                self._agreement.sync.serve(message, sender)
             case messages.Blocks():
                 self._agreement.sync.hear_blocks(message, sender)
                 self._agreement.sync.vouch()
             case messages.GetFinalized():
-                self._reply(sender, [answers.finalized(message, self._ledger)])
-            case messages.GetVotes():
-                pass  # asked again in no time: the answer on its way is good enough
+                self._finality.turn.effects.send.append((sender, answers.finalized(message, self._ledger)))
             case _:
                 raise TypeError(f"{type(message).__name__} is not for a replica")
 
-    def _reply(self, sender: str, replies: Iterable[messages.AnyMessage]) -> None:
-        self._finality.turn.effects.send += [(sender, reply) for reply in replies]
+    def _answer(self, message: messages.GetTransactions | messages.GetVotes | messages.GetBlocks, peer: str) -> None:
+        room = self._gossip.room_for(peer)
+        if room <= 0:
+            return
+        found: Iterable[messages.Transactions | messages.Votes | messages.Blocks]
+        match message:
+            case messages.GetTransactions():
+                found = answers.transactions(message, self.payments, self._ledger, room)
+            case messages.GetBlocks():
+                found = [answers.blocks(message, self._ledger, self.height)]
+            case messages.GetVotes():
+                if message.voter is not None and not self._gossip.may_ask_about_a_voter(peer):
+                    return  # asked again in no time: the answer on its way is good enough
+                found = answers.votes(message, self.payments, self._ledger, self._agreement.votes_of, room)
+        for answer in found:
+            self._gossip.spend(peer, answers.size(answer))
+            self._finality.turn.effects.send.append((peer, answer))

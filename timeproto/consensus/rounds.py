@@ -24,6 +24,9 @@ from timeproto.model.masternodes import MasternodeSet
 AHEAD = 4
 """Rounds beyond the current one whose votes are kept; of later ones only that a voter was there."""
 
+LAST = 2**31
+"""No word for a later round is heard: nobody honest gets there, and rounds must fit their field."""
+
 _PROPOSAL, _PREVOTE, _PRECOMMIT = BlockVoteKind.PROPOSAL, BlockVoteKind.PREVOTE, BlockVoteKind.PRECOMMIT
 
 
@@ -133,6 +136,8 @@ class Rounds:
 
     def hear(self, vote: BlockVote) -> BlockVote | None:
         """Count a word of this height whose signature holds; returns the voter's other word for the same place."""
+        if vote.round > LAST:
+            return None
         self._heard_in[vote.voter] = max(vote.round, self._heard_in.get(vote.voter, 0))
         if not self.round - limits.ROUNDS_KEPT < vote.round <= self.round + AHEAD:
             return None
@@ -237,7 +242,7 @@ class Rounds:
             return False
         if valid_round is None:
             good = judgement is Judgement.GOOD and self.locked in (None, block)
-        elif (valid_round, block) in self._shown or self._has_polka(valid_round, block):
+        elif self._is_shown(valid_round, block) or self._has_polka(valid_round, block):
             outdated = self.locked_round is None or self.locked_round <= valid_round
             good = judgement is not Judgement.BAD and (outdated or self.locked == block)
         else:
@@ -298,7 +303,8 @@ class Rounds:
         oldest = round_ - limits.ROUNDS_KEPT
         self._votes = {key: votes for key, votes in self._votes.items() if key[0] > oldest}
         self._proposals = {at: proposal for at, proposal in self._proposals.items() if at > oldest}
-        self._shown = {key for key in self._shown if key[0] > oldest}
+        named = {(proposal.valid_round, proposal.block) for proposal in self._proposals.values()}
+        self._shown = {key for key in self._shown if key[0] > oldest or key in named}
         self._once = {key for key in self._once if key[0] > oldest}
         if resumed:
             return
@@ -317,6 +323,10 @@ class Rounds:
     def _count(self, kind: BlockVoteKind, block: str | None, round_: int | None = None) -> int:
         votes = self._votes.get((self.round if round_ is None else round_, kind), {}).values()
         return sum(vote.block == block for vote in votes)
+
+    def _is_shown(self, round_: int, block: str) -> bool:
+        """A polka was shown, or is the one this replica proposes with: however long ago, it outdates locks for ever."""
+        return (round_, block) in self._shown or (round_, block) == (self.valid_round, self.valid)
 
     def _is_sound(self, block: str) -> bool:
         return self._judged.get(block) in (Judgement.GOOD, Judgement.EARLY)

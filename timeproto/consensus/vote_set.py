@@ -66,15 +66,23 @@ class VoteSet:
         cast = self._votes.get(kind, {}).get(-1 if member is None else member)
         return None if cast is None else _prove(cast, kind, self.txid)
 
-    def batches(self) -> Iterator[VoteBatch]:
-        """Every signed batch that carries a vote counted here, each once."""
-        seen: set[str] = set()
-        for votes in self._votes.values():
+    def remove(self, kind: VoteKind, voter: str) -> None:
+        """Count the vote no more: there is no room for the batch that carried it."""
+        member = self._masternodes.index(voter)
+        if member is not None:
+            self._votes.get(kind, {}).pop(member, None)
+
+    def cast(self) -> Iterator[tuple[VoteKind, VoteBatch]]:
+        """Every vote counted here with the signed batch that carries it."""
+        for kind, votes in self._votes.items():
             for cast in votes.values():
                 batch = _batch_of(cast)
-                if batch is not None and batch.signature not in seen:
-                    seen.add(batch.signature)
-                    yield batch
+                if batch is not None:
+                    yield kind, batch
+
+    def batches(self) -> Iterator[VoteBatch]:
+        """Every signed batch that carries a vote counted here, each once."""
+        yield from {batch.signature: batch for _, batch in self.cast()}.values()
 
     def certificate(self, kind: VoteKind) -> tuple[SignedVote, ...]:
         """Exactly q votes of ``kind``, of the members that come first in the set; :class:`ValueError` if there are

@@ -49,11 +49,12 @@ def _votes(batch: VoteBatch) -> int:
 
 
 class Inbox:
-    """First in, first out."""
+    """First in, first out. Wallets have room of their own, and of the masternodes none takes that of the others."""
 
     def __init__(self) -> None:
         self._entries: deque[tuple[Entry, int]] = deque()
         self._weight = 0
+        self._of: dict[str | None, int] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -65,12 +66,27 @@ class Inbox:
 
     @property
     def is_full(self) -> bool:
-        return self._weight >= limits.INBOX
+        """True if there is no room for what a wallet asks."""
+        return self._of.get(None, 0) >= limits.INBOX
+
+    def has_room_for(self, sender: str) -> bool:
+        """True if something more of the masternode ``sender`` may wait here."""
+        waiting = self._of.get(sender, 0)
+        if waiting < limits.INBOX_SHARE:
+            return True  # whatever others do
+        return waiting < limits.INBOX // 4 and self._weight - self._of.get(None, 0) < limits.INBOX
 
     def append(self, entry: Input, known: Known) -> None:
         heavy = weight(entry)
         self._entries.append(((entry, known), heavy))
+        self._add(entry, heavy)
+
+    def _add(self, entry: Input, heavy: int) -> None:
+        sender = entry.sender if isinstance(entry, Heard) else None
         self._weight += heavy
+        self._of[sender] = self._of.get(sender, 0) + heavy
+        if not self._of[sender]:
+            del self._of[sender]
 
     def take(self) -> list[Entry]:
         """The next step's worth: ``limits.STEP_INPUTS`` in weight, and always at least one."""
@@ -80,9 +96,10 @@ class Inbox:
             entry, heavy = self._entries.popleft()
             taken.append(entry)
             room -= heavy
-            self._weight -= heavy
+            self._add(entry[0], -heavy)
         return taken
 
     def clear(self) -> None:
         self._entries.clear()
         self._weight = 0
+        self._of.clear()

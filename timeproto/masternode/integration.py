@@ -69,8 +69,8 @@ class MasternodeUTXOIntegration:
         now: Callable[[], int],
         fatal: Callable[[Exception], None],
     ) -> None:
-        """``at_once`` does what is too small for ``offload``; ``now`` gives Unix milliseconds; ``fatal`` is told of what
-        this node cannot live with, once."""
+        """``at_once`` does what is too small for ``offload``; ``now`` gives Unix ms; ``fatal`` is told of what this
+        node cannot live with, once."""
         self.replica = replica
         self.counters = Counters()
         self._store = store
@@ -181,7 +181,7 @@ class MasternodeUTXOIntegration:
         self._require_wiring()
         if self._broken is not None:
             return
-        if self._inbox.is_full and isinstance(entry, Heard):
+        if isinstance(entry, Heard) and not self._inbox.has_room_for(entry.sender):
             self.counters.dropped += 1  # whatever it was, it is asked for again
             return
         self._inbox.append(entry, known)

@@ -186,7 +186,7 @@ class TimeNode(service.MultiService):
             now=self._now,
             fatal=self.leave,
         )
-        handler = UTXOProtocolHandler()
+        handler = UTXOProtocolHandler(self._reactor)
         peers = PeerManager(
             reactor=self._reactor,
             key=self._key,

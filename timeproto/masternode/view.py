@@ -23,6 +23,9 @@ from timeproto.wire import messages
 
 T = TypeVar("T")
 
+BLOCKS_AT_HAND = 4
+"""Decided blocks that are kept for those who ask for a place in one: to read one and make its tree takes a while."""
+
 DIGEST_AGE = 0.25
 """Seconds a digest is told again before it is made anew."""
 
@@ -67,6 +70,7 @@ class ReplicaView:
         self._received = {} if received is None else received
         self._on_locked = on_locked
         self._digest: tuple[float, str] | None = None
+        self._blocks: dict[int, DecidedBlock] = {}
 
     def read(self, question: Callable[[], T]) -> Deferred[T]:
         return self._integration.read(question)
@@ -118,9 +122,12 @@ class ReplicaView:
 
     def _place(self, height: int, txid: str | None, verdict: str | None = None) -> InclusionProof | None:
         """The proof that a decided block contains a transaction, or the verdict on one."""
-        decided = self._ledger.block(height)
+        decided = self._blocks.pop(height, None) or self._ledger.block(height)
         if decided is None:
             return None
+        self._blocks[height] = decided
+        if len(self._blocks) > BLOCKS_AT_HAND:
+            del self._blocks[next(iter(self._blocks))]
         block = decided.block
         index = block.index(txid) if txid is not None else block.verdict_index(verdict or "")
         return inclusion_proof(decided, index)

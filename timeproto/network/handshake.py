@@ -19,8 +19,10 @@ from timeproto.model.keys import SigningKey, verify
 from timeproto.params import PROTOCOL_VERSION
 from timeproto.wire.messages import Handshake, HandshakeAck
 
-CAPABILITIES: tuple[str, ...] = ()
-"""Optional features this version speaks; none yet."""
+CURSORS = "cursors"
+"""Subscriptions with cursors, leases and watermarks."""
+CAPABILITIES: tuple[str, ...] = (CURSORS,)
+"""Optional features this version speaks."""
 
 _NO_KEY = "00" * 32
 

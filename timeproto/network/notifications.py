@@ -42,6 +42,11 @@ class Proofs:
         return self._places
 
 
+def is_unproven(transition: Transition) -> bool:
+    """True if nothing comes with it: what a node has locked or released it says of itself."""
+    return transition.old_state is not None and not isinstance(transition.new_state, SpentFinalized | Confirmed)
+
+
 def notification(transition: Transition, node: str, proofs: Proofs) -> messages.UTXOStateNotification:
     """``node`` is the key of the node that tells it.
 

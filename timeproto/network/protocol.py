@@ -193,6 +193,11 @@ class MessageProtocol(Int32StringReceiver):
         self.send(msgspec.structs.replace(message, id=number))
         return reply
 
+    @property
+    def backlog(self) -> int:
+        """Bytes that wait for the other end to read."""
+        return self._waiting_bytes
+
     def pauseProducing(self) -> None:
         """The transport has enough to write."""
         self._paused = True

@@ -10,7 +10,7 @@ import msgspec
 
 from timeproto.consensus.chain import in_order
 from timeproto.consensus.replica import Replica
-from timeproto.model.block import Block, BlockHeader, Verdict, make_coinbase
+from timeproto.model.block import Block, BlockHeader, Verdict, is_early, make_coinbase
 from timeproto.model.transaction import Transaction
 from timeproto.sim.book import Book
 
@@ -107,7 +107,8 @@ class BadBlocks:
         found = self._book.transactions(listed)
         params = replica._finality.genesis.params
         fees = sum(tx.fee for tx in found) + extra_fees
-        coinbase = make_coinbase(header.height, fees, header.proposer, params)
+        early = is_early(header.timestamp, replica.tip.timestamp, replica._finality.genesis.block_interval)
+        coinbase = make_coinbase(header.height, fees, header.proposer, params, is_early=early)
         draft = Block(header, coinbase, listed, block.verdicts if verdicts is None else verdicts)
         try:
             commitment = replica._agreement.chain._after(coinbase, found).digest

@@ -20,6 +20,7 @@ UNNAMED = 300
 
 _BOUNDS: dict[str, Callable[[], int]] = {
     "Payments._early.values": lambda: limits.EARLY_VOTES,
+    "Retained._kept.values": lambda: limits.VOTES_KEPT,
     "Payments._refused": lambda: limits.REFUSED_CACHE,
     "Payments._payments": lambda: limits.IN_FLIGHT_PEER + limits.EARLY_VOTES * limits.MASTERNODES,
     "RecentlyFinal._txids": lambda: limits.RECENTLY_FINAL,

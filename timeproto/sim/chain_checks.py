@@ -192,14 +192,17 @@ class ChainChecks:
     def _check_coinbase(self, decided: DecidedBlock, fees: int, where: str) -> None:
         block, header = decided.block, decided.block.header
         params = self._genesis.params
-        amount = fees + params.subsidy(header.height)
+        last = self.headers[-1].timestamp if self.headers else self._genesis.timestamp * 1000
+        waited = header.timestamp - last >= self._genesis.block_interval * 1000
+        subsidy = params.subsidy(header.height) if waited else 0
+        amount = fees + subsidy
         paid = [(output.amount, output.address) for output in block.coinbase.outputs]
         expected = [(amount, address_of(bytes.fromhex(header.proposer), params))] if amount else []
         mark = bytes(block.coinbase.inputs[0].script_sig)
         if paid != expected or mark != u64(header.height) + bytes(24) or block.coinbase.txid in self.heights:
             raise Broken(3, "I-7", f"{where} pays {paid}, and {expected} is due")
         self.heights[block.coinbase.txid] = header.height
-        self.minted.append(self.minted[-1] + params.subsidy(header.height))
+        self.minted.append(self.minted[-1] + subsidy)
         self.fees.append(self.fees[-1] + fees)
 
     # -- the commitment, in two ways -----------------------------------------------------------------

@@ -18,6 +18,7 @@ TIGHT: dict[str, int] = {
     "IN_FLIGHT_PEER": 60,
     "RIVALS_PER_OUTPOINT": 4,
     "EARLY_VOTES": 24,
+    "VOTES_KEPT": 200,
     "RECENTLY_FINAL": 16,
     "VERIFIED_VOTES": 40,
     "VERIFIED_WORDS": 40,

@@ -228,6 +228,11 @@ class Socket:
             self.log.info("{who} does not read: cut off", who=self)
             self.abort()
 
+    @property
+    def backlog(self) -> int:
+        """Bytes that wait for the other end to read."""
+        return self._waiting_bytes
+
     def pauseProducing(self) -> None:
         """The transport has enough to write."""
         self._paused = True

@@ -241,29 +241,80 @@ class UTXOSubscribe(Request, frozen=True, kw_only=True):
 
     A ``subscriber_id`` belongs to the connection that made it; nobody else can see, replace or remove it.
 
-    ``{"type": "UTXOSubscribe", "subscriber_id": "w1", "outpoints": ["txid:vout"], "addresses": ["TIME0…"]}``
+    ``since`` asks for everything after that cursor, for the whole subscription, instead of a snapshot. ``ttl_ms`` asks
+    for a lease, or renews it; ``token`` takes a leased subscription up on this connection. ``hold``: more of the filter
+    follows in further requests, and it begins with the first that holds nothing back. These four only go to a node
+    whose handshake names the capability ``cursors``.
+
+    ``{"type": "UTXOSubscribe", "subscriber_id": "w1", "outpoints": ["txid:vout"], "addresses": ["TIME0…"],
+    "since": {"node": hex32, "position": 12}, "ttl_ms": 600000, "token": hex32, "hold": false}``
     → ``UTXOSubscribed``
     """
 
     subscriber_id: Name
     outpoints: Annotated[tuple[Any, ...], Meta(max_length=limits.FILTER)] = ()
     addresses: Annotated[tuple[AddressText, ...], Meta(max_length=limits.FILTER)] = ()
+    since: Cursor | None = None
+    ttl_ms: Annotated[int, Meta(ge=1, le=2**53 - 1)] | None = None
+    token: Hex32 | None = None
+    hold: bool = False
+
+    @property
+    def knows_cursors(self) -> bool:
+        """True if whoever asks this understands what nodes say unasked about subscriptions."""
+        return self.hold or not (self.since is None and self.ttl_ms is None and self.token is None)
 
 
 class UTXOSubscribed(Reply, frozen=True, kw_only=True):
     """The states, as of ``cursor``, of every coin watched that is not spent for ever, and of every outpoint
     asked for by name. The next notification has a later cursor: none is lost and none doubled in between.
 
-    ``more`` is true when an address owns more coins than one reply holds: page with ``GetAddressUTXOs``.
+    To a request with ``since`` the ``cursor`` is that one and there are no states; what comes then is everything after
+    it. Unless ``reset`` is true: then ``reason`` says why not, and it is a snapshot of the whole subscription.
+
+    ``more`` is true when an address owns more coins than one reply holds: page with ``GetAddressUTXOs``. ``token`` and
+    ``ttl_ms`` are those of a lease.
 
     ``{"type": "UTXOSubscribed", "subscriber_id": "w1", "cursor": {"node": hex32, "position": 12},
-    "states": [{"outpoint": {…}, "state": "Unspent", "output": {…}}], "more": false}``
+    "states": [{"outpoint": {…}, "state": "Unspent", "output": {…}}], "more": false, "reset": true,
+    "reason": "too_long", "token": hex32, "ttl_ms": 600000}``
     """
 
     subscriber_id: Name
     cursor: Cursor
     states: tuple[CoinState, ...]
     more: bool
+    reset: bool = False
+    reason: Literal["another_node", "ahead", "too_old", "too_long"] | None = None
+    token: Hex32 | None = None
+    ttl_ms: Count | None = None
+
+
+class UTXOWatermark(Message, frozen=True, kw_only=True):
+    """Everything this connection watches has been told up to ``cursor`` and block ``height``: when a replay is at its
+    end, and from time to time when there is nothing to tell. Only to who asked with ``since``, ``ttl_ms``, …
+
+    ``{"type": "UTXOWatermark", "cursor": {"node": hex32, "position": 12}, "height": 4}``
+    """
+
+    senders: ClassVar[frozenset[Role]] = _NODE
+    cursor: Cursor
+    height: Count
+
+
+class UTXOSubscriptionNotice(Message, frozen=True, kw_only=True):
+    """``expiring``: the lease ends in ``in_ms`` if it is not renewed. ``expired``: it has ended, and nothing comes
+    after ``cursor``. ``moved``: the subscription was taken up by another connection with its token.
+
+    ``{"type": "UTXOSubscriptionNotice", "subscriber_id": "w1", "event": "expiring",
+    "cursor": {"node": hex32, "position": 12}, "in_ms": 150000}``
+    """
+
+    senders: ClassVar[frozenset[Role]] = _NODE
+    subscriber_id: Name
+    event: Literal["expiring", "expired", "moved"]
+    cursor: Cursor
+    in_ms: Count | None = None
 
 
 class UTXOUnsubscribe(Request, frozen=True, kw_only=True):
@@ -622,6 +673,8 @@ AnyMessage = (
     | UTXOStateResponse
     | UTXOSubscribe
     | UTXOSubscribed
+    | UTXOWatermark
+    | UTXOSubscriptionNotice
     | UTXOUnsubscribe
     | UTXOUnsubscribed
     | UTXOStateNotification

@@ -1,0 +1,77 @@
+"""How much the votes of each masternode may keep in memory: a batch stays as long as one vote in it counts here.
+
+A liar can sign a new batch of twelve thousand votes for each payment, one of them new; and an honest masternode's busy
+batches stay whole if one contested payment is in each. Without a bound on what batches carry, those on payments and on
+votes would bound no memory. Beyond it the batches go whose votes count least; what is still wanted of them is asked for
+again when it is late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import attrs
+
+from timeproto import limits
+from timeproto.model.vote import VoteBatch, VoteKind
+
+BATCH = 8
+"""What a batch weighs beside its votes, each of which weighs 1."""
+
+Cast = tuple[VoteKind, str]
+"""The kind of a vote, and its txid."""
+
+
+@attrs.define(eq=False)
+class _Kept:
+    batch: VoteBatch
+    votes: dict[Cast, None] = attrs.field(factory=dict)
+
+    @property
+    def weight(self) -> int:
+        batch = self.batch
+        return BATCH + len(batch.lock) + len(batch.commit) + len(batch.abort)
+
+    @property
+    def worth(self) -> tuple[float, str]:
+        """How much of it counts; among equals there is an order too."""
+        return len(self.votes) / self.weight, self.batch.signature
+
+
+class Retained:
+    """The batches that are kept, by voter and signature, with those of their votes that count."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, dict[str, _Kept]] = {}
+        self._weights: dict[str, int] = {}
+
+    def add(self, kind: VoteKind, txid: str, batch: VoteBatch) -> None:
+        """A vote of the batch counts."""
+        batches = self._kept.setdefault(batch.voter, {})
+        kept = batches.get(batch.signature)
+        if kept is None:
+            kept = batches[batch.signature] = _Kept(batch)
+            self._weights[batch.voter] = self._weights.get(batch.voter, 0) + kept.weight
+        kept.votes[kind, txid] = None
+
+    def remove(self, kind: VoteKind, txid: str, batch: VoteBatch) -> None:
+        """It counts no more; nothing if it is not kept here, as this replica's own are not."""
+        kept = self._kept.get(batch.voter, {}).get(batch.signature)
+        if kept is not None:
+            kept.votes.pop((kind, txid), None)
+            if not kept.votes:
+                self._forget(kept)
+
+    def forget_least(self, voter: str) -> Iterator[Cast]:
+        """What of ``voter`` must not count any more for want of room: the votes of the batches of least worth."""
+        if self._weights.get(voter, 0) <= limits.VOTES_KEPT:
+            return
+        for kept in sorted(self._kept[voter].values(), key=lambda each: each.worth):
+            if self._weights[voter] <= limits.VOTES_KEPT * 3 // 4:  # so that this is not done for each new vote
+                break
+            self._forget(kept)
+            yield from kept.votes
+
+    def _forget(self, kept: _Kept) -> None:
+        del self._kept[kept.batch.voter][kept.batch.signature]
+        self._weights[kept.batch.voter] -= kept.weight

@@ -1,0 +1,111 @@
+"""Leases: subscriptions that outlive their connection for a time, and are taken up with a token (protocol §8).
+
+A lease is a filter and a time. Where its wallet went on reading is the wallet's to say, with a cursor; so a lease that
+waits for its wallet costs its filter and nothing more.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from timeproto import limits
+from timeproto.network.feeds import Feed, Subscription
+
+
+@attrs.define(eq=False)
+class Lease:
+    """``feed`` is None while no connection has it; ``ends_at`` in seconds of the reactor's clock."""
+
+    token: str = attrs.field(repr=False)
+    subscription: Subscription
+    feed: Feed | None
+    ends_at: float
+    call: Any = None
+
+
+class Leases:
+    """The leases of one node. Each is announced to its connection before it ends, and told when it has ended."""
+
+    def __init__(
+        self,
+        clock: Any,
+        *,
+        on_expiring: Callable[[Lease, int], None],
+        on_end: Callable[[Lease], None],
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        """``clock``: an IReactorTime provider. ``on_expiring(lease, milliseconds)``, ``on_end(lease)``: its time is up;
+        whoever is told calls :meth:`drop`."""
+        self._clock = clock
+        self._on_expiring = on_expiring
+        self._on_end = on_end
+        self._random = random
+        self._by_token: dict[str, Lease] = {}
+        self._of: dict[Subscription, Lease] = {}
+        self._parked: dict[Lease, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_token)
+
+    @property
+    def parked(self) -> int:
+        """How many wait for their wallet."""
+        return len(self._parked)
+
+    @property
+    def oldest(self) -> Lease | None:
+        """The one that has waited longest for its wallet."""
+        return next(iter(self._parked), None)
+
+    def of(self, subscription: Subscription) -> Lease | None:
+        return self._of.get(subscription)
+
+    def find(self, token: str, name: str) -> Lease | None:
+        """The lease of this token, if its subscription has this name."""
+        lease = self._by_token.get(token)
+        return lease if lease is not None and lease.subscription.name == name else None
+
+    def grant(self, feed: Feed, subscription: Subscription, milliseconds: int) -> Lease:
+        """A new lease, or the same for longer: as long as asked, within ``limits.LEASE_LEAST`` and ``limits.LEASE``."""
+        seconds = min(max(milliseconds / 1000, limits.LEASE_LEAST), limits.LEASE)
+        lease = self._of.get(subscription)
+        if lease is None:
+            lease = Lease(self._random(32).hex(), subscription, feed, 0.0)
+            self._by_token[lease.token] = self._of[subscription] = lease
+        lease.ends_at = self._clock.seconds() + seconds
+        self._call(lease, seconds * (1 - limits.LEASE_NOTICE), self._expiring)
+        return lease
+
+    def left(self, lease: Lease) -> int:
+        """Milliseconds until it ends."""
+        return max(0, int((lease.ends_at - self._clock.seconds()) * 1000))
+
+    def take_up(self, lease: Lease, feed: Feed) -> None:
+        lease.feed = feed
+        self._parked.pop(lease, None)
+
+    def park(self, lease: Lease) -> None:
+        """Its connection is lost."""
+        lease.feed = None
+        self._parked[lease] = None
+
+    def drop(self, lease: Lease) -> None:
+        """It is over: nobody finds it again."""
+        if lease.call is not None and lease.call.active():
+            lease.call.cancel()
+        self._by_token.pop(lease.token, None)
+        self._of.pop(lease.subscription, None)
+        self._parked.pop(lease, None)
+
+    def _call(self, lease: Lease, seconds: float, then: Callable[[Lease], None]) -> None:
+        if lease.call is not None and lease.call.active():
+            lease.call.cancel()
+        lease.call = self._clock.callLater(max(0.0, seconds), then, lease)
+
+    def _expiring(self, lease: Lease) -> None:
+        self._call(lease, lease.ends_at - self._clock.seconds(), self._on_end)
+        self._on_expiring(lease, self.left(lease))

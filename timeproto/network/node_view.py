@@ -1,0 +1,64 @@
+"""The seams of the wallets' side: a wallet's connection, and what the node lets its wallets see (protocol §7, §8)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+
+from timeproto.model.genesis import Genesis
+from timeproto.model.ledger import BlockEvidence, ChainTip, Coin, Evidence, Transition
+from timeproto.model.transaction import Outpoint, Transaction
+from timeproto.wire import messages
+
+T = TypeVar("T")
+
+
+class Client(Protocol):
+    """A wallet's connection, as far as it is needed here. Compared by identity.
+
+    One that also has ``backlog``, the bytes that wait for its reader, is told no faster than it reads; and one with
+    ``close(refusal)`` can be sent away if it reads too slowly for the log.
+    """
+
+    def send(self, message: messages.AnyMessage) -> None: ...
+
+    def send_payload(self, payload: bytes) -> None: ...
+
+
+class NodeView(Protocol):
+    """What the node lets its wallets see; everything but ``submit`` and ``cancel`` is called inside ``read`` only."""
+
+    genesis: Genesis
+    node_key: str
+
+    def read(self, question: Callable[[], T]) -> Deferred[T]: ...
+
+    def submit(self, tx: Transaction) -> Deferred[messages.TransactionAccepted]: ...
+
+    def cancel(self, cancel: messages.TransactionCancel) -> Deferred[messages.CancelAccepted]: ...
+
+    def position(self) -> int: ...
+
+    def transitions(self, after: int, limit: int) -> list[Transition]: ...
+
+    def tip(self) -> ChainTip: ...
+
+    def coin(self, outpoint: Outpoint) -> Coin | None: ...
+
+    def address_coins(
+        self, address: str, after: Outpoint | None, limit: int, *, spent: bool
+    ) -> tuple[list[tuple[Outpoint, Coin]], bool]: ...
+
+    def transaction(self, txid: str) -> messages.TransactionInfo | None: ...
+
+    def evidence(self, since: int, limit: int) -> list[Evidence | BlockEvidence]: ...
+
+    def info(self) -> messages.Info: ...
+
+    def add_subscription(self, subscriber: Hashable, items: Iterable[Outpoint | str]) -> None: ...
+
+    def remove_subscription(self, subscriber: Hashable) -> bool: ...
+
+    def notify_subscribers(self, transitions: Iterable[Transition]) -> Iterator[tuple[Transition, list[Hashable]]]: ...

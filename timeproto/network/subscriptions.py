@@ -1,0 +1,272 @@
+"""Subscribing: filters with names, snapshots and replays, leases, and how much a connection and a node may watch.
+
+A request is judged whole before anything is changed, and runs when its connection has been told everything
+(:meth:`Feeds.when_live`), so that its answer stands at one place in the order of what is told.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from msgspec.structs import replace
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from timeproto import limits
+from timeproto.errors import ErrorCode, Refusal
+from timeproto.network.feeds import Feed, Feeds, Reason, Subscriber, Subscription
+from timeproto.network.history import Watched
+from timeproto.network.leases import Lease, Leases
+from timeproto.network.node_view import Client, NodeView
+from timeproto.network.snapshots import coin_state, snapshot
+from timeproto.wire import codec
+from timeproto.wire.messages import CoinState, Cursor, UTXOSubscribe, UTXOSubscribed, UTXOSubscriptionNotice
+
+
+class Subscriptions:
+    """Every subscription of one node. Requests run inside ``NodeView.read``."""
+
+    log = Logger()
+
+    def __init__(
+        self, view: NodeView, feeds: Feeds, clock: Any, random: Callable[[int], bytes] = os.urandom
+    ) -> None:
+        """``clock``: an IReactorTime provider, or None: then no lease is granted, and no watermark comes by itself."""
+        self._view = view
+        self._feeds = feeds
+        self._clock = clock
+        self._leases = Leases(clock, on_expiring=self._expiring, on_end=self._end, random=random)
+        self._watched = 0
+        self._beat: Any = None
+        self.count = 0
+        """Subscriptions of connections, those that wait for their wallet not among them."""
+
+    # -- requests ------------------------------------------------------------------------------------
+
+    def subscribe(self, feed: Feed, message: UTXOSubscribe, items: set[Watched]) -> None:
+        """Answers with ``UTXOSubscribed``; raises :class:`Refusal` with nothing done."""
+        lease, subscription = self._meant(feed, message)
+        if subscription is None and not items:
+            raise Refusal(ErrorCode.BAD_FIELD, "a subscription names at least one outpoint or address")
+        taken = lease is not None and lease.feed is not feed
+        self._require_room(feed, subscription, items, taken)
+        if message.knows_cursors:
+            feed.knows_cursors = True
+            self._keep_time()
+        if subscription is None:
+            subscription = feed.names[message.subscriber_id] = Subscription(message.subscriber_id)
+            self.count += 1
+        elif lease is not None and taken:
+            self._take_up(lease, feed)
+        if message.ttl_ms is not None and self._clock is not None:
+            lease = self._leases.grant(feed, subscription, message.ttl_ms)
+        self._watched += subscription.lacks(items)
+        subscription.held.update(item for item in items if message.hold or item not in subscription.items)
+        reply = self._begin(feed, subscription, items, message, taken)
+        feed.client.send(self._with_lease(reply, lease if message.knows_cursors else None))
+        if feed.at is not None:
+            self._feeds.go_on(feed)
+
+    def _begin(
+        self, feed: Feed, subscription: Subscription, items: set[Watched], message: UTXOSubscribe, taken: bool
+    ) -> UTXOSubscribed:
+        since, head = message.since, self._view.position()
+        if message.hold or (since is None and not taken and not items and not subscription.held):
+            return self._reply(message)
+        fresh, subscription.held = items | subscription.held, set()
+        whole = taken or since is not None
+        told: set[Watched] = {*subscription.items, *fresh} if whole else fresh
+        self._view.add_subscription(Subscriber(feed.client, subscription.name), told)
+        reason = None if since is None else self._feeds.why_not(since)
+        if since is not None and reason is None:
+            for item in fresh:
+                subscription.items[item] = min(since.position, subscription.items.get(item, since.position))
+            self._feeds.go_back(feed, since.position, subscription)
+            return self._reply(message, cursor=since)
+        subscription.items.update(dict.fromkeys(told, head))
+        states, more = self._states(told)
+        return self._reply(message, states=states, more=more, reset=since is not None, reason=reason)
+
+    def _states(self, items: set[Watched]) -> tuple[tuple[CoinState, ...], bool]:
+        """Of more than one request may name not one: to look up a whole long filter would keep the node too long."""
+        if len(items) > limits.FILTER:
+            return (), True
+        coins, more = snapshot(items, self._view)
+        return tuple(coin_state(outpoint, coin) for outpoint, coin in coins.items()), more
+
+    def unsubscribe(self, feed: Feed, name: str) -> None:
+        """Raises ``not_found`` for an id that is not this connection's."""
+        subscription = feed.names.pop(name, None)
+        if subscription is None:
+            # The same answer for another's id as for one that never was: nobody learns of others here.
+            raise Refusal(ErrorCode.NOT_FOUND, "this connection has no such subscription")
+        self._view.remove_subscription(Subscriber(feed.client, name))
+        self.count -= 1
+        self._forget(subscription)
+
+    def connection_lost(self, client: Client) -> None:
+        """Leased subscriptions wait for their wallet, nothing else stays."""
+        feed = self._feeds.forget(client)
+        for subscription in () if feed is None else feed.names.values():
+            self.count -= 1
+            lease = self._leases.of(subscription)
+            if lease is None:
+                self._forget(subscription)
+                continue
+            self._leases.park(lease)
+            if self._leases.parked > limits.PARKED:
+                self._evict()
+
+    # -- parts ---------------------------------------------------------------------------------------
+
+    def _meant(self, feed: Feed, message: UTXOSubscribe) -> tuple[Lease | None, Subscription | None]:
+        """The subscription that a request speaks of, with its lease."""
+        known = feed.names.get(message.subscriber_id)
+        if message.token is None:
+            return None if known is None else self._leases.of(known), known
+        lease = self._leases.find(message.token, message.subscriber_id)
+        if lease is None or (known is not None and known is not lease.subscription):
+            raise Refusal(ErrorCode.NOT_FOUND, "there is no such subscription to be taken up")
+        return lease, lease.subscription
+
+    def _require_room(
+        self, feed: Feed, subscription: Subscription | None, items: set[Watched], taken: bool
+    ) -> None:
+        """Raises ``over_limit`` for what one connection may watch, ``busy`` for what all together may."""
+        more = len(items) if subscription is None else subscription.lacks(items)
+        joins = taken or subscription is None
+        if joins and len(feed.names) >= limits.SUBSCRIPTIONS:
+            raise over("subscriptions", limits.SUBSCRIPTIONS, "subscriptions of one connection")
+        require_room(feed, more + (len(subscription) if taken and subscription is not None else 0))
+        while self._watched + more > limits.FILTERS_NODE and self._evict(subscription):
+            pass
+        while subscription is None and self.count + self._leases.parked >= limits.SUBSCRIPTIONS_NODE and self._evict():
+            pass
+        if self._watched + more > limits.FILTERS_NODE:
+            raise _full("filters_node", limits.FILTERS_NODE)
+        if subscription is None and self.count + self._leases.parked >= limits.SUBSCRIPTIONS_NODE:
+            raise _full("subscriptions_node", limits.SUBSCRIPTIONS_NODE)
+
+    def _evict(self, but: Subscription | None = None) -> bool:
+        """Whoever is here goes before those who are not; False if nobody is left to go."""
+        lease = self._leases.oldest
+        if lease is None or lease.subscription is but:
+            return False
+        self._forget(lease.subscription)
+        return True
+
+    def _forget(self, subscription: Subscription) -> None:
+        self._watched -= len(subscription)
+        lease = self._leases.of(subscription)
+        if lease is not None:
+            self._leases.drop(lease)
+
+    def _take_up(self, lease: Lease, feed: Feed) -> None:
+        """With the token comes the right to it; a connection that still has it is told that it has no longer."""
+        subscription, other = lease.subscription, lease.feed
+        if other is not None:
+            del other.names[subscription.name]
+            self._view.remove_subscription(Subscriber(other.client, subscription.name))
+            self._notice(other, subscription, "moved")
+            self.count -= 1
+        self._leases.take_up(lease, feed)
+        feed.names[subscription.name] = subscription
+        self.count += 1
+
+    def _reply(
+        self,
+        message: UTXOSubscribe,
+        *,
+        cursor: Cursor | None = None,
+        states: tuple[CoinState, ...] = (),
+        more: bool = False,
+        reset: bool = False,
+        reason: Reason | None = None,
+    ) -> UTXOSubscribed:
+        return UTXOSubscribed(
+            id=message.id,
+            subscriber_id=message.subscriber_id,
+            cursor=cursor or self._feeds.cursor(),
+            states=states,
+            more=more,
+            reset=reset,
+            reason=reason,
+        )
+
+    def _with_lease(self, reply: UTXOSubscribed, lease: Lease | None) -> UTXOSubscribed:
+        if lease is None:
+            return reply
+        return replace(reply, token=lease.token, ttl_ms=self._leases.left(lease))
+
+    # -- time ----------------------------------------------------------------------------------------
+
+    def _expiring(self, lease: Lease, milliseconds: int) -> None:
+        def tell() -> None:
+            if lease.feed is not None:
+                self._notice(lease.feed, lease.subscription, "expiring", in_ms=milliseconds)
+
+        self._at_boundary(tell)
+
+    def _end(self, lease: Lease) -> None:
+        def end() -> None:
+            if self._leases.of(lease.subscription) is not lease or self._leases.left(lease):
+                return  # renewed, or over, while the commit was under way
+            subscription, feed = lease.subscription, lease.feed
+            self._forget(subscription)
+            if feed is not None:
+                del feed.names[subscription.name]
+                self._view.remove_subscription(Subscriber(feed.client, subscription.name))
+                self.count -= 1
+                self._notice(feed, subscription, "expired")
+
+        self._at_boundary(end)
+
+    def _notice(self, feed: Feed, subscription: Subscription, event: Any, in_ms: int | None = None) -> None:
+        cursor = self._feeds.cursor(feed)
+        feed.client.send(
+            UTXOSubscriptionNotice(subscriber_id=subscription.name, event=event, cursor=cursor, in_ms=in_ms)
+        )
+
+    def _keep_time(self) -> None:
+        if self._beat is None and self._clock is not None:
+            self._beat = self._clock.callLater(limits.WATERMARK, self._beats)
+
+    def _beats(self) -> None:
+        """Silence becomes information: everything up to here has been told. One encoding for all."""
+        self._beat = None
+
+        def tell() -> None:
+            payload: bytes | None = None
+            for feed in list(self._feeds.all.values()):
+                if not feed.knows_cursors:
+                    continue
+                self._keep_time()
+                if feed.wants_watermarks and feed.at is None and not self._feeds.is_slow(feed):
+                    payload = payload or codec.encode(self._feeds.watermark())
+                    feed.client.send_payload(payload)
+
+        self._at_boundary(tell)
+
+    def _at_boundary(self, work: Callable[[], None]) -> None:
+        def failed(failure: Failure) -> None:
+            if failure.check(Refusal) is None:  # a node that stops refuses, and has told so
+                self.log.failure("the time of subscriptions could not be kept", failure=failure)
+
+        self._view.read(work).addErrback(failed)
+
+
+def require_room(feed: Feed, more: int) -> None:
+    """Raises ``over_limit`` if the connection would watch too much with ``more`` items."""
+    if feed.watched + more > limits.FILTERS_CONNECTION:
+        raise over("filters_connection", limits.FILTERS_CONNECTION, "items watched by one connection")
+
+
+def over(limit: str, value: int, what: str) -> Refusal:
+    return Refusal(ErrorCode.OVER_LIMIT, f"at most {value} {what}", limit=limit, value=value)
+
+
+def _full(limit: str, value: int) -> Refusal:
+    what = "this node watches as much as it can"
+    return Refusal(ErrorCode.BUSY, what, limit=limit, value=value, retry_after_ms=10_000)
