@@ -275,7 +275,8 @@ class Chains(Checks):
         for place, each in enumerate(chain):
             header, digest = each.block.header, each.commit.block
             tip = ChainTip(header.height, digest, header.timestamp, f"{checkers.chain._commitments[place]:x}")
-            checks.committed(self.run_.nodes[0], Changes(self.summary, blocks=[each], tip=tip), place)
+            with self.run_.world():
+                checks.committed(self.run_.nodes[0], Changes(self.summary, blocks=[each], tip=tip), place)
 
     def test_the_chain_as_it_is(self) -> None:
         """Nothing is wrong with it, retold to a checker that has seen none of it."""
@@ -288,7 +289,8 @@ class Chains(Checks):
         first = self.blocks[0]
         checks = ChainChecks(make_scene(), self.run_.checkers.votes, lambda: 10**15)
         changes = Changes(self.summary, blocks=[first], tip=None)
-        self.breach("I-11", checks.committed, self.run_.nodes[0], changes, 0)
+        with self.run_.world():
+            self.breach("I-11", checks.committed, self.run_.nodes[0], changes, 0)
 
     def test_each_thing_that_can_be_wrong(self) -> None:
         """Parent, time, proposer, root, commitment, coinbase, contents, commit."""

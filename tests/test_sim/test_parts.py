@@ -34,18 +34,30 @@ class SharedArithmetic(SynchronousTestCase):
         }
         self.assertEqual(using, {module.__name__ for module in CHECKING})
 
-    def test_the_answers_are_those_of_the_curve(self) -> None:
-        """Made here, made elsewhere, forged: the same answer as without the memory, and none is left behind."""
+    def test_what_was_signed_in_the_run_holds_and_nothing_else(self) -> None:
+        """Made here, altered, of another text or key: only the first holds, and a key signs one way."""
         signatures = Signatures()
         signer, message = Signer(key(5), signatures), b"words"
         signature = signer.sign(message)
-        self.assertEqual(signature, key(5).sign(message))
+        self.assertEqual((len(signature), signer.sign(message)), (64, signature))
+        self.assertNotEqual(signature, Signer(key(6), Signatures()).sign(message))
+        for public, text, signed, holds in (
+            (signer.public_bytes, message, signature, True),
+            (signer.public_bytes, message, signature[:-1] + bytes([signature[-1] ^ 1]), False),
+            (signer.public_bytes, b"other", signature, False),
+            (key(6).public_bytes, message, signature, False),
+        ):
+            for _ in range(2):
+                self.assertIs(signatures.verify(public, text, signed), holds)
+
+    def test_the_answers_about_all_else_are_those_of_the_curve(self) -> None:
+        """Made elsewhere, forged: the same answer as without the memory, and none is left behind."""
+        signatures, message, made = Signatures(), b"words", key(6).sign(b"words")
         for public, text, signed in (
-            (signer.public_bytes, message, signature),
-            (signer.public_bytes, message, signature[:-1] + b"\0"),
-            (signer.public_bytes, b"other", signature),
-            (key(6).public_bytes, message, key(6).sign(message)),
-            (b"short", message, signature),
+            (key(6).public_bytes, message, made),
+            (key(6).public_bytes, message, made[:-1] + b"\xff"),
+            (key(5).public_bytes, message, made),
+            (b"short", message, made),
         ):
             for _ in range(2):
                 self.assertEqual(signatures.verify(public, text, signed), keys.verify(public, text, signed))
@@ -90,7 +102,7 @@ class WalletTricks(SynchronousTestCase):
         self.assertEqual((len(sent), len({tx.txid for tx in sent.values()})), (2, 1))
         for tx in sent.values():
             digest = sighash(tx.canonical, run.setting.genesis.hash)
-            self.assertTrue(keys.verify(tx.keys[0], digest, tx.signatures[0]))
+            self.assertTrue(run.signatures.verify(tx.keys[0], digest, tx.signatures[0]))
 
 
 class Blocks(SynchronousTestCase):

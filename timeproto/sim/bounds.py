@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -86,15 +87,25 @@ def _containers(root: Any) -> Iterator[tuple[str, int]]:
 def _attributes(thing: Any) -> Iterator[tuple[str, Any]]:
     if hasattr(thing, "__dict__"):
         yield from vars(thing).items()
-    for cls in type(thing).__mro__:
-        for name in getattr(cls, "__slots__", ()):
-            if name != "__weakref__" and hasattr(thing, name):
-                yield name, getattr(thing, name)
+    for name in _slots(type(thing)):  # type: ignore[arg-type] # types can be hashed
+        if hasattr(thing, name):
+            yield name, getattr(thing, name)
+
+
+@cache
+def _slots(kind: type) -> tuple[str, ...]:
+    names = (name for cls in kind.__mro__ for name in getattr(cls, "__slots__", ()))
+    return tuple(name for name in names if name not in ("__weakref__", "__dict__"))
+
+
+@cache
+def _is_our_kind(kind: type) -> bool:
+    return kind.__module__.startswith("timeproto.") and not issubclass(kind, msgspec.Struct)
 
 
 def _is_ours(value: Any) -> bool:
     """An object of timeproto that can change: nouns are immutable, and what they hold travelled in a frame."""
-    return type(value).__module__.startswith("timeproto.") and not isinstance(value, msgspec.Struct)
+    return _is_our_kind(type(value))  # type: ignore[arg-type]
 
 
 def left_over(node: Masternode) -> Iterator[str]:

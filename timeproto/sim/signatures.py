@@ -1,7 +1,8 @@
 """Signatures and commitments, made and checked once for all nodes of a run: pure functions, so answers may be kept.
 
-In a run of n masternodes every batch is checked n - 1 times, and every commitment computed n times; what was signed in
-the run needs no check at all.
+In a run of n masternodes every batch is checked n - 1 times, and every commitment computed n times. What was signed in
+the run is remembered, so it needs no check, and no curve either: where Ed25519 has a signature a keyed hash of the same
+length stands, which nobody without the key can make. What a liar made up is checked as Ed25519.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Signatures:
     def sign(self, key: SigningKey, message: bytes) -> bytes:
         made = self._made.get((key.public_bytes, message))
         if made is None:
-            made = self._made[key.public_bytes, message] = SigningKey.sign(key, message)
+            made = self._made[key.public_bytes, message] = hashlib.blake2b(message, key=key.seed).digest()
         return made
 
     def verify(self, public_key: bytes, message: bytes, signature: bytes) -> bool:
