@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.made
 
-.PHONY: venv demo test bench sim hunt lint types wheel-check check model clean
+.PHONY: venv demo test bench sim hunt torture lint types wheel-check check model clean
 
 venv: $(STAMP)
 
@@ -36,6 +36,10 @@ hunt: venv
 	$(VENV)/bin/timeproto sim --masternodes 4 --seeds 10000 --first-seed 1000
 	$(VENV)/bin/timeproto sim --masternodes 7 --seeds 10000 --first-seed 1000
 	$(VENV)/bin/timeproto sim --masternodes 16 --seeds 200 --first-seed 1000
+
+# 200 wallets dropped and resumed at random during 5,000 payments, while their node is killed: a minute or more.
+torture: venv
+	$(VENV)/bin/python -m twisted.trial tests.test_processes.torture
 
 lint: venv
 	$(VENV)/bin/ruff check .

@@ -18,7 +18,7 @@ from timeproto.model.utxo_state import Confirmed, kind
 from timeproto.wallet.belief import Aborted
 from timeproto.wallet.client import WalletClient
 from timeproto.wallet.purse import MemoryPurse
-from timeproto.wallet.watching import Change
+from timeproto.wallet.watch import Change
 from timeproto.wire import messages
 
 

@@ -89,13 +89,27 @@ class World:
         """Moves bytes until there are none, and time."""
         while True:
             for _ in range(500):
+                self.node.clock.advance(0)  # a replay goes on from turn to turn
                 moved = [pump.pump() for pump in self._pumps]
                 if not any(moved):
                     break
             if seconds <= 0:
                 return
             self.clock.advance(0.1)
+            self.node.clock.advance(0.1)
             seconds -= 0.1
+
+    def say(self, message: dict[str, Any]) -> None:
+        """Has the node's newest connection say this."""
+        self._servers[-1].send_payload(json.dumps(message).encode())
+
+    def restart(self) -> None:
+        """A power cut of the node: what was on its way to its disk is lost, and so is every connection."""
+        for server in self._servers:
+            if server.transport is not None and server.is_open:
+                server.abort()
+        self.node.start()
+        self.manager._dispatcher = Dispatcher(self.node.integration, self.node.handler)
 
     def cut(self) -> None:
         """Every connection is lost."""

@@ -17,7 +17,7 @@ from timeproto.wallet.nodes import Node
 from timeproto.wallet.payment import Payment, Step
 from timeproto.wallet.protocol import WalletClientFactory, WalletClientProtocol
 from timeproto.wallet.purse import MemoryPurse, Purse
-from timeproto.wallet.watching import Change, Watch
+from timeproto.wallet.watch import Change, Watch
 
 __all__ = [
     "Account",

@@ -25,7 +25,8 @@ from timeproto.wallet.belief import Aborted, Lie
 from timeproto.wallet.coins import Balance, CoinBook, WalletCoin
 from timeproto.wallet.payment import Payment
 from timeproto.wallet.purse import Purse
-from timeproto.wallet.watching import Change
+from timeproto.wallet.watch import Change
+from timeproto.wallet.watching import NEVER
 from timeproto.wire import messages
 
 if TYPE_CHECKING:  # a client with a purse makes itself an account
@@ -153,7 +154,11 @@ class Account:
         """
         if not self._is_watching:
             self._is_watching = True
-            await self.client.watch(self._changed, addresses=self.addresses)
+            try:
+                await self.client.watch(self._changed, addresses=self.addresses)
+            except Refusal as refusal:
+                self._is_watching = refusal.code not in NEVER
+                raise
         await self.client.settled()
         if not self.client.is_current:
             raise ConnectionGone("the node went away before it had shown every coin")

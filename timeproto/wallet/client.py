@@ -18,6 +18,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from timeproto.errors import ConfigurationError
+from timeproto.model.address import require_address
 from timeproto.model.genesis import Genesis
 from timeproto.model.keys import SigningKey
 from timeproto.model.transaction import Outpoint, Transaction
@@ -31,7 +32,8 @@ from timeproto.wallet.outbox import ASK_AGAIN, Outbox
 from timeproto.wallet.payment import Payment
 from timeproto.wallet.protocol import WalletClientFactory, WalletClientProtocol
 from timeproto.wallet.purse import Purse
-from timeproto.wallet.watching import Change, Watch, Watches, address_coins, after
+from timeproto.wallet.watch import Change, Watch
+from timeproto.wallet.watching import Watches, address_coins, after
 from timeproto.wire import messages
 
 
@@ -63,7 +65,7 @@ class WalletClient(MultiService):
         self._random = random
         self._protocol: WalletClientProtocol | None = None
         self._outbox = Outbox(self)
-        self._watches = Watches(self.belief, self.troubled)
+        self._watches = Watches(self.belief, self.troubled, reactor)
         self._is_prepared = False
         self._may_leave = 0.0
         self._is_leaving = self._heard_lie = False
@@ -288,20 +290,29 @@ class WalletClient(MultiService):
         *,
         addresses: Iterable[str] = (),
         outpoints: Iterable[Outpoint] = (),
+        on_reset: Callable[[str], None] = lambda reason: None,
     ) -> Deferred[Watch]:
         """Tells every change of these coins, beginning with their states now (``old_state`` None).
 
-        Fires when a node has taken the subscription. After a reconnect what changed meanwhile is told as one change
-        from the state last told.
+        Fires when a node has taken the subscription; fails with :class:`Refusal` if no node would take it, and with
+        :class:`ConnectionGone` if the next one is asked again. After a reconnect it goes on with the first change that
+        was not told. Where that cannot be (the node is another one, or was left too long ago) ``on_reset(reason)`` says
+        so, and what changed meanwhile is told as one change from the state told last.
         """
 
         async def subscribe() -> Watch:
-            watch = self._watches.add(on_change, addresses, outpoints)
+            wanted = [require_address(each, self.genesis.params) for each in addresses]
+            watch = self._watches.add(on_change, wanted, outpoints, on_reset)
             if self._protocol is not None:
-                await self._watches.subscribe(self._protocol, watch.addresses, watch.outpoints, watch)
+                await self._watches.subscribe(self._protocol, watch)
             return watch
 
         return Deferred.fromCoroutine(subscribe())
+
+    @property
+    def cursor(self) -> messages.Cursor | None:
+        """The place in one node's log up to which all watches have been told everything; None if there is no such."""
+        return self._watches.cursor
 
     async def settled(self) -> None:
         """Returns when everything heard so far has been checked and told."""
@@ -342,6 +353,7 @@ class _Factory(WalletClientFactory):
             client.genesis,
             node_key=client._nodes.current.key,
             on_notification=client._notified,
+            on_notice=lambda notice: client._watches.noted(protocol, notice),
             on_lost=lambda: client._lost(protocol),
             random=client._random,
         )

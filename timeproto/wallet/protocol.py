@@ -21,7 +21,7 @@ from twisted.internet.protocol import Factory
 
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.genesis import Genesis
-from timeproto.network.handshake import HandshakeMachine
+from timeproto.network.handshake import CURSORS, HandshakeMachine
 from timeproto.network.protocol import MessageProtocol
 from timeproto.network.requests import ConnectionGone
 from timeproto.network.tls import channel_binding
@@ -29,6 +29,7 @@ from timeproto.wire import messages
 from timeproto.wire.messages import Role
 
 Listener = Callable[[messages.UTXOStateNotification], None]
+Notice = messages.UTXOWatermark | messages.UTXOSubscriptionNotice
 
 
 class WalletClientProtocol(MessageProtocol):
@@ -43,6 +44,7 @@ class WalletClientProtocol(MessageProtocol):
         *,
         node_key: str | None = None,
         on_notification: Listener | None = None,
+        on_notice: Callable[[Notice], None] | None = None,
         on_lost: Callable[[], None] | None = None,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
@@ -51,6 +53,7 @@ class WalletClientProtocol(MessageProtocol):
         self._genesis = genesis
         self._expected_key = node_key
         self._on_notification = on_notification
+        self._on_notice = on_notice
         self._on_lost = on_lost
         self._random = random
         self._machine: HandshakeMachine | None = None
@@ -63,6 +66,12 @@ class WalletClientProtocol(MessageProtocol):
         """The node's key, proven; None while it is not."""
         machine = self._machine
         return machine.peer_key if machine is not None and machine.done else None
+
+    @property
+    def knows_cursors(self) -> bool:
+        """True if the node, once it has greeted, understands cursors and leases."""
+        machine = self._machine
+        return machine is not None and machine.theirs is not None and CURSORS in machine.theirs.capabilities
 
     def when_ready(self) -> Deferred[None]:
         """Fires when requests may be sent; fails with :class:`Refusal` or :class:`ConnectionGone`."""
@@ -97,6 +106,9 @@ class WalletClientProtocol(MessageProtocol):
         if isinstance(message, messages.UTXOStateNotification):
             if self._on_notification is not None:
                 self._on_notification(message)
+        elif isinstance(message, messages.UTXOWatermark | messages.UTXOSubscriptionNotice):
+            if self._on_notice is not None:
+                self._on_notice(message)
         elif isinstance(message, messages.Handshake | messages.HandshakeAck):
             self._shake_hands(message)
 

@@ -1,66 +1,40 @@
-"""Watching coins: subscriptions that come back after every reconnect, changes checked and told in order.
+"""Watching coins: subscriptions that go on after every reconnect, changes checked and told in order.
 
 Checking a claim may mean fetching a transaction, so what arrives waits in one line: nothing is told before what came
-before it.
+before it. The place from which a next connection resumes moves along with what has been told, not with what was heard.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from functools import partial
 from typing import Any
 
-import attrs
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred, DeferredLock, ensureDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.block import InclusionProof
 from timeproto.model.transaction import Outpoint, TxOutput
-from timeproto.model.utxo_state import Confirmed, SpentFinalized, UTXOState, from_wire, holder, kind
+from timeproto.model.utxo_state import Confirmed, SpentFinalized, UTXOState, from_wire, holder
 from timeproto.network.requests import ConnectionGone
 from timeproto.wallet.belief import Ask, Belief, Lie, Proof
-from timeproto.wallet.protocol import WalletClientProtocol
+from timeproto.wallet.protocol import Notice, WalletClientProtocol
+from timeproto.wallet.resuming import Place, pages
+from timeproto.wallet.watch import Change, Watch, Watched
 from timeproto.wire import messages
-
-SUBSCRIPTION = "wallet"
+from timeproto.wire.messages import CoinState
 
 BEHIND = 10_000
 """Changes that may wait to be checked: a node that tells more, and faster than it answers, is left."""
 
+NEVER = frozenset((ErrorCode.OVER_LIMIT, ErrorCode.BAD_ADDRESS, ErrorCode.BAD_FIELD))
+"""Refusals of a subscription that every node would repeat: what was to be watched is not, and will not be."""
+
 COINS = 200_000
 """Coins of one address that are read: a node may claim any number of them."""
-
-
-@attrs.frozen
-class Change:
-    """A proven or claimed change of a watched coin. ``proven`` says which: a claim is never money."""
-
-    outpoint: Outpoint
-    output: TxOutput
-    old_state: UTXOState | None
-    new_state: UTXOState
-    timestamp: int
-    proven: bool
-
-
-@attrs.define(eq=False)
-class Watch:
-    """A standing wish to be told. ``on_change(change)`` is called in order, once for each transition."""
-
-    addresses: frozenset[str]
-    outpoints: frozenset[Outpoint]
-    on_change: Callable[[Change], None]
-    _stop: Callable[[Watch], None]
-
-    def wants(self, outpoint: Outpoint, output: TxOutput) -> bool:
-        return outpoint in self.outpoints or output.address in self.addresses
-
-    def stop(self) -> None:
-        self._stop(self)
 
 
 class Watches:
@@ -68,22 +42,34 @@ class Watches:
 
     log = Logger()
 
-    def __init__(self, belief: Belief, on_trouble: Callable[[Exception], None]) -> None:
-        """``on_trouble(why)``: a change is a :class:`Lie`, or could not be checked on this connection; a new one begins
-        with snapshots."""
+    def __init__(self, belief: Belief, on_trouble: Callable[[Exception], None], clock: Any) -> None:
+        """``on_trouble(why)``: what was told is a :class:`Lie`, or could not be checked on this connection.
+        ``clock``: an IReactorTime provider."""
         self._belief = belief
         self._on_trouble = on_trouble
+        self._place = Place(clock)
+        self._lock = DeferredLock()
         self._watches: list[Watch] = []
-        self._told: dict[Outpoint, UTXOState] = {}
+        self._shown: dict[Outpoint, int] = {}
+        self._shown_until = 0
         self._line: deque[Callable[[], Coroutine[Any, Any, None]]] = deque()
         self._at_work: Deferred[None] | None = None
         self.is_checked = True
-        """False while something this connection told could not be checked."""
+        """False once something this connection told could not be checked: nothing more is taken from it."""
+
+    @property
+    def cursor(self) -> messages.Cursor | None:
+        """Everything has been told up to here; None while something is missing that no replay would bring."""
+        return self._place.cursor
 
     def add(
-        self, on_change: Callable[[Change], None], addresses: Iterable[str], outpoints: Iterable[Outpoint]
+        self,
+        on_change: Callable[[Change], None],
+        addresses: Iterable[str],
+        outpoints: Iterable[Outpoint],
+        on_reset: Callable[[str], None],
     ) -> Watch:
-        watch = Watch(frozenset(addresses), frozenset(outpoints), on_change, self._remove)
+        watch = Watch(frozenset(addresses), frozenset(outpoints), on_change, on_reset, self._remove)
         self._watches.append(watch)
         return watch
 
@@ -91,63 +77,81 @@ class Watches:
         if watch in self._watches:
             self._watches.remove(watch)
 
+    # -- asking --------------------------------------------------------------------------------------
+
     async def resubscribe(self, protocol: WalletClientProtocol) -> None:
-        """Takes the watches up on a new connection, and hears what became of known coins meanwhile."""
-        addresses = frozenset[str]().union(*(watch.addresses for watch in self._watches))
-        outpoints = frozenset[Outpoint]().union(*(watch.outpoints for watch in self._watches))
-        self.is_checked = True
-        seen = await self.subscribe(protocol, addresses, outpoints, None)
-        lost = sorted(self._told.keys() - seen)  # spent while we were away: no snapshot lists those
-        for start in range(0, len(lost), limits.QUERY):
-            page = tuple(lost[start : start + limits.QUERY])
-            reply = await protocol.request(messages.UTXOStateQuery(outpoints=page))
-            for item in reply.states:
-                if item.outpoint is not None and item.state is not None and item.output is not None:
-                    coin = messages.CoinState(item.outpoint, item.state, item.output)
-                    self._in_order(partial(self._hear_snapshot, coin, None))
+        """Takes the watches up on a new connection: hears every change since the last, or else what became of it."""
+        await self._lock.acquire()
+        try:
+            await self.settled()  # what the last connection told is told before the place to resume from is read
+            self.is_checked = True
+            begun = set[Watched]().union(*(watch.begun for watch in self._watches))
+            reason = await self._place.resume(protocol, begun) if begun else "new"
+            if reason is not None:
+                self._begin_anew(reason)
+            shown: set[Outpoint] = set()
+            items = set[Watched]().union(*(watch.items - watch.begun for watch in self._watches))
+            await self._subscribe(protocol, items, shown)
+            if reason is not None:
+                self._in_order(partial(self._hear_of_the_rest, protocol, shown))
+        finally:
+            self._lock.release()
 
-    async def subscribe(
-        self,
-        protocol: WalletClientProtocol,
-        addresses: frozenset[str],
-        outpoints: frozenset[Outpoint],
-        newcomer: Watch | None,
-    ) -> set[Outpoint]:
-        """Subscribes, and has the snapshot heard: by ``newcomer`` alone, or as news by every watch.
+    async def subscribe(self, protocol: WalletClientProtocol, watch: Watch) -> None:
+        """Takes up what a new watch asks for; :class:`Refusal` if the node does not take it."""
+        await self._lock.acquire()  # in the middle of a resume a request would begin what is not complete
+        try:
+            await self._subscribe(protocol, watch.items - watch.begun, set())
+        except Refusal as refusal:
+            if refusal.code in NEVER:
+                self._remove(watch)  # the next connection would fail by it, and every one after that
+            raise
+        finally:
+            self._lock.release()
 
-        Returns the coins in the snapshot.
-        """
-        items: list[Any] = [*sorted(addresses), *sorted(outpoints)]
-        seen: set[Outpoint] = set()
-        for start in range(0, len(items), limits.FILTER):
-            page = items[start : start + limits.FILTER]
-            subscribed = await protocol.request(
-                messages.UTXOSubscribe(
-                    subscriber_id=SUBSCRIPTION,
-                    addresses=tuple(item for item in page if isinstance(item, str)),
-                    outpoints=tuple(item for item in page if isinstance(item, Outpoint)),
-                )
-            )
-            coins = {coin.outpoint: coin for coin in subscribed.states}
-            if subscribed.more:
-                for address in (item for item in page if isinstance(item, str)):
-                    rest = await address_coins(protocol.request, address)
-                    coins.update((coin.outpoint, coin) for coin in rest)
-            for coin in coins.values():
-                self._in_order(partial(self._hear_snapshot, coin, newcomer))
-            seen.update(coins)
-        return seen
+    async def _subscribe(
+        self, protocol: WalletClientProtocol, items: Collection[Watched], shown: set[Outpoint]
+    ) -> None:
+        for page in pages(items):
+            reply = await self._place.subscribe(protocol, page)
+            self._in_order(partial(self._hear_states, protocol, reply, frozenset(page), shown))
+
+    def _begin_anew(self, reason: str) -> None:
+        self._place.begin()
+        self._shown.clear()
+        self._shown_until = 0
+        for watch in list(self._watches):
+            watch.reset(reason)
+
+    # -- hearing -------------------------------------------------------------------------------------
 
     def notified(self, message: messages.UTXOStateNotification) -> None:
         """A notification of the node of the moment."""
-        if not any(watch.wants(message.notification.outpoint, message.output) for watch in self._watches):
+        self._place.heard()
+        if not any(watch.names(message.notification.outpoint, message.output) for watch in self._watches):
             return
         if len(self._line) < BEHIND:
             self._in_order(partial(self._hear_change, message))
             return
-        self.is_checked = False
         why = "the node tells more changes than it lets be checked"
-        self._on_trouble(Refusal(ErrorCode.OVER_LIMIT, why, limit="behind", value=BEHIND))
+        self._leave(Refusal(ErrorCode.OVER_LIMIT, why, limit="behind", value=BEHIND))
+
+    def noted(self, protocol: WalletClientProtocol, message: Notice) -> None:
+        """What the node of the moment says of the subscription itself."""
+        if isinstance(message, messages.UTXOWatermark):
+            self._in_order(partial(self._hear_watermark, message.cursor))
+            self._place.caught_up()
+        elif message.event == "expiring":
+            self._place.renew(protocol)
+        else:
+            self._place.expired()
+            self._leave(Refusal(ErrorCode.NOT_FOUND, f"the node has ended the subscription: {message.event}"))
+
+    def _leave(self, why: Exception) -> None:
+        """What was told up to here stands, and the next connection goes on from there; nothing more of this one."""
+        if self.is_checked:
+            self.is_checked = False
+            self._on_trouble(why)
 
     async def settled(self) -> None:
         """Returns when everything heard so far has been checked and told."""
@@ -156,6 +160,8 @@ class Watches:
 
     def _in_order(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Runs ``work`` after all that came before it: checking may have to fetch, the order must stay."""
+        if not self.is_checked:
+            return
         self._line.append(work)
         if self._at_work is None:
             self._at_work = Deferred()
@@ -167,34 +173,97 @@ class Watches:
             try:
                 await self._line.popleft()()
             except Lie as lie:
-                self._on_trouble(lie)
+                self._heard_lie(lie)
             except (ConnectionGone, Refusal) as error:
-                self.is_checked = False
-                self._on_trouble(error)
+                self._line.clear()  # it comes again
+                self._leave(error)
             except Exception:
-                self.log.failure("a change could not be told")
+                self._place.lose()
+                self.log.failure("what a node told could not be told on")
         done, self._at_work = self._at_work, None
         if done is not None:
             done.callback(None)
 
-    async def _hear_snapshot(self, coin: messages.CoinState, newcomer: Watch | None) -> None:
-        """A coin's state now. A newcomer is told in any case, the others only if it is not what they were told last."""
-        state = from_wire(coin.state)
-        before = self._told.get(coin.outpoint)
-        if newcomer is None and before is not None and (kind(before), holder(before)) == (kind(state), holder(state)):
-            return
-        proven = await self._is_proven(coin.outpoint, coin.output, state, None)
-        watches = list(self._watches) if newcomer is None else [newcomer]
-        old = before if newcomer is None else None
-        self._tell(watches, Change(coin.outpoint, coin.output, old, state, 0, proven))
+    def _heard_lie(self, lie: Lie) -> None:
+        """It is not told, so the truth in its place may be missing: the next connection shows everything anew."""
+        self._place.lose()
+        self._on_trouble(lie)
+
+    # -- telling -------------------------------------------------------------------------------------
+
+    async def _hear_states(
+        self,
+        protocol: WalletClientProtocol,
+        reply: messages.UTXOSubscribed,
+        page: frozenset[Watched],
+        shown: set[Outpoint],
+    ) -> None:
+        """The coins of a page of items as they are now: once all of them are checked, all of them are told."""
+        coins = {coin.outpoint: (coin, reply.cursor.position) for coin in reply.states}
+        for address in (item for item in page if reply.more and isinstance(item, str)):
+            coins.update(await _read_coins(protocol.request, address))
+        checked: list[tuple[CoinState, bool]] = []
+        for coin, position in coins.values():
+            state = from_wire(coin.state)
+            shown.add(coin.outpoint)
+            if position > reply.cursor.position:
+                self._shown[coin.outpoint] = position  # further on than the subscription began
+                self._shown_until = max(self._shown_until, position)
+            if any(watch.is_news(coin.outpoint, coin.output, state, page) for watch in self._watches):
+                try:
+                    checked.append((coin, await self._is_proven(coin.outpoint, coin.output, state, None)))
+                except Lie as lie:
+                    self._heard_lie(lie)
+        for watch in list(self._watches):  # nothing waits from here on: the page is told as a whole, or not at all
+            for coin, proven in checked:
+                state = from_wire(coin.state)
+                if watch in self._watches and watch.is_news(coin.outpoint, coin.output, state, page):
+                    watch.show(coin.outpoint, coin.output, state, proven)
+            watch.begun |= page & watch.items
+        self._place.reached(reply.cursor)
+
+    async def _hear_of_the_rest(self, protocol: WalletClientProtocol, shown: set[Outpoint]) -> None:
+        """What was told of earlier and is not shown any more: spent meanwhile, or not known to this node yet.
+
+        Only what is spent for ever is told here. Whatever else there is to tell of them comes as changes.
+        """
+        told = set[Outpoint]().union(*(watch.told for watch in self._watches))
+        for page in pages(told - shown):
+            reply = await protocol.request(messages.UTXOStateQuery(outpoints=tuple(page)))
+            for item in reply.states:
+                if item.outpoint is None or item.output is None or item.state is None:
+                    continue
+                state = from_wire(item.state)
+                if item.outpoint not in told or not isinstance(state, SpentFinalized | Confirmed):
+                    continue
+                try:
+                    await self._is_proven(item.outpoint, item.output, state, None)
+                except Lie as lie:
+                    self._heard_lie(lie)
+                    continue
+                for watch in list(self._watches):
+                    if item.outpoint in watch.told:
+                        watch.show(item.outpoint, item.output, state, True)
+        self._place.whole()
 
     async def _hear_change(self, message: messages.UTXOStateNotification) -> None:
-        change = message.notification
+        change, cursor = message.notification, message.cursor
+        if not self._place.is_after(cursor):
+            raise Lie(f"the change {cursor.position} of {change.outpoint} was told before")
         state = from_wire(change.new_state)
-        proven = await self._is_proven(change.outpoint, message.output, state, message.inclusion or message.proof)
-        old = None if change.old_state is None else from_wire(change.old_state)
-        told = Change(change.outpoint, message.output, old, state, change.timestamp, proven)
-        self._tell(list(self._watches), told)
+        if cursor.position > self._shown.get(change.outpoint, -1):
+            proven = await self._is_proven(change.outpoint, message.output, state, message.inclusion or message.proof)
+            old = None if change.old_state is None else from_wire(change.old_state)
+            told = Change(change.outpoint, message.output, old, state, change.timestamp, proven, cursor)
+            for watch in list(self._watches):
+                if watch in self._watches:  # not stopped by what another one was told
+                    watch.hear(told)
+        await self._hear_watermark(cursor)
+
+    async def _hear_watermark(self, cursor: messages.Cursor) -> None:
+        self._place.reached(cursor)
+        if cursor.position >= self._shown_until:
+            self._shown.clear()
 
     async def _is_proven(
         self, outpoint: Outpoint, output: TxOutput, state: UTXOState, proof: Proof | None
@@ -211,28 +280,22 @@ class Watches:
         await self._belief.coin_exists(outpoint, output, proof)
         return holder(state) is None
 
-    def _tell(self, watches: list[Watch], change: Change) -> None:
-        outpoint = change.outpoint
-        by_name = any(outpoint in watch.outpoints for watch in self._watches)
-        if isinstance(change.new_state, Confirmed) and not by_name:
-            self._told.pop(outpoint, None)  # it will not be heard of again
-        else:
-            self._told[outpoint] = change.new_state
-        for watch in watches:
-            if watch in self._watches and watch.wants(outpoint, change.output):
-                watch.on_change(change)
 
-
-async def address_coins(ask: Ask, address: str, *, spent: bool = False) -> list[messages.CoinState]:
+async def address_coins(ask: Ask, address: str, *, spent: bool = False) -> list[CoinState]:
     """All coins of an address as a node claims them, page by page; :class:`Lie` if the pages do not go on."""
-    coins: dict[Outpoint, messages.CoinState] = {}
+    return [coin for coin, _ in (await _read_coins(ask, address, spent=spent)).values()]
+
+
+async def _read_coins(ask: Ask, address: str, *, spent: bool = False) -> dict[Outpoint, tuple[CoinState, int]]:
+    """Each coin with the position in the node's log at which it was so."""
+    coins: dict[Outpoint, tuple[CoinState, int]] = {}
     last: Outpoint | None = None
     while True:
         page = await ask(messages.GetAddressUTXOs(address=address, after=last, spent=spent))
         known = len(coins)
-        coins.update((coin.outpoint, coin) for coin in page.coins)
+        coins.update((coin.outpoint, (coin, page.cursor.position)) for coin in page.coins)
         if not page.more:
-            return list(coins.values())
+            return coins
         if len(coins) == known:
             raise Lie(f"more coins of {address} are announced than shown")
         if len(coins) > COINS:

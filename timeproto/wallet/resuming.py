@@ -1,0 +1,202 @@
+"""A wallet's one subscription over all its connections: what is watched, and how far it was told (protocol §8)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.logger import Logger
+
+from timeproto import limits
+from timeproto.errors import ErrorCode, Refusal
+from timeproto.model.transaction import Outpoint
+from timeproto.network.requests import ConnectionGone
+from timeproto.wallet.protocol import WalletClientProtocol
+from timeproto.wallet.watch import Watched
+from timeproto.wire.messages import Cursor, UTXOSubscribe, UTXOSubscribed
+
+SUBSCRIPTION = "wallet"
+
+LEASE_MS = 600_000
+"""For so long a node is asked to keep the filter while the wallet is not there."""
+
+PATIENCE = 120.0
+"""Seconds of a replay without a word, after which the node is left: more than it takes to read all that a node reads
+again, at the speed at which it reads for all of its wallets together."""
+LONGEST = 600.0
+"""Seconds after which a replay has to come to its end: a node must not keep us waiting for ever, word by word."""
+assert 10 * limits.REPLAY / limits.REPLAY_RATE < PATIENCE < LONGEST
+
+
+class Place:
+    """How far one subscription has been told, in the log of which node.
+
+    The place moves with what was *told*, not with what was heard: where checking stops, the next connection goes on.
+    There is one place, and not one for each node: what another node told meanwhile would be told again.
+    """
+
+    log = Logger()
+
+    def __init__(self, clock: Any) -> None:
+        """``clock``: an IReactorTime provider."""
+        self._clock = clock
+        self._items: set[Watched] = set()
+        self._reached: Cursor | None = None
+        self._is_whole, self._is_lost = True, False
+        self._token: str | None = None
+        self._snapshot: float = 0
+        self._replay: Deferred[None] | None = None
+        self._call: Any = None
+        self._until = 0.0
+
+    # -- how far -------------------------------------------------------------------------------------
+
+    @property
+    def cursor(self) -> Cursor | None:
+        """Everything has been told up to here; None while something is missing that no replay would bring."""
+        return self._reached if self._is_whole and not self._is_lost else None
+
+    def is_after(self, cursor: Cursor) -> bool:
+        """True if ``cursor`` comes after what was told on this connection."""
+        reached = self._reached
+        return reached is None or (cursor.node == reached.node and cursor.position > reached.position)
+
+    def reached(self, cursor: Cursor) -> None:
+        """Everything that has begun has been told up to ``cursor``; a node's word that leads back is ignored."""
+        if self.is_after(cursor):
+            self._reached = cursor
+
+    def lose(self) -> None:
+        """Something was not told, and no replay will tell it: the next connection has to begin anew."""
+        self._is_lost = True
+
+    def begin(self) -> None:
+        """Nothing counts that was told before; nor what is told now, until it is :meth:`whole`."""
+        self._items.clear()
+        self._token = self._reached = None
+        self._snapshot = 0
+        self._is_whole = self._is_lost = False
+
+    def whole(self) -> None:
+        """Every coin has been shown."""
+        self._is_whole = True
+
+    # -- the node's side -----------------------------------------------------------------------------
+
+    async def subscribe(self, protocol: WalletClientProtocol, page: Iterable[Watched]) -> UTXOSubscribed:
+        """Watches ``page`` too, at most ``limits.FILTER`` items, beginning with the states of their coins."""
+        self._snapshot = math.inf  # for an answer may be lost on its way
+        reply: UTXOSubscribed = await protocol.request(
+            _request(page, ttl_ms=LEASE_MS if protocol.knows_cursors else None)
+        )
+        self._token = reply.token or self._token
+        self._snapshot = reply.cursor.position
+        self._items.update(page)
+        return reply
+
+    async def resume(self, protocol: WalletClientProtocol, items: Collection[Watched]) -> str | None:
+        """Takes ``items`` up where they were left; returns None when the node has sent all that was missed.
+
+        Otherwise it returns why that cannot be, and what happened meanwhile is known only by its outcome.
+        """
+        since = self.cursor
+        if since is None:
+            return "unchecked"
+        if not protocol.knows_cursors:
+            return "no_cursors"
+        if since.node != protocol.node_key:
+            return "another_node"
+        reply = await self._with_token(protocol, since) if self._items == set(items) else None
+        if reply is None:
+            reply = await self._with_items(protocol, since, items)
+        self._token = reply.token
+        if reply.reset:
+            return reply.reason or "reset"
+        self._items = set(items)
+        await self._end_of_replay(protocol)
+        return None
+
+    async def _with_token(self, protocol: WalletClientProtocol, since: Cursor) -> UTXOSubscribed | None:
+        token, self._token = self._token, None
+        if token is None or since.position < self._snapshot:
+            return None  # a lease goes on after the last snapshot of an item, and that was not told
+        try:
+            reply: UTXOSubscribed = await protocol.request(_request((), since=since, ttl_ms=LEASE_MS, token=token))
+        except Refusal as refusal:
+            if refusal.code is not ErrorCode.NOT_FOUND:
+                raise
+            return None  # the lease has ended, or the node has forgotten it
+        return reply
+
+    async def _with_items(
+        self, protocol: WalletClientProtocol, since: Cursor, items: Collection[Watched]
+    ) -> UTXOSubscribed:
+        *held, last = pages(items)
+        for page in held:
+            await protocol.request(_request(page, hold=True))
+        reply: UTXOSubscribed = await protocol.request(_request(last, since=since, ttl_ms=LEASE_MS))
+        return reply
+
+    async def _end_of_replay(self, protocol: WalletClientProtocol) -> None:
+        replay = self._replay = Deferred()
+        protocol.on_lost(lambda reason: self._stop_waiting(replay, ConnectionGone("the node left in mid-replay")))
+        self._until = self._clock.seconds() + LONGEST
+        self._call = self._clock.callLater(PATIENCE, self._late, replay)
+        try:
+            await replay
+        finally:
+            self._replay = None
+            if self._call.active():
+                self._call.cancel()
+
+    def _late(self, replay: Deferred[None]) -> None:
+        self.lose()  # else the same would happen again, for ever
+        self._stop_waiting(replay, Refusal(ErrorCode.TIMEOUT, "the node did not tell all of what was missed"))
+
+    def _stop_waiting(self, replay: Deferred[None], why: Exception) -> None:
+        if replay is self._replay:
+            self._replay = None
+            replay.errback(why)
+
+    def heard(self) -> None:
+        """A change has come: a replay that goes on is waited for."""
+        if self._replay is not None and self._clock.seconds() < self._until:
+            self._call.reset(PATIENCE)
+
+    def caught_up(self) -> None:
+        """The node has sent everything."""
+        replay, self._replay = self._replay, None
+        if replay is not None:
+            replay.callback(None)
+
+    def renew(self, protocol: WalletClientProtocol) -> None:
+        """Asks for the lease anew; if that fails the subscription ends, and that is told too."""
+
+        async def renew() -> None:
+            try:
+                await protocol.request(_request((), ttl_ms=LEASE_MS))
+            except (ConnectionGone, Refusal) as error:
+                self.log.info("the subscription could not be renewed: {why}", why=error)
+
+        ensureDeferred(renew())
+
+    def expired(self) -> None:
+        """The lease has ended."""
+        self._token = None
+
+
+def pages(items: Collection[Watched]) -> list[list[Watched]]:
+    """``items`` in an order that is always the same, as many in each list as one request may name."""
+    every, size = sorted(items, key=str), min(limits.FILTER, limits.QUERY)
+    return [every[start : start + size] for start in range(0, len(every), size)]
+
+
+def _request(items: Iterable[Watched], **more: Any) -> UTXOSubscribe:
+    return UTXOSubscribe(
+        subscriber_id=SUBSCRIPTION,
+        addresses=tuple(item for item in items if isinstance(item, str)),
+        outpoints=tuple(item for item in items if isinstance(item, Outpoint)),
+        **more,
+    )

@@ -1,0 +1,124 @@
+"""A standing wish to be told of coins, and what has been told of it: nothing twice, nothing that a proof rules out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+from twisted.logger import Logger
+
+from timeproto import limits
+from timeproto.model.transaction import Outpoint, TxOutput
+from timeproto.model.utxo_state import Confirmed, SpentFinalized, UTXOState, holder, kind
+from timeproto.wire.messages import Cursor
+
+Watched = Outpoint | str
+"""An outpoint, or an address."""
+
+ENDED = limits.FILTERS_CONNECTION
+"""Coins told Confirmed that one watch remembers: as many as it may name, so that none of those is told again."""
+
+
+@attrs.frozen
+class Change:
+    """A proven or claimed change of a watched coin. ``proven`` says which: a claim is never money.
+
+    ``timestamp``: Unix milliseconds, of the node that told it. ``cursor``: its place in that node's log. A state that a
+    node showed, and not a change it told, has the timestamp 0 and no cursor.
+    """
+
+    outpoint: Outpoint
+    output: TxOutput
+    old_state: UTXOState | None
+    new_state: UTXOState
+    timestamp: int
+    proven: bool
+    cursor: Cursor | None = None
+
+
+@attrs.define(eq=False)
+class Watch:
+    """A standing wish to be told. ``on_change(change)`` is called in order, once for each transition.
+
+    ``on_reset(reason)`` is called where that cannot be: the node cannot tell what happened since, and the changes that
+    follow lead from the states told last to those of now, whatever was in between.
+    """
+
+    log = Logger()
+
+    addresses: frozenset[str]
+    outpoints: frozenset[Outpoint]
+    on_change: Callable[[Change], None]
+    on_reset: Callable[[str], None]
+    _stop: Callable[[Watch], None]
+    begun: set[Watched] = attrs.field(factory=set, init=False)
+    """Items whose coins have been shown: from there on every change of them is told."""
+    told: dict[Outpoint, UTXOState] = attrs.field(factory=dict, init=False)
+    """The states told last of coins that may change again."""
+    _ended: dict[Outpoint, None] = attrs.field(factory=dict, init=False)
+
+    @property
+    def items(self) -> frozenset[Watched]:
+        return self.addresses | self.outpoints
+
+    def names(self, outpoint: Outpoint, output: TxOutput) -> bool:
+        """True if this coin is among those asked for."""
+        return outpoint in self.outpoints or output.address in self.addresses
+
+    def stop(self) -> None:
+        self._stop(self)
+
+    def reset(self, reason: str) -> None:
+        """What was told is the last word until everything has been shown again."""
+        if self.begun:
+            self.begun.clear()
+            self._call(self.on_reset, reason)
+
+    def is_news(self, outpoint: Outpoint, output: TxOutput, state: UTXOState, page: frozenset[Watched]) -> bool:
+        """True if a coin, shown since ``page`` names it or its address, is to be told.
+
+        Of an address what is not spent is shown: a spent coin that this watch has never heard of is no news. But of one
+        that it has heard of everything is, whoever it is that asked for it now.
+        """
+        if not self.names(outpoint, output):
+            return False
+        is_new = outpoint in self.outpoints & page or (output.address in self.addresses & page and not _is_final(state))
+        return (is_new or outpoint in self.told) and self._differs(outpoint, state)
+
+    def show(self, outpoint: Outpoint, output: TxOutput, state: UTXOState, proven: bool) -> None:
+        """A coin as it is now, if that is not what was told last."""
+        if self._differs(outpoint, state):
+            self._tell(Change(outpoint, output, self.told.get(outpoint), state, 0, proven))
+
+    def hear(self, change: Change) -> None:
+        """A change that a node told: it leads on from what was told last."""
+        is_ours = change.outpoint in self.begun or change.output.address in self.begun
+        if is_ours and self._differs(change.outpoint, change.new_state):
+            self._tell(attrs.evolve(change, old_state=self.told.get(change.outpoint, change.old_state)))
+
+    def _differs(self, outpoint: Outpoint, state: UTXOState) -> bool:
+        """False for what was told already, and for what is told of a spent coin by a node that is behind."""
+        before = self.told.get(outpoint)
+        if outpoint in self._ended or (_is_final(before) and not isinstance(state, Confirmed)):
+            return False
+        return before is None or (kind(before), holder(before)) != (kind(state), holder(state))
+
+    def _tell(self, change: Change) -> None:
+        if isinstance(change.new_state, Confirmed):  # the last there is to be told
+            self.told.pop(change.outpoint, None)
+            self._ended[change.outpoint] = None
+            if len(self._ended) > ENDED:
+                del self._ended[next(iter(self._ended))]
+        else:
+            self.told[change.outpoint] = change.new_state
+        self._call(self.on_change, change)
+
+    def _call(self, listener: Callable[..., None], told: object) -> None:
+        try:
+            listener(told)
+        except Exception:
+            self.log.failure("a watch's own code failed")
+
+
+def _is_final(state: UTXOState | None) -> bool:
+    return isinstance(state, SpentFinalized | Confirmed)
