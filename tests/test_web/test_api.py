@@ -137,7 +137,7 @@ class Coins(SynchronousTestCase):
         good = address(ALICE)
         for bad in (good[:-1] + ("1" if good[-1] != "1" else "2"), address(ALICE, "mainnet"), "TIME0x", "%3Cscript%3E"):
             answer = self.web.get(f"/v1/addresses/{bad}")
-            self.assertEqual((answer.status, answer.code), (400, "bad_address"), bad)
+            self.assertEqual((answer.status, answer.code), (422, "bad_address"), bad)
 
     def test_parameters_are_strict(self) -> None:
         """Unknown, doubled, out of range or misspelled: each is refused and named."""
@@ -269,7 +269,7 @@ class Payments(SynchronousTestCase):
             (b"\xef\xbb\xbf" + good, "bad_encoding"), (good[:-1] + b"\xff", "bad_encoding"),
         ):  # fmt: skip
             answer = web.post("/v1/transactions", body)
-            self.assertEqual((answer.status, answer.code), (400, code), body[:60])
+            self.assertEqual((answer.status, answer.code), (STATUS[code], code), body[:60])
         self.assertEqual(web.node.known, {})
 
 

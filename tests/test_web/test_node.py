@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -22,19 +23,21 @@ from timeproto.wire import codec, messages
 
 
 class RealWeb(Web):
-    """A web service over a masternode alone in its set, which is its own quorum."""
+    """A web service over a masternode alone in its set, which is its own quorum; on ``clock``, or the node's own."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Any = None, make_webhooks: Any = None) -> None:
+        """``make_webhooks`` is given the view, the feed and the metrics."""
         self.alone = node = Node()
-        self.clock = node.clock
+        self.clock = clock or node.clock
         self.service = WebService(
-            clock=node.clock,
+            clock=self.clock,
             view=node.view,
             sink=node.handler,
             greet=lambda transport: HandshakeMachine(
                 genesis=node.genesis, key=key(1), dialled=False, nonce=b"\x07" * 32, binding=b""
             ),
-            now=node.clock.seconds,
+            now=self.clock.seconds,
+            make_webhooks=None if make_webhooks is None else partial(make_webhooks, node.view),
         )
         node.integration.initialize(peers=NoPeers(), wallets=Everybody(node.handler, self.service.feed))
         self.service.startService()

@@ -10,7 +10,8 @@ import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.examples import ALICE, BOB, FEE, GENESIS, PAYMENT, address, build, plain
-from tests.test_web.harness import Web, encode
+from tests.test_web.harness import encode
+from tests.test_web.test_webhooks import Shop, question, wish
 from timeproto.errors import ErrorCode
 from timeproto.model.transaction import Outpoint
 from timeproto.params import COIN
@@ -21,7 +22,8 @@ STREAMS = ("/v1/events", "/v1/socket")
 
 class Document(SynchronousTestCase):
     def setUp(self) -> None:
-        self.web = Web()
+        self.web = Shop(configured=[])
+        self.web.settle()
         answer = self.web.get("/openapi.json")
         self.assertEqual((answer.status, answer.headers["content-type"]), (200, "application/json"))
         self.document: dict[str, Any] = answer.json
@@ -61,12 +63,12 @@ class Document(SynchronousTestCase):
         self.web.node.pay(PAYMENT)
         self.web.node.decide()
         fresh = build([(Outpoint(GENESIS.hash, 2), BOB)], [(250 * COIN - FEE, address(BOB))])
+        bodies = {"/v1/transactions": fresh, "/v1/webhooks": wish(), "/v1/webhooks/list": question()}
         for route in self.routes:
             if route.path in STREAMS:
                 continue
             path = re.sub(r"\{(\w+)\}", lambda match: VALUES[match[1]], route.path)
-            body = encode(fresh) if route.body is not None else b""
-            answer = self.web.post(path, body) if route.method == "POST" else self.web.get(path)
+            answer = self.web.post(path, encode(bodies[path])) if route.method == "POST" else self.web.get(path)
             documented = self.document["paths"][route.path][route.method.lower()]["responses"]
             self.assertEqual(answer.status, route.status, path)
             media = answer.headers["content-type"].partition(";")[0]

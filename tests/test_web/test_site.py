@@ -121,7 +121,8 @@ class Pages(SynchronousTestCase):
     def test_no_get_changes_anything(self) -> None:
         """Every route that is not a question is a POST."""
         routes = Web().service.site.router.routes
-        self.assertEqual({route.path for route in routes if route.method == "POST"}, {"/v1/transactions"})
+        posts = {route.path for route in routes if route.method == "POST"}
+        self.assertEqual(posts, {"/v1/transactions", "/v1/webhooks", "/v1/webhooks/list"})
 
 
 class Crowds(SynchronousTestCase):

@@ -15,12 +15,15 @@ from typing import Any, get_args
 import attrs
 
 from timeproto.errors import ConfigurationError
+from timeproto.model.address import problem_with
 from timeproto.model.canonical import is_hex
 from timeproto.model.genesis import Genesis
 from timeproto.model.keys import SigningKey
 from timeproto.model.transaction import TxOutput
 from timeproto.network.discovery import is_loopback, parse_address
 from timeproto.params import COIN, NETWORKS, NetworkName
+from timeproto.web import bounds
+from timeproto.web.targets import TargetRefused, Targets, place_of
 from timeproto.wire import codec
 
 LOG_LEVELS = ("debug", "info", "warn", "error", "critical")
@@ -40,7 +43,8 @@ def default_datadir() -> Path:
 class Config:
     """What a node needs to know. ``peers``, ``listen``, ``announce`` and ``web`` are ``HOST:PORT``; paths are absolute.
 
-    ``web`` None for a node without web port; ``web_hosts`` and ``web_origins``: see web.site.WebSite.
+    ``web`` None for a node without web port; ``web_hosts`` and ``web_origins``: see web.site.WebSite. ``webhooks`` are
+    ``ADDRESS URL``; ``webhook_networks`` are opened to them though they are not on the Internet.
     """
 
     datadir: Path
@@ -54,6 +58,9 @@ class Config:
     web: str | None = None
     web_hosts: tuple[str, ...] = ()
     web_origins: tuple[str, ...] = ()
+    webhooks: tuple[str, ...] = ()
+    webhook_wallets: bool = False
+    webhook_networks: tuple[str, ...] = ()
     tls: bool = False
     tls_certificate: Path | None = None
     tls_key: Path | None = None
@@ -71,6 +78,15 @@ class Config:
     @property
     def store_path(self) -> Path:
         return self.datadir / "store"
+
+    @property
+    def webhooks_path(self) -> Path:
+        return self.datadir / "webhooks.json"
+
+    @property
+    def webhook_pairs(self) -> list[tuple[str, str]]:
+        """The operator's webhooks as (address, URL)."""
+        return [(address, url) for address, _, url in (each.partition(" ") for each in self.webhooks)]
 
     @property
     def tls_paths(self) -> tuple[Path, Path]:
@@ -93,6 +109,9 @@ _SHAPES: dict[str, Any] = {
     "web": str,
     "web_hosts": list,
     "web_origins": list,
+    "webhooks": list,
+    "webhook_wallets": bool,
+    "webhook_networks": list,
     "tls": bool,
     "tls_certificate": str,
     "tls_key": str,
@@ -135,7 +154,7 @@ def make_config(settings: dict[str, Any], source: str = "the command line") -> C
         if values.get(name) is not None:
             values[name] = Path(values[name]).expanduser().absolute()
     values["listen"] = values.get("listen") or f"127.0.0.1:{NETWORKS[network].port}"
-    for name in ("peers", "web_hosts", "web_origins"):
+    for name in ("peers", "web_hosts", "web_origins", "webhooks", "webhook_networks"):
         values[name] = tuple(values.get(name) or ())
     for name, address in [
         ("listen", values["listen"]),
@@ -152,6 +171,7 @@ def make_config(settings: dict[str, Any], source: str = "the command line") -> C
         for text in values[name]:
             if not shape.match(text):
                 raise ConfigurationError(f"{name} has {text!r} in {source}, but each must be {words}")
+    _require_webhooks(values, source)
     level = values.setdefault("log_level", "info")
     if level not in LOG_LEVELS:
         raise ConfigurationError(f"the log level {level!r} in {source} is none of {', '.join(LOG_LEVELS)}")
@@ -167,6 +187,29 @@ def make_config(settings: dict[str, Any], source: str = "the command line") -> C
                 " if that is what you want"
             )
     return config
+
+
+def _require_webhooks(values: dict[str, Any], source: str) -> None:
+    try:
+        targets = Targets(values["webhook_networks"])
+    except ValueError as error:
+        raise ConfigurationError(f"webhook_networks in {source}: {error}") from None
+    for text in values["webhooks"]:
+        address, _, url = text.partition(" ")
+        problem = problem_with(address, NETWORKS[values["network"]])
+        if problem is None:
+            try:
+                targets.require_host(place_of(url).host)
+            except TargetRefused as error:
+                problem = f"{error} (webhook_networks)"
+            except ValueError as error:
+                problem = str(error)
+        if problem is not None:
+            raise ConfigurationError(f"webhooks has {text!r} in {source}, but each must be ADDRESS URL: {problem}")
+    if len(values["webhooks"]) > bounds.WEBHOOKS:
+        raise ConfigurationError(f"webhooks in {source} are more than {bounds.WEBHOOKS}")
+    if (values["webhooks"] or values.get("webhook_wallets")) and not values.get("web"):
+        raise ConfigurationError(f"webhooks in {source} need the web port: set web")
 
 
 def _require_host_port(name: str, address: str, source: str) -> None:

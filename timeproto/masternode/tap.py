@@ -42,6 +42,7 @@ class Options(usage.Options):
     ]
     optFlags = [  # noqa: RUF012
         ["tls", None, "speak TLS on every connection"],
+        ["webhook-wallets", None, "let wallets register webhooks for their addresses"],
         ["allow-plaintext", None, "serve without TLS on an address that is not loopback"],
         ["until-stdin-closes", None, "stop when standard input ends (for a supervisor that may be killed)"],
     ]
@@ -51,6 +52,8 @@ class Options(usage.Options):
         self["peers"] = []
         self["web_hosts"] = []
         self["web_origins"] = []
+        self["webhooks"] = []
+        self["webhook_networks"] = []
 
     def opt_peer(self, address: str) -> None:
         """HOST:PORT of another masternode; may be given more than once"""
@@ -65,6 +68,14 @@ class Options(usage.Options):
     def opt_web_origin(self, origin: str) -> None:
         """https://HOST of a foreign page that may send payments here; may be given more than once"""
         self["web_origins"].append(origin)
+
+    def opt_webhook(self, text: str) -> None:
+        """"ADDRESS URL": POST what happens to the address's coins to an https:// URL; may be given more than once"""
+        self["webhooks"].append(text)
+
+    def opt_webhook_network(self, network: str) -> None:
+        """a network like 10.1.2.0/24 to which webhooks may go, though it is not on the Internet; may be repeated"""
+        self["webhook_networks"].append(network)
 
     def parseOptions(self, options: Any = None) -> None:
         try:

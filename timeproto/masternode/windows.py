@@ -5,17 +5,20 @@ Nothing in here decides, and nothing waits for a window.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import SSL4ServerEndpoint, TCP4ServerEndpoint
 from twisted.logger import Logger
 
 from timeproto.masternode.config import Config
 from timeproto.masternode.ends import Wallets
 from timeproto.masternode.view import ReplicaView
+from timeproto.masternode.worker import Worker
 from timeproto.model.block import DecidedBlock
 from timeproto.model.certificate import FinalityProof
 from timeproto.model.ledger import Transition
@@ -23,9 +26,13 @@ from timeproto.network.discovery import is_wildcard, parse_address
 from timeproto.network.peer_manager import PeerManager
 from timeproto.network.tls import ServerContextFactory, channel_binding
 from timeproto.network.utxo_handler import UTXOProtocolHandler
+from timeproto.web.feed import Feed
+from timeproto.web.hooks import load, save
 from timeproto.web.metrics import Metrics
 from timeproto.web.service import WebService
 from timeproto.web.site import LOOPBACK_NAMES
+from timeproto.web.targets import Targets
+from timeproto.web.webhooks import Webhooks
 
 
 class Timed:
@@ -84,6 +91,9 @@ class Windows(MultiService):
         super().__init__()
         self._reactor = reactor
         self._config = config
+        self._view = view
+        self._now = now
+        self._saving: Worker | None = None
         self._web: WebService | None = None
         if config.web is None:
             return
@@ -96,8 +106,46 @@ class Windows(MultiService):
             hosts=names_of(config.web, config.web_hosts),
             origins=config.web_origins,
             metrics=metrics,
+            make_webhooks=self._make_webhooks if config.webhooks or config.webhook_wallets else None,
         )
         self._web.setServiceParent(self)
+
+    def _make_webhooks(self, feed: Feed, metrics: Metrics) -> Webhooks:
+        # It brings an HTTP client's worth of imports, and few nodes have webhooks.
+        from timeproto.web.post import Lookups, Poster, guarded_agent
+
+        config, path = self._config, self._config.webhooks_path
+        targets = Targets(config.webhook_networks)
+        self._saving = Worker(self._reactor, "timenode-webhooks")
+        return Webhooks(
+            clock=self._reactor,
+            view=self._view,
+            feed=feed,
+            metrics=metrics,
+            poster=Poster(self._reactor, guarded_agent(self._reactor, targets, Lookups(self._reactor))),
+            targets=targets,
+            kept=load(path),
+            configured=config.webhook_pairs,
+            wallets=config.webhook_wallets,
+            save=partial(self._saving, save, path),
+            now=lambda: self._now() / 1000,
+            random=os.urandom,
+        )
+
+    def startService(self) -> None:
+        if self._saving is not None:
+            self._saving.start()
+        super().startService()
+
+    def stopService(self) -> Deferred[None]:
+        """Closes the port; fires when everybody is gone and what webhooks delivered is saved."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        running = bool(self.running)
+        await maybeDeferred(super().stopService)
+        if self._saving is not None and running:
+            self._saving.stop()
 
     def told_with(self, wallets: Wallets) -> Wallets:
         """``wallets`` and, after them, the windows."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 from twisted.internet.defer import Deferred
 
 from timeproto import limits
@@ -31,7 +30,8 @@ from timeproto.web.parameters import (
     SUBMIT_REFUSES,
     TXID,
 )
-from timeproto.web.routes import TAKEN, Ask, Body, Route
+from timeproto.web.refusals import too_long
+from timeproto.web.routes import TAKEN, Ask, Body, Route, read_body
 from timeproto.web.view import NodeView, VotesSeen
 from timeproto.wire import codec, messages
 from timeproto.wire.messages import CoinState, Cursor
@@ -233,12 +233,7 @@ class Api:
         return self._view.read(look)
 
     def submit(self, ask: Ask) -> Deferred[messages.TransactionAccepted]:
-        codec.parse_json(ask.body)
-        try:
-            tx = msgspec.json.decode(ask.body, type=Transaction)
-        except ValueError as error:
-            raise Refusal(ErrorCode.BAD_FIELD, f"the body is no transaction: {error}") from None
-
+        tx = read_body(ask, Transaction)
         return self._view.submit(tx).addCallback(lambda reply: messages.TransactionAccepted(txid=reply.txid))
 
     def contested(self, ask: Ask) -> Deferred[answers.ContestedAnswer]:
@@ -320,8 +315,7 @@ class Api:
         wanted += [require_address(address, self._view.genesis.params) for address in values["address"]]
         wanted += values["txid"]
         if len(wanted) > bounds.WEB_STREAM_FILTER:
-            raise Refusal(ErrorCode.OVER_LIMIT, "the filter of one stream is smaller",
-                          limit="web_stream_filter", value=bounds.WEB_STREAM_FILTER)
+            raise too_long(400, "web_stream_filter", bounds.WEB_STREAM_FILTER, "addresses, outpoints and txids")
         since = ask.request.header("last-event-id") or values["since"]
         cursor = None if since is None else parse_cursor(since)
         if ask.request.method == b"HEAD":

@@ -33,7 +33,7 @@ _BARE = Proofs({})
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
-class _Looked(Proofs):
+class LookedUp(Proofs):
     """What proves one transaction, as the node's view found it."""
 
     def __init__(self, txid: str, found: TransactionInfo | None) -> None:
@@ -185,7 +185,7 @@ class Stream:
         """An entry of the log with what proves it, where that is wanted."""
         if self._lean or not Told(transition, _BARE).concerns(self._wanted):
             return Told(transition, _BARE)
-        return Told(transition, _Looked(transition.txid, self._view.transaction(transition.txid)))
+        return Told(transition, LookedUp(transition.txid, self._view.transaction(transition.txid)))
 
     def _too_old(self) -> None:
         self._at = self._view.position()

@@ -42,6 +42,15 @@ class Metrics:
             "timeproto_websocket_messages", "Messages received over WebSockets", ["type"], registry=registry
         )
         self.streams = Gauge("timeproto_event_streams", "Event streams", registry=registry)
+        self.webhooks = Gauge("timeproto_webhooks", "Webhooks", registry=registry)
+        self.webhooks_due = Gauge("timeproto_webhooks_due", "Webhooks with events to deliver", registry=registry)
+        self.webhooks_failing = Gauge("timeproto_webhooks_failing", "Webhooks whose POST failed", registry=registry)
+        self.webhook_behind = Gauge(
+            "timeproto_webhook_behind", "Transitions since the oldest that a webhook has to look at", registry=registry
+        )
+        self.webhook_posts = Counter("timeproto_webhook_posts", "POSTs by their end", ["outcome"], registry=registry)
+        self.webhook_events = Counter("timeproto_webhook_events", "Transitions delivered", registry=registry)
+        self.webhook_seconds = _histogram("webhook", "A POST of a webhook", _PAYMENT_SECONDS, registry)
         self.reactor_lag = Gauge("timeproto_reactor_lag_seconds", "How late the last timer was", registry=registry)
         self.lock_seconds = _histogram("lock", "Arrival of a payment to its durable lock", _PAYMENT_SECONDS, registry)
         self.final_seconds = _histogram("final", "Lock of a payment to its finality proof", _PAYMENT_SECONDS, registry)

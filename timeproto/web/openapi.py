@@ -23,6 +23,20 @@ _BY_HTTP = {
     421: "this port does not go by the name in the Host header",
     431: "the headers are too many or too long",
 }
+_TEXTS: dict[str, Any] = {
+    "application/json": {"type": "object"},
+    "text/event-stream": {
+        "type": "object",
+        "description": "each event of the stream, by its fields",
+        "properties": {
+            "id": {"type": "string", "pattern": "^[0-9a-f]{64}:(0|[1-9][0-9]{0,17})$"},
+            "event": {"enum": ["transition", "watermark", "gap"]},
+            "data": {"type": "string", "contentMediaType": "application/json"},
+        },
+        "required": ["id", "event", "data"],
+    },
+}
+"""What is inside answers that no declared type describes, by their media type; any other is text."""
 
 
 def document(routes: Sequence[Route], version: str) -> bytes:
@@ -66,7 +80,7 @@ def _operation(route: Route, by_type: dict[int, Any]) -> dict[str, Any]:
     if not isinstance(route.answer, str):
         content = {"application/json": {"schema": by_type[id(route.answer)]}}
     elif route.status != 101:
-        content = {route.answer: {"schema": {"type": "string"}}}
+        content = {route.answer: {"schema": _TEXTS.get(route.answer, {"type": "string"})}}
     good: dict[str, Any] = {"description": route.summary}
     if content:
         good["content"] = content

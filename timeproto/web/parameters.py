@@ -13,7 +13,8 @@ from timeproto.web import bounds
 from timeproto.web.routes import Parameter
 from timeproto.wire.messages import Count
 
-OutpointText = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}:(0|[1-9][0-9]{0,9})\Z")]
+OutpointText = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}:(0|[1-9][0-9]{0,8})\Z")]
+"""No transaction, and no genesis, has so many outputs that a tenth digit of ``vout`` could name a coin."""
 CursorText = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}:(0|[1-9][0-9]{0,17})\Z")]
 Height = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 _CoinsLimit = Annotated[int, Meta(ge=1, le=bounds.WEB_COINS_PAGE)]
@@ -41,8 +42,13 @@ STREAM_FILTER = (
     Parameter("since", CursorText, "the event id after which to begin, as NODE_KEY:POSITION", "query"),
     Parameter("proofs", bool, "true to have the finality proofs in the events, or false", "query", True),
 )
+_BODY_REFUSES = (ErrorCode.BAD_JSON, ErrorCode.BAD_NUMBER, ErrorCode.BAD_ENCODING, ErrorCode.TOO_DEEP)
+WEBHOOK_REFUSES = (
+    *_BODY_REFUSES, ErrorCode.BAD_ADDRESS, ErrorCode.BAD_SIGNATURE, ErrorCode.NOT_OWNER, ErrorCode.NOT_AUTHORISED,
+    ErrorCode.NOT_FOUND, ErrorCode.BUSY,
+)
 SUBMIT_REFUSES = (
-    ErrorCode.BAD_JSON, ErrorCode.BAD_NUMBER, ErrorCode.BAD_ENCODING, ErrorCode.TOO_DEEP, ErrorCode.TXID_MISMATCH,
+    *_BODY_REFUSES, ErrorCode.TXID_MISMATCH,
     ErrorCode.BAD_SIGNATURE, ErrorCode.BAD_ADDRESS, ErrorCode.INVALID_TRANSACTION, ErrorCode.DUST,
     ErrorCode.FEE_TOO_LOW, ErrorCode.VALUE_MISMATCH, ErrorCode.UNKNOWN_INPUT, ErrorCode.NOT_OWNER,
     ErrorCode.DOUBLE_SPEND, ErrorCode.ABORTED, ErrorCode.ALREADY_FINAL, ErrorCode.NOT_VOTING, ErrorCode.NOT_SYNCED,

@@ -18,7 +18,9 @@ STATUS: dict[ErrorCode, int] = dict.fromkeys(ErrorCode, 400) | {
     ErrorCode.NOT_SYNCED: 503,
     ErrorCode.INTERNAL: 500,
     ErrorCode.NOT_FOUND: 404,
-    # the transaction was understood, and cannot be taken …
+    # it was understood, and cannot be taken: no schema says what a checksum or a signature is, or forbids 1.0 …
+    ErrorCode.BAD_ADDRESS: 422,
+    ErrorCode.BAD_NUMBER: 422,
     ErrorCode.TXID_MISMATCH: 422,
     ErrorCode.BAD_SIGNATURE: 422,
     ErrorCode.INVALID_TRANSACTION: 422,

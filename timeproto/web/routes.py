@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 import attrs
@@ -13,6 +13,9 @@ import msgspec
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.web import bounds
 from timeproto.web.refusals import HttpRefusal, too_long
+from timeproto.wire import codec
+
+T = TypeVar("T")
 
 _INTEGER = re.compile(r"\A(?:0|[1-9][0-9]{0,18})\Z")
 
@@ -148,6 +151,15 @@ def read_values(route: Route, raw: Mapping[str, str], query: str) -> dict[str, A
     for name in fields:
         raise Refusal(ErrorCode.BAD_FIELD, f"there is no parameter {name[:64]!r} here")
     return values
+
+
+def read_body(ask: Ask, kind: type[T]) -> T:
+    """The body as a noun of its declared type, with the strictness of a frame; raises :class:`Refusal`."""
+    codec.parse_json(ask.body)
+    try:
+        return msgspec.json.decode(ask.body, type=kind)
+    except ValueError as error:
+        raise Refusal(ErrorCode.BAD_FIELD, f"the body is no {kind.__name__}: {error}") from None
 
 
 def _decoded(segment: str) -> str:

@@ -12,15 +12,19 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from timeproto.errors import ConfigurationError, ErrorCode
+from timeproto.errors import ConfigurationError, ErrorCode, Refusal
 from timeproto.web import openapi
 from timeproto.web.api import Api
+from timeproto.web.budget import block_of, is_loopback
 from timeproto.web.feed import Feed
+from timeproto.web.hooks import WebhookAnswer, WebhookList, WebhookQuestion, WebhookRequest
 from timeproto.web.metrics import Metrics
 from timeproto.web.page import Page
-from timeproto.web.routes import Ask, Body, Route
+from timeproto.web.parameters import WEBHOOK_REFUSES
+from timeproto.web.routes import Ask, Body, Route, read_body
 from timeproto.web.site import LOOPBACK_NAMES, WebSite
 from timeproto.web.view import Greeter, NodeView, Sink
+from timeproto.web.webhooks import Webhooks
 from timeproto.web.websocket import Bridge
 
 LAG_PAUSE = 1.0
@@ -47,20 +51,27 @@ class WebService(Service):
         hosts: Iterable[str] = LOOPBACK_NAMES,
         origins: Iterable[str] = (),
         metrics: Metrics | None = None,
+        make_webhooks: Callable[[Feed, Metrics], Webhooks] | None = None,
     ) -> None:
         """``clock``: IReactorTime; ``now``: Unix seconds; ``greet`` makes a handshake's accepting side for a transport;
-        ``hosts`` and ``origins`` as for :class:`timeproto.web.site.WebSite`."""
+        ``hosts`` and ``origins`` as for :class:`timeproto.web.site.WebSite`; ``make_webhooks`` None for a node that
+        has none."""
         self.setName("web")
         self.metrics = metrics or Metrics()
         self.feed = Feed(self.metrics, now)
         self._clock = clock
         self._api = Api(view, self.feed, self.metrics, clock)
+        self._webhooks = None if make_webhooks is None else make_webhooks(self.feed, self.metrics)
         self._bridge = Bridge(clock, sink, greet, self.metrics)
         page = Page()
         routes = self._api.routes()
         routes += [
             Route("GET", "/v1/socket", "The messages of the wire protocol over a WebSocket, one in each text message",
                   "websocket", self._bridge.open, status=101, cost=5, refuses=(ErrorCode.NOT_AUTHORISED,)),
+            Route("POST", "/v1/webhooks", "Register, renew or remove a webhook of an address, signed with its key",
+                  WebhookAnswer, self._webhook, body=WebhookRequest, cost=20, refuses=WEBHOOK_REFUSES),
+            Route("POST", "/v1/webhooks/list", "The webhooks that the wallet of an address registered, for that wallet",
+                  WebhookList, self._list_webhooks, body=WebhookQuestion, cost=5, refuses=WEBHOOK_REFUSES),
             Route("GET", "/openapi.json", "This document", "application/json", self._describe),
             Route("GET", "/", "The live page", "text/html", page.answer),
         ]
@@ -76,6 +87,18 @@ class WebService(Service):
             self._document = openapi.document(self.site.router.routes, version("timeproto"))
         return Body(self._document, "application/json", headers={"Cache-Control": "no-cache"})
 
+    def _webhook(self, ask: Ask) -> Deferred[WebhookAnswer]:
+        request, host = read_body(ask, WebhookRequest), ask.request.channel.host
+        return self._require_webhooks().ask(request, "" if is_loopback(host) else block_of(host))
+
+    def _list_webhooks(self, ask: Ask) -> Deferred[WebhookList]:
+        return self._require_webhooks().list(read_body(ask, WebhookQuestion))
+
+    def _require_webhooks(self) -> Webhooks:
+        if self._webhooks is None:
+            raise Refusal(ErrorCode.NOT_AUTHORISED, "this node has no webhooks")
+        return self._webhooks
+
     async def listen(self, endpoint: Any, address: str) -> None:
         """Opens the port at ``endpoint`` (IStreamServerEndpoint); ``address`` names it if it cannot be had."""
         try:
@@ -85,6 +108,8 @@ class WebService(Service):
 
     def startService(self) -> None:
         super().startService()
+        if self._webhooks is not None:
+            self._webhooks.startService()
         self._lag.start(LAG_PAUSE, now=True).addErrback(
             lambda failure: self.log.failure("the reactor's lag is not measured", failure=failure)
         )
@@ -104,4 +129,6 @@ class WebService(Service):
         self._bridge.close()
         self._api.close()
         closing.append(self.site.close())
+        if self._webhooks is not None and self._webhooks.running:
+            closing.append(self._webhooks.stopService())
         return gatherResults(closing, consumeErrors=True).addCallback(lambda _: None)

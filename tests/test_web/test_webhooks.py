@@ -1,0 +1,770 @@
+"""Webhooks on a fake clock: what is told, in which order, after which crash, and to whom it is refused."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import formatEvent, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.examples import ALICE, BOB, CAROL, FEE, GENESIS, PAYMENT, address, build
+from tests.test_web.harness import START, Web, encode
+from tests.test_web.node import KEYS, FakeNode
+from timeproto.errors import ConfigurationError, ErrorCode, Refusal
+from timeproto.model.genesis import Genesis
+from timeproto.model.keys import SigningKey
+from timeproto.model.transaction import Outpoint
+from timeproto.params import COIN
+from timeproto.web import bounds
+from timeproto.web.hook_live import LiveHook
+from timeproto.web.hooks import (
+    Hook,
+    Kept,
+    WebhookAnswer,
+    WebhookDelivery,
+    WebhookQuestion,
+    WebhookRequest,
+    hook_id,
+    load,
+    save,
+)
+from timeproto.web.targets import Targets
+from timeproto.web.webhooks import Webhooks
+from timeproto.wire.messages import Cursor
+
+URL = "https://shop.example/paid"
+NEXT = build([(PAYMENT.output_outpoint(0), BOB)], [(COIN, address(BOB))])
+"""BOB's next payment, to himself, …"""
+LATER = build([(NEXT.output_outpoint(0), BOB)], [(COIN - FEE, address(BOB))])
+"""… and the one after it."""
+
+
+class Receiver:
+    """Implements webhooks.Poster: a shop that takes, refuses or hangs, as told."""
+
+    def __init__(self) -> None:
+        self.answer: Any = "delivered"
+        self.hangs = ""
+        self.most = 1_000
+        self.asked: list[tuple[str, WebhookDelivery, Mapping[str, str]]] = []
+        self.taken: list[int] = []
+        self.hanging: list[Deferred[Any]] = []
+
+    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Deferred[Any]:
+        delivery = msgspec.json.decode(body, type=WebhookDelivery)
+        self.asked.append((url, delivery, headers))
+        self.body = body
+        if self.answer == "hang" or (self.hangs and url.startswith(self.hangs)):
+            self.hanging.append(Deferred())
+            return self.hanging[-1]
+        if len(delivery.events) > self.most:
+            return succeed("timeout")
+        if self.answer == "delivered":
+            self.taken += [event.cursor.position for event in delivery.events]
+        return succeed(self.answer)
+
+
+class Shop(Web):
+    """A node with webhooks; ``kept`` is what a crash leaves behind."""
+
+    def __init__(self, kept: Kept | None = None, node: Any = None, **options: Any) -> None:
+        self.receiver = Receiver()
+        self.kept = kept or Kept()
+        self.saving: Any = None
+        self.saves = 0
+        options = {"configured": [(address(BOB), URL)], "wallets": True, "targets": Targets()} | options
+
+        def make(feed: Any, metrics: Any) -> Webhooks:
+            return Webhooks(
+                clock=self.clock, view=self.node, feed=feed, metrics=metrics, poster=self.receiver, kept=self.kept,
+                save=self.save, now=self.clock.seconds, random=lambda count: b"\x80" + bytes(count - 1), **options,
+            )  # fmt: skip
+
+        super().__init__(node=node, make_webhooks=make)
+
+    @property
+    def saved(self) -> list[Hook]:
+        return list(self.kept.hooks)
+
+    def save(self, kept: Kept) -> Deferred[None]:
+        self.saves += 1
+        if isinstance(self.saving, Deferred):
+            return self.saving
+        if self.saving is not None:
+            return fail(self.saving)
+        self.kept = kept
+        return succeed(None)
+
+    def settle(self, seconds: float = 0) -> None:
+        self.clock.pump([0] * 40 + [seconds] + [0] * 40)
+
+    def crash(self, **options: Any) -> Shop:
+        """The node again, with its log and what was saved."""
+        again = Shop(self.kept, self.node, **options)
+        again.clock.advance(self.clock.seconds() - again.clock.seconds())
+        return again
+
+    def expected(self, owner: SigningKey = BOB) -> list[int]:
+        return [each.position for each in self.node.log if each.output.address == address(owner)]
+
+    def numbers(self) -> dict[str, float]:
+        families = text_string_to_metric_families(self.get("/metrics").body.decode("utf-8"))
+        return {
+            sample.name + str(sample.labels.get("outcome", "")): sample.value
+            for family in families for sample in family.samples if "webhook" in sample.name
+        }  # fmt: skip
+
+
+def wish(
+    key: SigningKey = BOB, url: str = URL, at: float = START, *, genesis: Genesis = GENESIS, node: str = KEYS[0],
+    **changes: Any,
+) -> WebhookRequest:  # fmt: skip
+    """A signed request of a wallet, to the fake node unless another is named."""
+    unsigned = WebhookRequest(address(key, genesis.network), url, key.public_hex, int(at * 1000), "0" * 128)
+    unsigned = msgspec.structs.replace(unsigned, **changes)
+    signature = key.sign(unsigned.signed_bytes(genesis.hash, node)).hex()
+    return msgspec.structs.replace(unsigned, signature=signature)
+
+
+def question(
+    key: SigningKey = BOB, at: float = START, *, genesis: Genesis = GENESIS, node: str = KEYS[0]
+) -> WebhookQuestion:
+    """A signed question of a wallet for its webhooks."""
+    unsigned = WebhookQuestion(address(key, genesis.network), key.public_hex, int(at * 1000), "0" * 128)
+    signature = key.sign(unsigned.signed_bytes(genesis.hash, node)).hex()
+    return msgspec.structs.replace(unsigned, signature=signature)
+
+
+class HeldNode(FakeNode):
+    """A node that cannot be read yet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = []
+
+
+class Telling(SynchronousTestCase):
+    def test_a_payment(self) -> None:
+        """Every transition of the address's coins in one signed POST, the proof with what is final, nothing else."""
+        shop = Shop()
+        shop.settle()
+        shop.node.pay(PAYMENT)
+        shop.settle()
+        ((url, delivery, headers),) = shop.receiver.asked
+        self.assertEqual((url, delivery.address, delivery.hook), (URL, address(BOB), hook_id(address(BOB), URL)))
+        self.assertEqual([event.cursor.position for event in delivery.events], shop.expected())
+        self.assertEqual(delivery.cursor.position, shop.node.position())
+        self.assertEqual({event.output.address for event in delivery.events}, {address(BOB)})
+        self.assertIsNotNone(delivery.events[0].proof)
+        self.assertIsNone(delivery.gap)
+        (hook,) = shop.saved
+        stamp = headers["Timeproto-Timestamp"]
+        self.assertEqual(stamp, str(int(START)))
+        signed = f"{stamp}.".encode() + shop.receiver.body
+        expected = "v1=" + hmac.digest(bytes.fromhex(hook.secret), signed, "sha256").hex()
+        self.assertEqual(headers["Timeproto-Signature"], expected)
+
+    def test_other_peoples_coins(self) -> None:
+        """What does not concern the address is no reason for a POST."""
+        shop = Shop(configured=[(address(SigningKey(b"\x42" * 32)), URL)])
+        shop.settle()
+        shop.node.pay(PAYMENT)
+        shop.settle(bounds.WEBHOOK_SAVE)
+        self.assertEqual(shop.receiver.asked, [])
+        self.assertEqual(shop.saved[0].done, shop.node.position())
+
+    def test_in_order_one_after_the_other(self) -> None:
+        """While a POST is under way what happens waits, and comes next, from where the last one ended."""
+        shop = Shop()
+        shop.settle()
+        shop.receiver.answer = "hang"
+        shop.node.pay(PAYMENT)
+        shop.settle()
+        shop.node.decide()
+        shop.settle()
+        self.assertEqual(len(shop.receiver.asked), 1)
+        shop.receiver.answer = "delivered"
+        first = shop.receiver.asked[0][1]
+        shop.node.pay(NEXT)
+        shop.settle()
+        shop.receiver.hanging[0].callback("delivered")
+        shop.settle()
+        told = [event.cursor.position for event in first.events] + shop.receiver.taken
+        self.assertEqual(told, shop.expected())
+
+    def test_failures_back_off_and_lose_nothing(self) -> None:
+        """Pauses double up to an hour; when the shop is back it gets everything, in order."""
+        shop = Shop()
+        shop.settle()
+        shop.receiver.answer = "unreachable"
+        shop.node.pay(PAYMENT)
+        shop.settle()
+        self.assertEqual(len(shop.receiver.asked), 1)
+        times = []
+        for _ in range(20_000):
+            shop.clock.pump([1, 0, 0])
+            if len(shop.receiver.asked) > len(times) + 1:
+                times.append(int(shop.clock.seconds() - START))
+        pauses = [after - before for before, after in zip([0, *times], times, strict=False)]
+        self.assertEqual(pauses[:6], [1, 2, 4, 8, 16, 32])
+        self.assertEqual(max(pauses), bounds.WEBHOOK_RETRY_MOST)
+        self.assertEqual(shop.numbers()["timeproto_webhooks_failing"], 1)
+        self.assertEqual(shop.numbers()["timeproto_webhook_behind"], shop.node.position() - shop.expected()[0] + 1)
+        shop.node.decide()
+        shop.receiver.answer = "delivered"
+        for _ in range(3_700):
+            shop.clock.pump([1, 0, 0])
+        self.assertEqual(shop.receiver.taken, shop.expected())
+        self.assertEqual(shop.numbers()["timeproto_webhooks_failing"], 0)
+
+    def test_one_that_hangs_holds_up_nobody(self) -> None:
+        """Each webhook waits for its own receiver alone."""
+        shop = Shop(configured=[(address(BOB), URL), (address(ALICE), "https://other.example/")])
+        shop.settle()
+        shop.receiver.answer = "hang"
+        shop.node.lock(PAYMENT)
+        shop.settle()
+        shop.receiver.answer = "delivered"
+        shop.node.pend(PAYMENT)
+        shop.node.finalize(PAYMENT)
+        shop.settle()
+        self.assertLessEqual(set(shop.expected(BOB)), set(shop.receiver.taken))
+
+    def test_as_many_at_once_as_there_may_be(self) -> None:
+        """A thousand receivers that hang have so many POSTs under way, and the others their turn when one ends."""
+        shop = Shop(configured=[(address(BOB), f"{URL}/{each}") for each in range(40)])
+        shop.settle()
+        shop.receiver.answer = "hang"
+        shop.node.pay(PAYMENT)
+        shop.clock.pump([0] * 200)
+        self.assertEqual(len(shop.receiver.hanging), bounds.WEBHOOK_POSTS)
+        shop.receiver.hanging[0].callback("timeout")
+        shop.settle()
+        self.assertEqual(len(shop.receiver.hanging), bounds.WEBHOOK_POSTS + 1)
+
+    def test_the_slow_wait_for_each_other(self) -> None:
+        """However many receivers hang, those that were quick before are told at once; a stranger has yet to show."""
+        quick = "https://quick.example/"
+        slow = [(address(BOB), f"{URL}/{each}") for each in range(40)]
+        shop = Shop(configured=[(address(BOB), quick), *slow])
+        shop.settle()
+        shop.receiver.hangs = URL
+        shop.node.lock(PAYMENT)
+        shop.node.pend(PAYMENT)
+        shop.node.finalize(PAYMENT)
+        while len({url for url, _, _ in shop.receiver.asked}) < 41:
+            shop.clock.pump([0] * 100)
+            while shop.receiver.hanging:
+                shop.receiver.hanging.pop().callback("timeout")
+        shop.settle(2)  # all that failed are tried again, and hang
+        self.assertEqual(len(shop.receiver.hanging), bounds.WEBHOOK_SLOW_POSTS)
+        told = [url for url, _, _ in shop.receiver.asked].count(quick)
+        shop.node.pay(NEXT)
+        shop.settle()
+        self.assertEqual([url for url, _, _ in shop.receiver.asked].count(quick), told + 1)
+
+    def test_a_stranger_has_yet_to_show(self) -> None:
+        """A wallet's webhook is among the slow until a POST was taken quickly, and again once one was taken slowly."""
+        self.patch(bounds, "WEBHOOK_SLOW_POSTS", 1)
+        shop = Shop(configured=[])
+        shop.settle()
+        for each in range(bounds.WEBHOOKS_PER_ADDRESS):
+            shop.post("/v1/webhooks", encode(wish(url=f"{URL}/{each}")))
+        shop.receiver.answer = "hang"
+        found = []
+        for tx, takes in ((PAYMENT, 0.0), (NEXT, 2.0), (LATER, 0.0)):
+            shop.node.pay(tx)
+            shop.settle()
+            found.append(len(shop.receiver.hanging))
+            shop.settle(takes)
+            while shop.receiver.hanging:
+                shop.receiver.hanging.pop().callback("delivered")
+                shop.settle()
+        self.assertEqual(found, [1, bounds.WEBHOOKS_PER_ADDRESS, 1])
+
+    def test_a_page_is_bounded(self) -> None:
+        """More than fits one POST comes in several."""
+        shop = Shop()
+        shop.settle()
+        shop.receiver.answer = "timeout"
+        self.split(shop)
+        shop.receiver.answer = "delivered"
+        shop.settle(2)
+        shop.settle(2)
+        self.assertEqual(shop.receiver.taken, shop.expected())
+        self.assertGreater(len(shop.expected()), bounds.WEBHOOK_EVENTS)
+        self.assertLessEqual(max(len(each.events) for _, each, _ in shop.receiver.asked), bounds.WEBHOOK_EVENTS)
+
+    def test_less_at_a_time_after_failures(self) -> None:
+        """Who cannot take fifty in time is sent half, and half of that; what is taken doubles it again."""
+        shop = Shop()
+        shop.receiver.most = 3
+        shop.settle()
+        self.split(shop)
+        for each in range(6):
+            shop.settle(2.0**each)
+        sizes = [len(each.events) for _, each, _ in shop.receiver.asked]
+        self.assertEqual(sizes[:8], [50, 25, 12, 6, 3, 6, 3, 6])
+        shop.receiver.most = 1_000
+        for each in range(6):
+            shop.settle(2.0**each)
+        self.assertEqual(shop.receiver.taken, shop.expected())
+
+    def split(self, shop: Shop) -> None:
+        """One coin of ALICE becomes a hundred of BOB."""
+        shares = [(COIN // 1000, address(BOB))] * 80
+        shop.node.pay(build([(Outpoint(GENESIS.hash, 0), ALICE)], [*shares, (COIN, address(ALICE))]))
+        shop.settle()
+
+    def test_a_log_that_is_gone_is_said_to_be(self) -> None:
+        """A webhook further behind than the log reaches is told of the gap, and goes on after it."""
+        shop = Shop()
+        shop.settle()
+        shop.receiver.answer = "unreachable"
+        shop.node.pay(PAYMENT)
+        shop.settle()
+        lost = shop.node.pruned = shop.node.position()
+        shop.node.pay(NEXT)
+        shop.settle(2)
+        self.assertEqual(shop.receiver.asked[-1][1].gap, "too_old")
+        shop.settle(bounds.WEBHOOK_SAVE)
+        again = shop.crash()
+        again.settle()
+        delivery = again.receiver.asked[0][1]
+        self.assertEqual((delivery.gap, delivery.events, delivery.cursor.position), ("too_old", (), lost))
+        self.assertEqual(again.receiver.taken, [each for each in again.expected() if each > lost])
+        self.assertGreater(len(again.receiver.taken), 0)
+
+    def test_a_log_without_anything_left(self) -> None:
+        """Cut off to its very end: the gap reaches there."""
+        shop = Shop()
+        shop.settle()
+        shop.receiver.answer = "unreachable"
+        shop.node.pay(PAYMENT)
+        shop.settle()
+        shop.node.pruned = shop.node.position()
+        shop.receiver.answer = "delivered"
+        shop.settle(2)
+        delivery = shop.receiver.asked[-1][1]
+        self.assertEqual((delivery.gap, delivery.cursor.position), ("too_old", shop.node.position()))
+
+    def test_an_old_store_is_said_to_be(self) -> None:
+        """A node restored from a backup is behind what it delivered: the receiver is told to look anew."""
+        shop = Shop()
+        shop.settle()
+        shop.node.pay(PAYMENT)
+        again = Shop(Kept(hooks=(msgspec.structs.replace(shop.saved[0], done=77),)), shop.node)
+        begun = again.node.position()
+        again.receiver.answer = "unreachable"
+        again.settle()
+        coin = PAYMENT
+        while again.node.position() <= 77:  # the new log overtakes what the old one had, before the shop is back
+            coin = build([(coin.output_outpoint(0), BOB)], [(coin.outputs[0].amount - FEE, address(BOB))])
+            again.node.pay(coin)
+        again.settle(bounds.WEBHOOK_SAVE)
+        again = again.crash()
+        again.settle()
+        gap, *later = [delivery for _, delivery, _ in again.receiver.asked]
+        self.assertEqual((gap.gap, gap.cursor.position, gap.events), ("ahead", begun, ()))
+        self.assertEqual(again.receiver.taken, [each for each in again.expected() if each > begun])
+        self.assertEqual({each.gap for each in later}, {None})
+        again.settle(bounds.WEBHOOK_SAVE)
+        self.assertIsNone(again.saved[0].gap)
+
+    def test_numbers(self) -> None:
+        """What was posted, how it ended, and how many events were taken."""
+        shop = Shop()
+        shop.settle()
+        shop.receiver.answer = "certificate"
+        shop.node.pay(PAYMENT)
+        shop.settle()
+        shop.receiver.answer = "delivered"
+        shop.settle(2)
+        numbers = shop.numbers()
+        self.assertEqual(numbers["timeproto_webhook_posts_totalcertificate"], 1)
+        self.assertEqual(numbers["timeproto_webhook_posts_totaldelivered"], 1)
+        self.assertEqual(numbers["timeproto_webhook_events_total"], len(shop.expected()))
+        self.assertEqual((numbers["timeproto_webhooks"], numbers["timeproto_webhooks_due"]), (1, 0))
+
+
+class Crashes(SynchronousTestCase):
+    def test_what_was_not_delivered_is(self) -> None:
+        """Killed while the shop was away: after the start it gets what happened before and since."""
+        shop = Shop()
+        shop.settle()
+        shop.receiver.answer = "unreachable"
+        shop.node.pay(PAYMENT)
+        shop.settle(bounds.WEBHOOK_SAVE)
+        shop.node.decide()
+        again = shop.crash()
+        again.settle()
+        self.assertEqual(again.receiver.taken, again.expected())
+
+    def test_what_was_delivered_and_saved_is_not_again(self) -> None:
+        """Stopped in order: nothing is told twice."""
+        shop = Shop()
+        shop.settle()
+        shop.node.pay(PAYMENT)
+        shop.settle()
+        self.successResultOf(shop.service.stopService())
+        again = shop.crash()
+        again.settle()
+        self.assertEqual(again.receiver.asked, [])
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.lists(st.sampled_from(["pay", "block", "ok", "away", "wait", "save", "crash"]), max_size=25))
+    def test_nothing_is_lost(self, steps: list[str]) -> None:
+        """However shops, payments and crashes interleave: all arrives, in order, and twice only what a crash forgot."""
+        shop, coin, told = Shop(), PAYMENT, list[int]()
+        shop.settle()
+        shop.node.pay(coin)
+        for step in steps:
+            if step == "pay":
+                coin = build([(coin.output_outpoint(0), BOB)], [(coin.outputs[0].amount - FEE, address(BOB))])
+                shop.node.pay(coin)
+            elif step == "block":
+                shop.node.decide()
+            elif step in ("ok", "away"):
+                shop.receiver.answer = "delivered" if step == "ok" else "unreachable"
+            elif step == "crash":
+                told += shop.receiver.taken
+                shop = shop.crash()
+            shop.settle({"wait": 3, "save": bounds.WEBHOOK_SAVE}.get(step, 0))
+        shop.receiver.answer = "delivered"
+        for each in range(12):
+            shop.settle(2.0**each)
+        told += shop.receiver.taken
+        seen: list[int] = []
+        for position in told:
+            if shop.expected()[len(seen) : len(seen) + 1] == [position]:
+                seen.append(position)
+            else:
+                self.assertIn(position, seen)
+                del seen[seen.index(position) + 1 :]
+        self.assertEqual(seen, shop.expected())
+
+    def test_the_file(self) -> None:
+        """Written whole, for its owner alone; a damaged one is named, a torn one beside it is not read."""
+        path = Path(self.mktemp())
+        self.assertEqual(load(path), Kept())
+        hook = Hook(hook_id("TIME0a", URL), "TIME0a", URL, "ab" * 32, "wallet", 7, 1, 2, "10.0.0.1", "ahead")
+        kept = Kept(hooks=(hook,), removed={"cd" * 32: 5})
+        save(path, kept)
+        self.assertEqual((load(path), path.stat().st_mode & 0o777), (kept, 0o600))
+        path.with_name(path.name + ".new").write_bytes(b"{")
+        self.assertEqual(load(path), kept)
+        save(path, Kept())
+        self.assertEqual(load(path), Kept())
+        path.write_bytes(b'{"version":1,"hooks":[{}]}')
+        with self.assertRaisesRegex(ConfigurationError, path.name):
+            load(path)
+
+    def test_secrets_are_not_shown(self) -> None:
+        """What is logged of a webhook does not hold its key."""
+        secret, cursor = "ab" * 32, Cursor("77" * 32, 7)
+        hook = Hook("cd" * 32, "TIME0a", URL, secret, "wallet", 7)
+        answer = WebhookAnswer("cd" * 32, "TIME0a", URL, secret, 7, cursor, 0, None)
+        for one in (hook, answer, Kept(hooks=(hook,)), LiveHook(hook, 7, None, True, True)):
+            self.assertNotIn(secret, repr(one))
+
+    def test_nothing_secret_is_logged(self) -> None:
+        """Neither the key of the HMAC nor the URL, which may hold a password of the receiver's, is in a line."""
+        lines: list[Any] = []
+        globalLogPublisher.addObserver(lines.append)
+        self.addCleanup(globalLogPublisher.removeObserver, lines.append)
+        shop = Shop()
+        shop.settle()
+        for answer in ("refused", "gone", "forbidden", "certificate"):
+            shop.receiver.answer = answer
+            shop.node.pay(PAYMENT) if answer == "refused" else None
+            shop.settle(100)
+        text = "".join(f"{formatEvent(line)} {line}" for line in lines)
+        self.assertIn(hook_id(address(BOB), URL), text)
+        self.assertNotIn(shop.saved[0].secret, text)
+        self.assertNotIn(URL, text)
+
+
+class Wallets(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.shop = Shop(configured=[])
+        self.shop.settle()
+
+    def ask(self, request: WebhookRequest, shop: Shop | None = None) -> Any:
+        return (shop or self.shop).post("/v1/webhooks", encode(request))
+
+    def refused(self, request: WebhookRequest, status: int, code: str, shop: Shop | None = None) -> None:
+        answer = self.ask(request, shop)
+        self.assertEqual((answer.status, answer.code), (status, code))
+
+    def test_registered_and_told(self) -> None:
+        """Durable before the answer; from then on every transition, over a crash too."""
+        answer = self.ask(wish())
+        self.assertEqual(answer.status, 200, answer.body)
+        (hook,) = self.shop.saved
+        self.assertEqual((hook.hook, hook.secret), (answer.json["hook"], answer.json["secret"]))
+        self.assertEqual(answer.json["ends_at"], int((START + bounds.WEBHOOK_LIFE) * 1000))
+        again = self.shop.crash(configured=[])
+        again.settle()
+        again.node.pay(PAYMENT)
+        again.settle()
+        self.assertEqual(again.receiver.taken, again.expected())
+
+    def test_renewed(self) -> None:
+        """The same wish, later: it lives longer, keeps its secret and place, and says how it goes."""
+        first = self.ask(wish()).json
+        self.shop.receiver.answer = "refused"
+        self.shop.node.pay(PAYMENT)
+        self.shop.settle(10)
+        renewed = self.ask(wish(at=START + 9)).json
+        self.assertEqual(renewed["secret"], first["secret"])
+        self.assertGreater(renewed["ends_at"], first["ends_at"])
+        self.assertEqual((renewed["outcome"], renewed["failures"] > 0), ("refused", True))
+        self.assertLess(renewed["cursor"]["position"], self.shop.node.position())
+        self.assertEqual(len(self.shop.saved), 1)
+
+    def test_removed(self) -> None:
+        """Nothing more is told, what is under way is called off, and an old request does not bring it back."""
+        self.ask(wish())
+        self.shop.receiver.answer = "hang"
+        self.shop.node.pay(PAYMENT)
+        self.shop.settle()
+        self.assertEqual(self.ask(wish(at=START + 1, remove=True)).json["ends_at"], None)
+        self.assertEqual(self.shop.saved, [])
+        self.refused(wish(at=START + 1), 403, "not_authorised")
+        self.refused(wish(at=START + 2, remove=True), 404, "not_found")
+        self.shop.settle(3_600)
+        self.assertEqual(len(self.shop.receiver.asked), 1)
+
+    def test_an_old_request_brings_nothing_back(self) -> None:
+        """Removed, or ended by its receiver, and after a restart too: what was once signed is not to be sent again."""
+        for ends in ("remove", "gone"):
+            shop = Shop(configured=[])
+            shop.settle()
+            self.assertEqual(self.ask(wish(), shop).status, 200)
+            if ends == "remove":
+                self.ask(wish(at=START + 1, remove=True), shop)
+            else:
+                shop.receiver.answer = "gone"
+                shop.node.pay(PAYMENT)
+            shop.settle(bounds.WEBHOOK_SAVE)
+            self.assertEqual(shop.saved, [])
+            self.refused(wish(), 403, "not_authorised", shop)
+            again = shop.crash(configured=[])
+            again.settle()
+            self.refused(wish(), 403, "not_authorised", again)
+            again.settle(2 * bounds.WEBHOOK_CLOCK)
+            self.assertEqual(again.kept.removed, {})
+            self.refused(wish(), 403, "not_authorised", again)
+            self.assertEqual(self.ask(wish(at=again.clock.seconds()), again).status, 200)
+
+    def test_asked_again_it_tries_again(self) -> None:
+        """Who renews waits half a minute at most, for the receiver may be back; asking often makes it no sooner."""
+        self.ask(wish())
+        self.shop.receiver.answer = "unreachable"
+        self.shop.node.pay(PAYMENT)
+        self.shop.settle()
+        for _ in range(12):
+            self.shop.settle(600)
+        self.shop.receiver.answer = "delivered"
+        self.shop.settle(1)
+        self.assertEqual(self.shop.receiver.taken, [])
+        for _ in range(3):
+            self.assertEqual(self.shop.receiver.taken, [])
+            self.assertEqual(self.ask(wish(at=self.shop.clock.seconds())).status, 200)
+            self.shop.settle(bounds.WEBHOOK_RENEWED / 3)
+        self.assertEqual(self.shop.receiver.taken, self.shop.expected())
+
+    def test_the_list(self) -> None:
+        """The owner of the address sees what was registered for it, without secrets, and nobody else's."""
+        first, second = self.ask(wish()).json, self.ask(wish(url=URL + "/2")).json
+        self.ask(wish(ALICE))
+        listed = self.shop.post("/v1/webhooks/list", encode(question()))
+        self.assertEqual(listed.status, 200, listed.body)
+        expected = [
+            {name: each[name] for name in ("hook", "url", "ends_at", "cursor", "failures", "outcome")}
+            for each in (first, second)
+        ]
+        self.assertEqual(listed.json["webhooks"], expected)
+        for wrong, code in (
+            (msgspec.structs.replace(question(), address=address(ALICE)), "not_owner"),
+            (msgspec.structs.replace(question(), timestamp=int(START * 1000) + 1), "bad_signature"),
+            (question(at=START - 301), "not_authorised"),
+        ):
+            self.assertEqual(self.shop.post("/v1/webhooks/list", encode(wrong)).code, code)
+        signature = wish().signature  # a wish to register is no question
+        borrowed = msgspec.structs.replace(question(), signature=signature)
+        self.assertEqual(self.shop.post("/v1/webhooks/list", encode(borrowed)).code, "bad_signature")
+
+    def test_the_list_hides_the_operators(self) -> None:
+        """Where the operator is told of an address is not its owner's business."""
+        shop = Shop()
+        shop.settle()
+        self.assertEqual(shop.post("/v1/webhooks/list", encode(question())).json, {"webhooks": []})
+
+    def test_a_receiver_that_is_gone(self) -> None:
+        """410 is a receiver's way to end it."""
+        self.ask(wish())
+        self.shop.receiver.answer = "gone"
+        self.shop.node.pay(PAYMENT)
+        self.shop.settle(bounds.WEBHOOK_SAVE)
+        self.assertEqual(self.shop.saved, [])
+        self.assertEqual(len(self.shop.receiver.asked), 1)
+
+    def test_it_lapses(self) -> None:
+        """Not renewed, or nothing but failures for days: the node forgets it."""
+        self.ask(wish())
+        self.shop.settle(bounds.WEBHOOK_LIFE + 1)
+        self.assertEqual(self.shop.saved, [])
+        shop = Shop(configured=[])
+        shop.settle()
+        self.ask(wish(), shop)
+        shop.receiver.answer = "unreachable"
+        shop.node.pay(PAYMENT)
+        for _ in range(int(bounds.WEBHOOK_PATIENCE / 3_600) + 3):
+            shop.settle(3_600)
+        self.assertEqual(shop.saved, [])
+
+    def test_only_the_owner(self) -> None:
+        """Somebody else's address, another's signature, another node's request, one of yesterday, a second time."""
+        self.refused(msgspec.structs.replace(wish(), public_key=ALICE.public_hex), 422, "not_owner")
+        self.refused(msgspec.structs.replace(wish(), url=URL + "x"), 422, "bad_signature")
+        self.refused(msgspec.structs.replace(wish(), remove=True), 422, "bad_signature")
+        other = wish()
+        signature = BOB.sign(other.signed_bytes(GENESIS.hash, "77" * 32)).hex()
+        self.refused(msgspec.structs.replace(other, signature=signature), 422, "bad_signature")
+        for at in (START - 301, START + 301):
+            self.refused(wish(at=at), 403, "not_authorised")
+        self.assertEqual(self.ask(wish()).status, 200)
+        self.refused(wish(), 403, "not_authorised")
+        self.refused(msgspec.structs.replace(wish(), address=address(BOB, "mainnet")), 422, "bad_address")
+
+    def test_targets(self) -> None:
+        """A number that is inside is refused at once, unless the operator opened it; so is what is no URL of ours."""
+        for url in ("https://127.0.0.1/", "https://169.254.169.254/", "https://10.0.0.1:8443/", "https://a.example:99999/"):
+            self.refused(wish(url=url), 403, "not_authorised")
+        self.refused(wish(url="http://a.example/"), 400, "bad_field")
+        shop = Shop(configured=[], targets=Targets(["10.0.0.0/8"]))
+        shop.settle()
+        self.assertEqual(self.ask(wish(url="https://10.0.0.1:8443/"), shop).status, 200)
+
+    def test_only_if_the_operator_likes(self) -> None:
+        """A node without webhooks, and one whose operator keeps them to himself, take none."""
+        shop = Shop(wallets=False)
+        shop.settle()
+        self.refused(wish(ALICE), 403, "not_authorised", shop)
+        answer = Web().post("/v1/webhooks", encode(wish()))
+        self.assertEqual((answer.status, answer.code), (403, "not_authorised"))
+
+    def test_the_operators_is_his(self) -> None:
+        """A wallet does not renew or remove what the configuration says."""
+        shop = Shop()
+        shop.settle()
+        self.refused(wish(remove=True), 403, "not_authorised", shop)
+
+    def test_as_many_as_there_may_be(self) -> None:
+        """For one address and for the node; the refusals name their bounds."""
+        for each in range(bounds.WEBHOOKS_PER_ADDRESS):
+            self.assertEqual(self.ask(wish(url=f"{URL}/{each}")).status, 200)
+        self.refused(wish(url=f"{URL}/x"), 429, "over_limit")
+        many = [(address(ALICE), f"{URL}/{each}") for each in range(bounds.WEBHOOKS)]
+        shop = Shop(configured=many)
+        shop.settle()
+        self.refused(wish(), 429, "over_limit", shop)
+
+    def test_one_household_does_not_fill_it(self) -> None:
+        """Webhooks from one block of addresses are bounded, over a restart too; others still find room."""
+        self.patch(bounds, "WEBHOOKS_PER_BLOCK", 2)
+        body, found = [encode(wish(key)) for key in (ALICE, BOB, CAROL)], list[int]()
+
+        def post(shop: Shop, which: int, host: str) -> int:
+            headers = {"Content_Type": "application/json"}
+            return shop.connect(host).ask("POST", "/v1/webhooks", body[which], **headers).status
+
+        found += [post(self.shop, 0, "10.0.0.1"), post(self.shop, 1, "10.0.0.1"), post(self.shop, 2, "10.0.0.1")]
+        again = self.shop.crash(configured=[])
+        again.settle()
+        found += [post(again, 2, "10.0.0.1"), post(again, 2, "10.0.0.2")]
+        self.assertEqual(found, [200, 200, 429, 429, 200])
+
+    def test_before_it_began(self) -> None:
+        """While the node starts a wallet is told to come again."""
+        shop = Shop(configured=[], node=HeldNode())
+        connection = shop.connect()
+        answer = connection.ask("POST", "/v1/webhooks", encode(wish()), Content_Type="application/json")
+        self.assertEqual((answer.status, answer.code), (503, "busy"))
+        connection.lose()
+        self.successResultOf(shop.service.stopService())
+        self.assertEqual(shop.clock.getDelayedCalls(), [])
+
+    def test_many_at_once_are_saved_together(self) -> None:
+        """While one saving is under way all that come share the next; past the bound they are told so."""
+        self.shop.saving = slow = Deferred[None]()
+        before = self.shop.saves
+        self.patch(bounds, "WEBHOOK_WAITING", 4)
+        waiting = [self.shop.connect() for _ in range(6)]
+        for each, connection in enumerate(waiting):
+            key = (ALICE, BOB)[each % 2]
+            connection.request("POST", "/v1/webhooks", encode(wish(key, f"{URL}/{each}")),
+                               Content_Type="application/json")
+        self.assertEqual(self.shop.saves, before + 1)
+        self.assertEqual(waiting[5].answers()[0].code, "busy")
+        self.assertEqual([connection.take() for connection in waiting[:5]], [b""] * 5)
+        self.shop.saving = None
+        slow.callback(None)
+        self.assertEqual([connection.answers()[0].status for connection in waiting[:5]], [200] * 5)
+        self.assertEqual((self.shop.saves, len(self.shop.saved)), (before + 2, 6))
+
+    def test_a_full_disk(self) -> None:
+        """What could not be made durable is not said to be; it is tried again."""
+        self.shop.saving = OSError("no space")
+        answer = self.ask(wish())
+        self.assertEqual((answer.status, answer.code), (500, "internal"))
+        self.flushLoggedErrors(OSError)
+        for _ in range(10):
+            self.shop.settle(bounds.WEBHOOK_SAVE)
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+        self.shop.saving = None
+        self.shop.settle(bounds.WEBHOOK_SAVE)
+        self.assertEqual(len(self.shop.saved), 1)
+
+
+class Stopping(SynchronousTestCase):
+    def test_nothing_is_left_behind(self) -> None:
+        """POSTs under way are called off, pauses too, and what was delivered is saved."""
+        shop = Shop(configured=[(address(BOB), URL), (address(ALICE), URL)])
+        shop.settle()
+        shop.receiver.answer = "unreachable"
+        shop.node.lock(PAYMENT)
+        shop.settle()
+        shop.receiver.answer = "hang"
+        shop.node.pend(PAYMENT)
+        shop.node.finalize(PAYMENT)
+        shop.settle()
+        self.successResultOf(shop.service.stopService())
+        self.assertEqual(shop.clock.getDelayedCalls(), [])
+        self.assertEqual(len(shop.saved), 2)
+
+    def test_a_node_that_cannot_be_read(self) -> None:
+        """It halts: the webhooks wait, and nothing falls over."""
+        shop = Shop()
+        shop.settle()
+
+        def refuse(question: Any) -> Any:
+            return fail(Refusal(ErrorCode.INTERNAL, "halted"))
+
+        shop.node.read, read = refuse, shop.node.read  # type: ignore[method-assign]
+        shop.node.pay(PAYMENT)
+        shop.settle()
+        shop.node.read = read  # type: ignore[method-assign]
+        shop.settle(2)
+        self.assertEqual(shop.receiver.taken, shop.expected())
+        self.assertEqual(json.loads(shop.receiver.body)["address"], address(BOB))
