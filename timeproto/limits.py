@@ -11,6 +11,8 @@ FRAME_WALLET = 64 * 1024
 """Largest frame before the handshake, and from a wallet ever."""
 FRAME_PEER = 4 * 1024 * 1024
 """Largest frame between masternodes, and from a node to a wallet."""
+SQUEEZE = 1_400
+"""Shortest frame that is worth compressing: what is shorter goes in one segment of TCP either way."""
 NESTING = 16
 """Deepest nesting of a JSON text."""
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
+from timeproto import limits
 from timeproto.bench import plot
 from timeproto.bench.inprocess import Cluster
 from timeproto.bench.machine import spread
@@ -18,7 +20,7 @@ from timeproto.model.block import BlockVote
 from timeproto.model.transaction import Outpoint
 from timeproto.model.utxo_state import UNSPENT, to_wire
 from timeproto.model.vote import VoteBatch
-from timeproto.wire import codec, messages
+from timeproto.wire import codec, compression, messages
 
 BATCH = 100
 BLOCK = 250
@@ -70,15 +72,21 @@ def measure(repeat: int, progress: Progress) -> dict[str, Any]:
     for number, (name, message) in enumerate(found.items()):
         payload = codec.encode(message)
         plain = json.loads(payload)
-        ours: dict[str, list[float]] = {"encode": [], "decode": [], "dumps": [], "loads": []}
+        squeezed = compression.squeeze(payload)
+        ours: dict[str, list[float]] = defaultdict(list)
         for _ in range(repeat):
             ours["encode"].append(_clock(lambda: codec.encode(message)))  # noqa: B023
             ours["dumps"].append(_clock(lambda: json.dumps(plain)))  # noqa: B023
             ours["decode"].append(_clock(lambda: codec.decode(payload)))  # noqa: B023
             ours["loads"].append(_clock(lambda: json.loads(payload)))  # noqa: B023
+            ours["squeeze"].append(_clock(lambda: compression.squeeze.__wrapped__(payload)))  # noqa: B023
+            ours["expand"].append(_clock(lambda: _expand(squeezed)))  # noqa: B023
         spreads = {key: spread(values) for key, values in ours.items()}
         types[name] = {
             "bytes": len(payload),
+            "bytes_squeezed": len(squeezed),
+            "squeeze_us": spreads["squeeze"],
+            "expand_us": spreads["expand"],
             "encode_us": spreads["encode"],
             "decode_us": spreads["decode"],
             "json_dumps_us": spreads["dumps"],
@@ -88,6 +96,10 @@ def measure(repeat: int, progress: Progress) -> dict[str, Any]:
         }
         progress.show((number + 1) / len(found))
     return {"types": types}
+
+
+def _expand(payload: bytes) -> bytes:
+    return compression.expand(payload, limits.FRAME_PEER) if compression.is_squeezed(payload) else payload
 
 
 def _clock(work: Callable[[], Any]) -> float:
@@ -106,11 +118,15 @@ def _ratio(ours: dict[str, float] | None, theirs: dict[str, float] | None) -> fl
 
 
 def text(report: dict[str, Any]) -> list[str]:
-    lines = [f"{'message':<24} {'bytes':>7} {'encode µs':>10} {'decode µs':>10} {'of json':>14}"]
+    lines = [
+        f"{'message':<24} {'bytes':>7} {'encode µs':>10} {'decode µs':>10} {'of json':>14}"
+        f" {'squeezed':>9} {'µs':>6} {'expand µs':>10}"
+    ]
     for name, each in report["types"].items():
         lines.append(
             f"{name:<24} {each['bytes']:>7} {each['encode_us']['median']:>10.1f} {each['decode_us']['median']:>10.1f}"
             f" {each['encode_to_json']:>6.2f} {each['decode_to_json']:>7.2f}"
+            f" {each['bytes_squeezed']:>9} {each['squeeze_us']['median']:>6.1f} {each['expand_us']['median']:>10.1f}"
         )
     return lines
 

@@ -23,6 +23,7 @@ from timeproto.model.block import DecidedBlock
 from timeproto.model.certificate import FinalityProof
 from timeproto.model.ledger import Transition
 from timeproto.network.discovery import is_wildcard, parse_address
+from timeproto.network.handshake import CURSORS
 from timeproto.network.peer_manager import PeerManager
 from timeproto.network.tls import ServerContextFactory, channel_binding
 from timeproto.network.utxo_handler import UTXOProtocolHandler
@@ -101,7 +102,9 @@ class Windows(MultiService):
             clock=reactor,
             view=view,
             sink=handler,
-            greet=lambda transport: peers.machine(dialled=False, binding=channel_binding(transport)),
+            greet=lambda transport: peers.machine(
+                dialled=False, binding=channel_binding(transport), capabilities=(CURSORS, STATUSES)  # messages there are text
+            ),
             now=lambda: now() / 1000,
             hosts=names_of(config.web, config.web_hosts),
             origins=config.web_origins,

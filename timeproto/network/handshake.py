@@ -21,7 +21,11 @@ from timeproto.wire.messages import Handshake, HandshakeAck
 
 CURSORS = "cursors"
 """Subscriptions with cursors, leases and watermarks."""
-CAPABILITIES: tuple[str, ...] = (CURSORS,)
+STATUSES = "statuses"
+"""Subscriptions that hear of payments on their way: ``TransactionStatus``."""
+ZSTD = "zstd"
+"""Frames may be compressed (wire.compression)."""
+CAPABILITIES: tuple[str, ...] = (CURSORS, STATUSES, ZSTD)
 """Optional features this version speaks."""
 
 _NO_KEY = "00" * 32
@@ -52,6 +56,7 @@ class HandshakeMachine:
         binding: bytes,
         listen: str | None = None,
         expected_key: str | None = None,
+        capabilities: tuple[str, ...] = CAPABILITIES,
     ) -> None:
         """``key`` None for a wallet; ``dialled`` if this side opened the connection; ``binding``: tls.channel_binding.
 
@@ -71,7 +76,7 @@ class HandshakeMachine:
             role="wallet" if key is None else "masternode",
             node_key=None if key is None else key.public_hex,
             listen=listen,
-            capabilities=CAPABILITIES,
+            capabilities=capabilities,
             nonce=nonce.hex(),
         )
 

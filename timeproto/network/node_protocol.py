@@ -127,6 +127,7 @@ class NodeProtocol(MessageProtocol):
             self._machine = self._switchboard.machine(dialled=False, binding=channel_binding(self.transport))
         for answer in self._machine.hear_handshake(message):
             self.send(answer)
+        self.hear_capabilities(message.capabilities)
         self.announced = message.listen
         if self._machine.done and self._crowded:
             self._full()  # a wallet

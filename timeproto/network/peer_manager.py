@@ -27,7 +27,7 @@ from timeproto.model.keys import SigningKey
 from timeproto.network.dialler import Diallers
 from timeproto.network.discovery import AddressBook, Bootstrap, is_loopback, is_wildcard, parse_address
 from timeproto.network.greeting import GreetedEndpoint
-from timeproto.network.handshake import HandshakeMachine
+from timeproto.network.handshake import CAPABILITIES, HandshakeMachine
 from timeproto.network.node_protocol import Dispatcher, NodeFactory, NodeProtocol
 from timeproto.network.tls import KeyedConnectionCreator, ServerContextFactory, make_certificate
 from timeproto.wire import codec, messages
@@ -178,7 +178,9 @@ class PeerManager(MultiService):
         crowd = self._hosts.get(host, 0) >= limits.CONNECTIONS_PER_HOST and not is_loopback(host)
         return not crowd and len(self._connections) < limits.CONNECTIONS
 
-    def machine(self, *, dialled: bool, binding: bytes) -> HandshakeMachine:
+    def machine(
+        self, *, dialled: bool, binding: bytes, capabilities: tuple[str, ...] = CAPABILITIES
+    ) -> HandshakeMachine:
         seed = self._random(NONCE_SIZE // 2)
         return HandshakeMachine(
             genesis=self._genesis,
@@ -187,6 +189,7 @@ class PeerManager(MultiService):
             nonce=seed + self._mark(seed),
             binding=binding,
             listen=self._announce,
+            capabilities=capabilities,
         )
 
     def _mark(self, seed: bytes) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -21,9 +21,10 @@ from zope.interface import implementer
 
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
+from timeproto.network.handshake import ZSTD
 from timeproto.network.requests import ConnectionGone, Requests
 from timeproto.network.throttle import TokenBucket
-from timeproto.wire import codec, messages
+from timeproto.wire import codec, compression, messages
 from timeproto.wire.messages import Role
 
 _LENGTH = struct.Struct("!I")
@@ -49,6 +50,7 @@ class MessageProtocol(Int32StringReceiver):
         self._buffer = bytearray()
         self._expected: int | None = None
         self._limit = limits.FRAME_WALLET
+        self._zstd = False
         self._requests = Requests(clock)
         self._bucket: TokenBucket | None = None
         self._held: Any = None
@@ -172,6 +174,8 @@ class MessageProtocol(Int32StringReceiver):
                 limit="frame_peer",
                 value=limits.FRAME_PEER,
             )
+        if self._zstd:
+            payload = compression.squeeze(payload)
         frame = _LENGTH.pack(len(payload)) + payload
         if not self._paused:
             transport.write(frame)
@@ -224,6 +228,10 @@ class MessageProtocol(Int32StringReceiver):
     def raise_frame_limit(self) -> None:
         """The other end may send frames of ``limits.FRAME_PEER`` from now on."""
         self._limit = limits.FRAME_PEER
+
+    def hear_capabilities(self, capabilities: Sequence[str]) -> None:
+        """What the other end's ``Handshake`` offers, in answer to ours or before it: from here on both may use it."""
+        self._zstd = ZSTD in capabilities
 
     def throttle(self, rate: float, burst: float) -> None:
         """Read at most ``rate`` frames a second, and the rest later."""
@@ -300,6 +308,8 @@ class MessageProtocol(Int32StringReceiver):
     def stringReceived(self, string: bytes) -> None:
         """One frame's payload. Nothing it can hold makes this raise."""
         try:
+            if self._zstd and compression.is_squeezed(string):
+                string = compression.expand(string, self._limit)
             message = codec.decode(string)
         except Refusal as refusal:
             self._complain(refusal)

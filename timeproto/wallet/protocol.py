@@ -119,6 +119,7 @@ class WalletClientProtocol(MessageProtocol):
         try:
             if isinstance(message, messages.Handshake):
                 machine.hear_handshake(message)
+                self.hear_capabilities(message.capabilities)
             else:
                 machine.hear_ack(message)
         except Refusal as refusal:
