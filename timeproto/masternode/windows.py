@@ -103,7 +103,7 @@ class Windows(MultiService):
             view=view,
             sink=handler,
             greet=lambda transport: peers.machine(
-                dialled=False, binding=channel_binding(transport), capabilities=(CURSORS, STATUSES)  # messages there are text
+                dialled=False, binding=channel_binding(transport), capabilities=(CURSORS,)  # messages there are text
             ),
             now=lambda: now() / 1000,
             hosts=names_of(config.web, config.web_hosts),
