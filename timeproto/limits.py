@@ -134,6 +134,12 @@ FEED_QUEUE = 1024 * 1024
 """Bytes waiting for a reader at which its live feed stops, to go on from the log as it reads …"""
 FEED_PAUSE = 0.1
 """… which is looked after so often."""
+INCOMING = 50_000
+"""Inputs and outputs of the payments on their way that are remembered because somebody was told of them."""
+INCOMING_SCAN = 4_000
+"""Inputs and outputs that are looked at to show those who begin to listen what is on its way …"""
+INCOMING_PAUSE = 0.1
+"""… all of them at once, and at most so often."""
 FETCH = 500
 """Transaction ids in one ``GetTransactions`` or ``GetVotes``."""
 ANSWER = 16 * 1024 * 1024
@@ -214,6 +220,9 @@ _RELATIONS = (
     # a feed stops well before its connection is cut off, and one more notification with a largest proof does no harm
     FEED_QUEUE * 2 <= OUT_QUEUE_WALLET,
     MASTERNODES * (PROOF_PATH * 67 + 400) < FEED_QUEUE,
+    # whoever begins to listen is shown less than stops a feed: 450 bytes of JSON for a coin that pays one output
+    INCOMING_SCAN // 2 * 450 < FEED_QUEUE,
+    INPUTS + OUTPUTS < INCOMING_SCAN < INCOMING,
     REPLAY_TURN <= REPLAY_PAGE,
     REPLAY_PAGE * REPLAY_PAGES < REPLAY,
     ORPHANS_PEER <= IN_FLIGHT < IN_FLIGHT_PEER,
@@ -242,6 +251,7 @@ def published() -> dict[str, int]:
         "subscriptions_node": SUBSCRIPTIONS_NODE,
         "filters_node": FILTERS_NODE,
         "replay": REPLAY,
+        "incoming_scan": INCOMING_SCAN,
         "connections": CONNECTIONS,
         "connections_per_host": CONNECTIONS_PER_HOST,
         "frames_per_second": FRAMES_PER_SECOND,

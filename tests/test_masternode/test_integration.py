@@ -78,6 +78,9 @@ class World:
     def broadcast_state_notification(self, transitions: Any, proofs: Any, blocks: Any = ()) -> None:
         self.events += [("told", (transition, proofs.get(transition.txid))) for transition in transitions]
 
+    def broadcast_seen(self, transactions: Any) -> None:
+        self.events += [("seen", tx) for tx in transactions]
+
     def names(self) -> list[str]:
         return [name for name, _ in self.events]
 
@@ -219,6 +222,19 @@ class Reads(Bridge):
         self.verifying.open = False
         self.bridge.process_transaction(self.payment())
         self.assertEqual(self.successResultOf(self.bridge.read(lambda: 7)), 7)
+
+    def test_what_is_seen_is_told_after_what_was_decided(self) -> None:
+        """A rival that comes in the same step as a lock: wallets hear of it last, and all of it is on disk."""
+        first, second = self.payment(amount=1_000_000), self.payment(amount=2_000_000)
+        self.storing.open = False
+        self.bridge.process_transaction(first)
+        self.bridge.process_transaction(second)
+        self.assertEqual(self.world.events, [])
+        while self.storing.jobs:
+            self.storing.let_go()
+        wallets = [(name, what) for name, what in self.world.events if name in ("told", "seen")]
+        self.assertEqual([name for name, _ in wallets], ["told", "seen"])
+        self.assertEqual(wallets[-1][1].txid, second.txid)
 
     def test_subscribe_races(self) -> None:
         """Snapshot and notifications meet without gap or overlap, at every moment of a payment (W-05)."""

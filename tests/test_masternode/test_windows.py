@@ -83,20 +83,27 @@ class Measured(SynchronousTestCase):
         self.assertEqual(took, [0.5, 1.5])
 
     def test_everybody_is_told_the_same(self) -> None:
-        """In order, and an iterator of transitions is not used up by the first."""
+        """In order, and an iterator of transitions is not used up by the first; hints are for wallets alone."""
 
         class End:
             def __init__(self) -> None:
                 self.told: list[Any] = []
+                self.seen: list[Any] = []
 
             def broadcast_state_notification(self, transitions: Any, proofs: Any, blocks: Any = ()) -> None:
                 self.told.append((list(transitions), proofs, blocks))
 
+            def broadcast_seen(self, transactions: Any) -> None:
+                self.seen.append(transactions)
+
         ends = End(), End()
         transitions: Any = iter([1, 2])
-        Everybody(*ends).broadcast_state_notification(transitions, {}, ())
+        everybody = Everybody(*ends)  # type: ignore[arg-type]
+        everybody.broadcast_state_notification(transitions, {}, ())
         self.assertEqual(ends[0].told, [([1, 2], {}, ())])
         self.assertEqual(ends[0].told, ends[1].told)
+        everybody.broadcast_seen(["tx"])  # type: ignore[list-item]
+        self.assertEqual((ends[0].seen, ends[1].seen), ([["tx"]], []))
 
 
 class Shown(SynchronousTestCase):

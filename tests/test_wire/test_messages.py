@@ -28,7 +28,7 @@ DIRECTIONS: dict[str, set[Role]] = {
     "TransactionBroadcast": BOTH, "UTXOStateQuery": BOTH, "UTXOSubscribe": BOTH, "UTXOUnsubscribe": BOTH,
     "GetAddressUTXOs": BOTH, "GetTransaction": BOTH, "GetFinalityProof": BOTH, "GetGenesis": BOTH, "GetInfo": BOTH,
     "TransactionAccepted": TELLS, "UTXOStateResponse": TELLS, "UTXOSubscribed": TELLS, "UTXOUnsubscribed": TELLS,
-    "UTXOWatermark": {Role.NODE}, "UTXOSubscriptionNotice": {Role.NODE},
+    "UTXOWatermark": {Role.NODE}, "UTXOSubscriptionNotice": {Role.NODE}, "TransactionStatus": {Role.NODE},
     "UTXOStateNotification": TELLS, "AddressUTXOs": TELLS, "TransactionInfo": TELLS, "GenesisDocument": TELLS,
     "Info": TELLS, "FinalityProofs": TELLS,
     "GetTransactions": VOTERS, "Transactions": VOTERS, "VoteBatch": VOTERS, "GetVotes": VOTERS, "Votes": VOTERS,

@@ -101,7 +101,7 @@ class Effects:
     ``timers`` holds (milliseconds, wake): each is an input again after that time, by a clock that is never set.
     ``blame`` names masternodes that sent what they must have known to be false. ``alarm`` says that the protocol's
     assumption is broken, ``identity_conflict`` that this replica's key signed what it does not remember: in both cases
-    it votes no more.
+    it votes no more. ``seen`` are transactions that were judged valid, and are not locked here.
     """
 
     changes: Changes | None = None
@@ -111,6 +111,7 @@ class Effects:
     blame: list[tuple[str, Refusal]] = attrs.field(factory=list)
     alarm: str | None = None
     identity_conflict: str | None = None
+    seen: list[Transaction] = attrs.field(factory=list)
 
 
 @attrs.define

@@ -151,6 +151,8 @@ class Finality(Knowledge):
             self.contend(payment)
             payment.standing = Standing.OPEN
             self._lock(payment)
+        if payment.standing is not Standing.LOCKED:
+            self.turn.effects.seen.append(tx)
         self._heed_aborts(payment)
         self._weigh(payment)
 

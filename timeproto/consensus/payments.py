@@ -95,6 +95,10 @@ class Payments:
     def get(self, txid: str) -> Payment | None:
         return self._payments.get(txid)
 
+    def newest(self) -> Iterator[Payment]:
+        """From the newest to the oldest; to be used up before anything changes."""
+        return reversed(self._payments.values())
+
     @property
     def seen_count(self) -> int:
         """Payments whose transaction is here: what votes alone announce takes nobody's room."""

@@ -53,8 +53,12 @@ class SubscriptionIndex:
 
     def match(self, transition: Transition) -> list[Hashable]:
         """The subscribers of this coin's outpoint or owner, each once, in the order they came."""
-        by_outpoint = self._watchers.get(transition.outpoint)
-        by_address = self._watchers.get(transition.output.address)
+        return self.watchers(transition.outpoint, transition.output.address)
+
+    def watchers(self, outpoint: Outpoint, address: str) -> list[Hashable]:
+        """The same of a coin that may not exist yet."""
+        by_outpoint = self._watchers.get(outpoint)
+        by_address = self._watchers.get(address)
         if by_outpoint is None or by_address is None:
             return list(by_outpoint or by_address or ())
         return list(by_outpoint | by_address)

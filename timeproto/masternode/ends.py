@@ -9,6 +9,7 @@ from timeproto.errors import Refusal
 from timeproto.model.block import DecidedBlock
 from timeproto.model.certificate import FinalityProof
 from timeproto.model.ledger import Transition
+from timeproto.model.transaction import Transaction
 from timeproto.wire import messages
 
 
@@ -35,3 +36,5 @@ class Wallets(Protocol):
         proofs: dict[str, FinalityProof],
         blocks: Sequence[DecidedBlock] = (),
     ) -> None: ...
+
+    def broadcast_seen(self, transactions: Sequence[Transaction]) -> None: ...

@@ -98,7 +98,7 @@ class MasternodeUTXOIntegration:
         """Connects the two ends. Nothing is accepted before; a missing one is a :class:`ConfigurationError`."""
         for name, end, needed in (
             ("peers", peers, ("send", "broadcast", "send_utxo_notification_to_peer", "penalize")),
-            ("wallets", wallets, ("broadcast_state_notification",)),
+            ("wallets", wallets, ("broadcast_state_notification", "broadcast_seen")),
         ):
             missing = [method for method in needed if not callable(getattr(end, method, None))]
             if missing:
@@ -295,6 +295,8 @@ class MasternodeUTXOIntegration:
         self._blame(effects.blame)
         if effects.changes is not None:
             self.broadcast_state_change(effects.changes)
+        if effects.seen:
+            self._wallets.broadcast_seen(effects.seen)
         if effects.alarm is not None:
             self.log.critical("this node votes no more: {reason}", reason=effects.alarm)
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from importlib.metadata import version
+from itertools import islice
 from typing import Protocol, TypeVar
 
 import msgspec
 from twisted.internet.defer import Deferred
 
 from timeproto import limits
+from timeproto.consensus.payments import JUDGED, Standing
 from timeproto.consensus.replica import Replica
 from timeproto.masternode.integration import MasternodeUTXOIntegration
 from timeproto.model.block import DecidedBlock, InclusionProof, inclusion_proof
 from timeproto.model.genesis import Genesis
 from timeproto.model.ledger import BlockEvidence, ChainTip, Coin, Evidence, Ledger, Transition
-from timeproto.model.transaction import Outpoint, Transaction
+from timeproto.model.transaction import Outpoint, Transaction, TxOutput
+from timeproto.model.utxo_state import Confirmed, Locked, SpentFinalized, SpentPending, holder
 from timeproto.model.vote import VoteKind
+from timeproto.network.node_view import Undecided
 from timeproto.params import PROTOCOL_VERSION
 from timeproto.web.view import Figures, VotesSeen
 from timeproto.wire import messages
@@ -179,6 +183,32 @@ class ReplicaView:
         self, transitions: Iterable[Transition]
     ) -> Iterator[tuple[Transition, list[Hashable]]]:
         return self._replica.manager.notify_subscribers(transitions)
+
+    def watchers(self, outpoint: Outpoint, output: TxOutput) -> list[Hashable]:
+        return self._replica.manager.subscriptions.watchers(outpoint, output.address)
+
+    # -- what is under way ---------------------------------------------------------------------------
+
+    def newest_undecided(self, limit: int) -> Iterator[Transaction]:
+        newest = islice(self._replica.payments.newest(), limit)
+        return (each.tx for each in newest if each.tx is not None and each.standing in JUDGED)
+
+    def undecided(self, txid: str) -> Undecided | None:
+        payment = self._replica.payments.get(txid)
+        if payment is None or payment.tx is None or payment.standing not in JUDGED:
+            return None
+        rival = next((rival.txid for _, rival in self._replica.payments.rivals(payment)), None)
+        if payment.standing is Standing.LOCKED:
+            state = self._replica.manager.get_state(payment.tx.outpoints[0])
+            if isinstance(state, SpentPending):
+                return Undecided(payment.tx, "pending", state.spent_at, rival)
+            return Undecided(payment.tx, "locked", state.locked_at if isinstance(state, Locked) else None, rival)
+        for outpoint in payment.tx.outpoints:
+            state = self._replica.manager.get_state(outpoint)
+            if isinstance(state, SpentFinalized | Confirmed):
+                return Undecided(payment.tx, "refused", None, state.txid)
+            rival = (None if state is None else holder(state)) or rival
+        return Undecided(payment.tx, "seen", None, rival)
 
     def _recent_digest(self) -> str:
         """The digest, at most ``DIGEST_AGE`` old: it goes over every undecided coin, and anybody may ask."""

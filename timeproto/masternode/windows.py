@@ -22,8 +22,9 @@ from timeproto.masternode.worker import Worker
 from timeproto.model.block import DecidedBlock
 from timeproto.model.certificate import FinalityProof
 from timeproto.model.ledger import Transition
+from timeproto.model.transaction import Transaction
 from timeproto.network.discovery import is_wildcard, parse_address
-from timeproto.network.handshake import CURSORS
+from timeproto.network.handshake import CURSORS, STATUSES
 from timeproto.network.peer_manager import PeerManager
 from timeproto.network.tls import ServerContextFactory, channel_binding
 from timeproto.network.utxo_handler import UTXOProtocolHandler
@@ -56,10 +57,11 @@ class Timed:
 
 
 class Everybody:
-    """Implements masternode.ends.Wallets: a commit is told to one end after the other."""
+    """Implements masternode.ends.Wallets: a commit is told to the wallets and then to each window."""
 
-    def __init__(self, *ends: Wallets) -> None:
-        self._ends = ends
+    def __init__(self, wallets: Wallets, *windows: Feed) -> None:
+        self._wallets = wallets
+        self._windows = windows
 
     def broadcast_state_notification(
         self,
@@ -68,8 +70,12 @@ class Everybody:
         blocks: Sequence[DecidedBlock] = (),
     ) -> None:
         told = list(transitions)
-        for end in self._ends:
-            end.broadcast_state_notification(told, proofs, blocks)
+        self._wallets.broadcast_state_notification(told, proofs, blocks)
+        for window in self._windows:
+            window.broadcast_state_notification(told, proofs, blocks)
+
+    def broadcast_seen(self, transactions: Sequence[Transaction]) -> None:
+        self._wallets.broadcast_seen(transactions)
 
 
 class Windows(MultiService):
@@ -103,7 +109,9 @@ class Windows(MultiService):
             view=view,
             sink=handler,
             greet=lambda transport: peers.machine(
-                dialled=False, binding=channel_binding(transport), capabilities=(CURSORS,)  # messages there are text
+                dialled=False,
+                binding=channel_binding(transport),
+                capabilities=(CURSORS, STATUSES),  # messages there are text
             ),
             now=lambda: now() / 1000,
             hosts=names_of(config.web, config.web_hosts),

@@ -115,6 +115,8 @@ class Feeds:
         self._clock = clock
         self._history = History(view, clock)
         self.all: dict[Client, Feed] = {}
+        self.listeners: set[Subscriber] = set()
+        """Whoever asked for hints too (network.incoming)."""
 
     def of(self, client: Client) -> Feed:
         return self.all.setdefault(client, Feed(client))
@@ -128,13 +130,18 @@ class Feeds:
         feed = self.all.pop(client, None)
         if feed is not None:
             for name in feed.names:
-                self._view.remove_subscription(Subscriber(client, name))
+                self.unwatch(Subscriber(client, name))
             for payment in feed.payments.values():
                 self._view.remove_subscription(payment.subscriber)
             if feed.call is not None and feed.call.active():
                 feed.call.cancel()
             feed.waiting.clear()
         return feed
+
+    def unwatch(self, subscriber: Subscriber) -> None:
+        """A subscription is told nothing more."""
+        self._view.remove_subscription(subscriber)
+        self.listeners.discard(subscriber)
 
     def is_slow(self, feed: Feed) -> bool:
         """True if so much waits for its reader that there is no use in sending more now."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
+import attrs
 from twisted.internet.defer import Deferred
 
 from timeproto.model.genesis import Genesis
 from timeproto.model.ledger import BlockEvidence, ChainTip, Coin, Evidence, Transition
-from timeproto.model.transaction import Outpoint, Transaction
+from timeproto.model.transaction import Outpoint, Transaction, TxOutput
 from timeproto.wire import messages
 
 T = TypeVar("T")
@@ -25,6 +26,20 @@ class Client(Protocol):
     def send(self, message: messages.AnyMessage) -> None: ...
 
     def send_payload(self, payload: bytes) -> None: ...
+
+
+@attrs.frozen
+class Undecided:
+    """A transaction that is valid at the node, and how far the node is with it.
+
+    ``since``: when its coins came into that state, in Unix ms; None if they are not the transaction's here. ``rival``
+    wants one of them too, or has it.
+    """
+
+    tx: Transaction
+    status: Literal["seen", "locked", "pending", "refused"]
+    since: int | None
+    rival: str | None
 
 
 class NodeView(Protocol):
@@ -56,6 +71,15 @@ class NodeView(Protocol):
     def evidence(self, since: int, limit: int) -> list[Evidence | BlockEvidence]: ...
 
     def info(self) -> messages.Info: ...
+
+    def undecided(self, txid: str) -> Undecided | None:
+        """None for what is decided, unknown, or waits for its parents."""
+
+    def newest_undecided(self, limit: int) -> Iterator[Transaction]:
+        """Those among the ``limit`` newest that :meth:`undecided` knows; to be used up inside one ``read``."""
+
+    def watchers(self, outpoint: Outpoint, output: TxOutput) -> list[Hashable]:
+        """Whom ``notify_subscribers`` would name for a transition of this coin."""
 
     def add_subscription(self, subscriber: Hashable, items: Iterable[Outpoint | str]) -> None: ...
 

@@ -60,6 +60,8 @@ class Subscriptions:
             self.count += 1
         elif lease is not None and taken:
             self._take_up(lease, feed)
+        if message.statuses:
+            self._feeds.listeners.add(Subscriber(feed.client, subscription.name))
         if message.ttl_ms is not None and self._clock is not None:
             lease = self._leases.grant(feed, subscription, message.ttl_ms)
         self._watched += subscription.lacks(items)
@@ -102,7 +104,7 @@ class Subscriptions:
         if subscription is None:
             # The same answer for another's id as for one that never was: nobody learns of others here.
             raise Refusal(ErrorCode.NOT_FOUND, "this connection has no such subscription")
-        self._view.remove_subscription(Subscriber(feed.client, name))
+        self._feeds.unwatch(Subscriber(feed.client, name))
         self.count -= 1
         self._forget(subscription)
 
@@ -168,7 +170,7 @@ class Subscriptions:
         subscription, other = lease.subscription, lease.feed
         if other is not None:
             del other.names[subscription.name]
-            self._view.remove_subscription(Subscriber(other.client, subscription.name))
+            self._feeds.unwatch(Subscriber(other.client, subscription.name))
             self._notice(other, subscription, "moved")
             self.count -= 1
         self._leases.take_up(lease, feed)
@@ -217,7 +219,7 @@ class Subscriptions:
             self._forget(subscription)
             if feed is not None:
                 del feed.names[subscription.name]
-                self._view.remove_subscription(Subscriber(feed.client, subscription.name))
+                self._feeds.unwatch(Subscriber(feed.client, subscription.name))
                 self.count -= 1
                 self._notice(feed, subscription, "expired")
 

@@ -27,6 +27,7 @@ from timeproto.model.transaction import Transaction, parse_outpoint
 from timeproto.model.utxo_state import Confirmed, SpentFinalized
 from timeproto.network.feeds import Feeds
 from timeproto.network.history import Watched
+from timeproto.network.incoming import Incoming
 from timeproto.network.node_view import Client, NodeView
 from timeproto.network.snapshots import coin_state, item_state
 from timeproto.network.subscriptions import Subscriptions, over, require_room
@@ -49,6 +50,7 @@ class UTXOProtocolHandler:
         """Connects the handler to its node. Until then every request is refused as ``busy``."""
         self._feeds = Feeds(view, self._clock)
         self._subscriptions = Subscriptions(view, self._feeds, self._clock, self._random)
+        self._incoming = Incoming(view, self._feeds, self._clock)
         self._view = view
 
     @property
@@ -134,12 +136,17 @@ class UTXOProtocolHandler:
                 raise Refusal(ErrorCode.BAD_FIELD, f"not an outpoint: {str(item)[:100]!r}")
             items.add(outpoint)
         items.update(require_address(address, view.genesis.params) for address in message.addresses)
-        if not items and not message.knows_cursors:
+        if not (items or message.knows_cursors or message.statuses):
             raise Refusal(ErrorCode.BAD_FIELD, "a subscription names at least one outpoint or address")
         if len(items) > limits.FILTER:
             raise over("filter", limits.FILTER, "outpoints and addresses of one request")
         feed = self._feeds.of(client)
-        return self._feeds.when_live(feed, lambda: self._subscriptions.subscribe(feed, message, items))
+
+        def subscribe() -> None:
+            self._subscriptions.subscribe(feed, message, items)
+            self._incoming.begun(feed, message.subscriber_id)
+
+        return self._feeds.when_live(feed, subscribe)
 
     @_answer.register
     def _unsubscribe(self, message: messages.UTXOUnsubscribe, client: Client, view: NodeView) -> Deferred[None]:
@@ -225,7 +232,14 @@ class UTXOProtocolHandler:
     ) -> None:
         """Tells each connection each transition it watches once, in order; encoded once for all of them."""
         if self._view is not None:
+            transitions = list(transitions)
             self._feeds.tell(transitions, proofs, blocks)
+            self._incoming.tell(transitions, blocks)
+
+    def broadcast_seen(self, transactions: Iterable[Transaction]) -> None:
+        """Tells whom they would pay of transactions that are valid here and not locked; also that they have a rival."""
+        if self._view is not None:
+            self._incoming.seen(transactions)
 
 
 def _known(found: messages.TransactionInfo | None, txid: str) -> messages.TransactionInfo:

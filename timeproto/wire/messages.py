@@ -241,13 +241,16 @@ class UTXOSubscribe(Request, frozen=True, kw_only=True):
 
     A ``subscriber_id`` belongs to the connection that made it; nobody else can see, replace or remove it.
 
+    ``statuses`` asks for :class:`TransactionStatus` too, for the whole subscription, as long as this connection has it.
+    It only goes to a node whose handshake names the capability ``statuses``.
+
     ``since`` asks for everything after that cursor, for the whole subscription, instead of a snapshot. ``ttl_ms`` asks
     for a lease, or renews it; ``token`` takes a leased subscription up on this connection. ``hold``: more of the filter
     follows in further requests, and it begins with the first that holds nothing back. These four only go to a node
     whose handshake names the capability ``cursors``.
 
     ``{"type": "UTXOSubscribe", "subscriber_id": "w1", "outpoints": ["txid:vout"], "addresses": ["TIME0…"],
-    "since": {"node": hex32, "position": 12}, "ttl_ms": 600000, "token": hex32, "hold": false}``
+    "since": {"node": hex32, "position": 12}, "ttl_ms": 600000, "token": hex32, "hold": false, "statuses": false}``
     → ``UTXOSubscribed``
     """
 
@@ -258,6 +261,7 @@ class UTXOSubscribe(Request, frozen=True, kw_only=True):
     ttl_ms: Annotated[int, Meta(ge=1, le=2**53 - 1)] | None = None
     token: Hex32 | None = None
     hold: bool = False
+    statuses: bool = False
 
     @property
     def knows_cursors(self) -> bool:
@@ -357,6 +361,36 @@ class UTXOStateNotification(Message, frozen=True, kw_only=True):
     output: TxOutput
     proof: FinalityProof | None = None
     inclusion: InclusionProof | None = None
+
+
+class PaidOutput(Noun, frozen=True):
+    """An output of a transaction, with its place."""
+
+    vout: U32
+    output: TxOutput
+
+
+class TransactionStatus(Message, frozen=True, kw_only=True):
+    """How far the telling node is with a transaction; ``outputs`` are those that pay what a subscription with
+    ``statuses`` watches. A hint and never money: a coin exists when ``UTXOStateNotification`` brings it with its proof.
+
+    ``seen``: known and valid here, not locked (yet). ``locked``, ``pending``: its coins are Locked, SpentPending.
+    ``final``: they are spent by it. ``confirmed``: the block at ``height`` contains it. ``refused``: a rival is final,
+    so this one cannot be. ``aborted``: the block at ``height`` ended it. ``code`` says why; ``conflicting_txid`` is who
+    wants one of its coins too, or has it. ``timestamp`` is of that step at this node, in Unix ms, if it was noted.
+
+    ``{"type": "TransactionStatus", "txid": hex32, "status": "refused", "outputs": [{"vout": 0, "output": {…}}],
+    "timestamp": 1700000000000, "code": "double_spend", "conflicting_txid": hex32, "height": 4}``
+    """
+
+    senders: ClassVar[frozenset[Role]] = _NODE
+    txid: Hex32
+    status: Literal["seen", "locked", "pending", "final", "confirmed", "refused", "aborted"]
+    outputs: Annotated[tuple[PaidOutput, ...], Meta(min_length=1, max_length=limits.OUTPUTS)]
+    timestamp: I64 | None = None
+    code: Annotated[str, Meta(max_length=64)] | None = None
+    conflicting_txid: Hex32 | None = None
+    height: Count | None = None
 
 
 class GetAddressUTXOs(Request, frozen=True, kw_only=True):
@@ -678,6 +712,7 @@ AnyMessage = (
     | UTXOUnsubscribe
     | UTXOUnsubscribed
     | UTXOStateNotification
+    | TransactionStatus
     | GetAddressUTXOs
     | AddressUTXOs
     | GetTransaction

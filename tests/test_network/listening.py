@@ -1,0 +1,101 @@
+"""A masternode among others, with wallets at it: real replicas and real blocks under a wallets' handler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, execute
+from twisted.internet.task import Clock
+
+from tests.alone_node import NoPeers
+from tests.cluster import Cluster, address, key
+from tests.cluster import Node as Replicating
+from tests.test_network.test_cursors import Reader
+from timeproto.consensus.effects import Effects, Heard, Input
+from timeproto.masternode.view import ReplicaView
+from timeproto.model.transaction import Transaction
+from timeproto.model.vote import sign_batch
+from timeproto.network.utxo_handler import UTXOProtocolHandler
+from timeproto.wire import messages
+from timeproto.wire.messages import TransactionStatus, UTXOSubscribe
+
+
+class AtOnce:
+    """An integration as far as wallets that only listen need it: every moment is a boundary."""
+
+    def read(self, question: Callable[[], Any]) -> Deferred[Any]:
+        return execute(question)
+
+
+class Listening(Cluster):
+    """Everything that node 0 commits is told to ``handler``."""
+
+    def __init__(self, n: int = 4, seed: int = 1, **more: Any) -> None:
+        self.handler: UTXOProtocolHandler | None = None
+        super().__init__(n, seed, **more)
+        self.settle(3)
+        self.clock = Clock()
+        self.serve()
+
+    def serve(self) -> None:
+        """As after a restart: nobody is connected."""
+        node, integration = self.nodes[0], AtOnce()
+        self.handler = UTXOProtocolHandler(self.clock)
+        self.view = ReplicaView(
+            replica=node.replica, ledger=node.store, integration=integration,  # type: ignore[arg-type]
+            genesis=self.genesis, node_key=node.key, surroundings=NoPeers(), uptime=lambda: 1.0,
+        )  # fmt: skip
+        self.handler.setup_notification_handler(self.view)
+
+    def act(self, node: Replicating, inputs: list[Input]) -> Effects:
+        effects = super().act(node, inputs)
+        if self.handler is not None and node is self.nodes[0]:
+            changes = effects.changes
+            if changes is not None:
+                found = {txid: changes.transactions[txid].proof for txid in changes.finalized}
+                proofs = {txid: proof for txid, proof in found.items() if proof is not None}
+                self.handler.broadcast_state_notification(changes.transitions, proofs, changes.blocks)
+            if effects.seen:
+                self.handler.broadcast_seen(effects.seen)
+        return effects
+
+    def ask(self, message: Any, reader: Reader) -> Any:
+        """The answer, taken."""
+        assert self.handler is not None
+        before = len(reader.told)
+        self.handler.handle_message(reader, message)
+        return reader.told.pop(before)
+
+    def listener(self, *wallets: int, statuses: bool = True, **more: Any) -> Reader:
+        """A connection that watches the addresses of ``wallets``."""
+        reader = more.pop("reader", None) or Reader()
+        addresses = tuple(self.address_of(number) for number in wallets)
+        request = UTXOSubscribe(id=1, subscriber_id="s", addresses=addresses, statuses=statuses, **more)
+        answer = self.ask(request, reader)
+        assert isinstance(answer, messages.UTXOSubscribed), answer
+        return reader
+
+    def address_of(self, wallet: int) -> str:
+        return address(self.wallets[wallet])
+
+    def alone(self, tx: Transaction) -> None:
+        """Node 0 learns of a payment and of no vote for it."""
+        self.partition([0], [1, 2, 3])
+        self.submit(tx, 0)
+        self.run()
+
+    def lock_votes(self, tx: Transaction, *voters: int) -> None:
+        """Node 0 hears the lock votes of masternodes ``voters``, counted from 1."""
+        for number in voters:
+            signed = sign_batch(key(number), self.genesis.hash, self.genesis.masternode_set.hash, 0, lock=[tx.txid])
+            self.act(self.nodes[0], [Heard(signed, signed.voter)])
+
+
+def statuses(reader: Reader) -> list[TransactionStatus]:
+    return [each for each in reader.told if isinstance(each, TransactionStatus)]
+
+
+def said(reader: Reader) -> list[str]:
+    """The statuses told, in order."""
+    return [each.status for each in statuses(reader)]
