@@ -80,6 +80,11 @@ EARLY_WAIT = 1_200.0
 """How long votes are kept for a transaction that nobody can show."""
 RECENTLY_FINAL = 20_000
 """Final transactions remembered in memory, so that a late vote costs nothing."""
+RECORDS_AT_HAND = 8_000
+"""Records of what is final and in no block yet that are kept in memory: four blocks' worth. The others are read."""
+COINS_AT_HAND = 20_000
+"""Coins kept in memory since a payment came to them, about half a kilobyte each: it looks at its own a dozen
+times."""
 TICK = 1.0
 """Pause between two rounds of asking peers for what is missing."""
 VERIFIED_VOTES = 400_000

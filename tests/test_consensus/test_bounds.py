@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.cluster import Cluster, pay
 from tests.test_consensus.alone import Alone
 from timeproto import limits
-from timeproto.consensus.recently_final import RecentlyFinal
+from timeproto.consensus.recent import Recent
 from timeproto.model.transaction import Outpoint, Transaction
 from timeproto.model.utxo_state import Locked, to_wire
 from timeproto.model.vote import sign_batch
@@ -229,12 +229,15 @@ class Traces(SynchronousTestCase):
                 self.assertEqual(leftovers(node), {}, f"seed {seed}")
 
     def test_the_memory_of_recent_finals_is_bounded(self) -> None:
-        """The oldest final payment is forgotten first."""
+        """What was put in first is forgotten first, no more is kept than allowed, and the newest half always is."""
         self.patch(limits, "RECENTLY_FINAL", 10)
-        recent = RecentlyFinal()
+        recent: Recent[int, str] = Recent(lambda: limits.RECENTLY_FINAL)
         for number in range(50):
-            recent.note(str(number))
-        self.assertEqual([txid for txid in map(str, range(50)) if txid in recent], list(map(str, range(40, 50))))
+            recent.put(number, str(number))
+            kept = [each for each in range(number + 1) if each in recent]
+            self.assertEqual(kept, list(range(number + 1))[-len(recent) :])
+            self.assertTrue(min(number + 1, 5) <= len(recent) <= 10, kept)
+            self.assertEqual([recent.get(each) for each in kept], list(map(str, kept)))
 
     def test_the_list_of_refused_is_bounded(self) -> None:
         """Invalid transactions without end leave the bound of them, and no payment."""
@@ -253,6 +256,5 @@ def leftovers(holder: Any) -> dict[str, int]:
     sizes = {name: len(value) for name, value in vars(payments).items() if isinstance(value, dict)}
     sizes["_early"] = sum(len(spoken) for spoken in payments._early.values())
     sizes["seen"] = payments.seen_count
-    sizes["held"] = len(holder.replica.manager._held)
     sizes["finishing"] = len(holder.replica._finality._finishing)
     return {name: size for name, size in sizes.items() if size}

@@ -57,6 +57,19 @@ class TwoRounds(SynchronousTestCase):
         self.assertEqual(sum(tx.txid in batch.lock for batch in cast), 1)
         self.assertEqual(sum(tx.txid in batch.commit for batch in cast), 1)
 
+    def test_a_turn_takes_one_signature(self) -> None:
+        """What comes together is voted for together: transactions of several masternodes, and both kinds of votes."""
+        alone = Alone(4)
+        first, *others = (alone.pay([coin]) for coin in alone.coins()[:4])
+        alone.show(first)
+        before = len(alone.cast())
+        lock = alone.batch(2, lock=[first]), alone.batch(3, lock=[first])
+        shown = [messages.Transactions(transactions=(tx,)) for tx in others]
+        alone.act(*(Heard(message, alone.keys[1].public_hex) for message in (*shown, *lock)))
+        (batch,) = alone.cast()[before:]
+        self.assertEqual(batch.lock, tuple(sorted(tx.txid for tx in others)))
+        self.assertEqual(batch.commit, (first.txid,))
+
     def test_when_everybody_is_needed_the_own_vote_is_too(self) -> None:
         """With n = q, or with the others one short, only this replica's vote makes it final (B-13 of the original)."""
         for n in (1, 2, 3, 4):

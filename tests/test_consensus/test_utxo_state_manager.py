@@ -319,8 +319,6 @@ class AnySequence(SynchronousTestCase):
                     store.commit(manager.take_changes(finalized=0, batches=0, evidence=0))
                     if name == "restart":
                         manager = UTXOStateManager(store)
-                        for each in POOL:
-                            manager.hold(each)
             except (Refusal, IllegalTransition):
                 self.assertEqual(figures(manager), before)
             self.recount(manager, store, final)

@@ -117,7 +117,7 @@ class Decisions:
         assert record is not None  # final
         finality.manager.confirm_transaction(record.tx, height, header.timestamp)
         finality.turn.transactions[txid] = TransactionRecord(record.tx, "final", record.proof, height)
-        finality.unconfirmed.pop(txid, None)
+        finality.is_in_block(txid)
 
     def _finalize(self, txid: str, decided: DecidedBlock) -> None:
         """A quorum decided what is not final here yet: by a verdict, or by votes that have not arrived."""

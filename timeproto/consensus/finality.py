@@ -370,11 +370,11 @@ class Finality(Knowledge):
         tx, txid = payment.tx, payment.txid
         assert tx is not None
         self.manager.finalize_transaction(tx, votes, self.turn.now)
-        self.turn.transactions[txid] = TransactionRecord(tx, "final", proof)
+        record = self.turn.transactions[txid] = TransactionRecord(tx, "final", proof)
         self.turn.finalized.append(txid)
         self.finalized += 1
-        self.await_block(tx)
-        self.recent.note(txid)
+        self.await_block(record)
+        self.recent.put(txid, None)
         self.answer_all(payment, None)
         beaten, children = self.payments.decide(payment)
         for rival in beaten:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from timeproto import limits
 from timeproto.consensus.effects import Turn
 from timeproto.consensus.payments import Payment, Payments
-from timeproto.consensus.recently_final import RecentlyFinal
+from timeproto.consensus.recent import Recent
 from timeproto.consensus.utxo_state_manager import UTXOStateManager
 from timeproto.errors import Refusal
 from timeproto.model.genesis import Genesis
@@ -22,6 +22,9 @@ class Knowledge:
     """``turn`` is where the running step collects what it decides; the hub replaces it at every step. ``height`` is the
     last decided block's, ``unconfirmed`` what is final and in no block yet, with those parents that are not either;
     ``wanted`` are transactions that a block names and that are not here.
+
+    The records of what waits for a block are kept at hand, up to ``limits.RECORDS_AT_HAND``: a block asks for each of
+    its transactions several times, and to read one from the disk costs what a signature check does.
     """
 
     def __init__(self, ledger: Ledger, genesis: Genesis, key: SigningKey, summary: Summary) -> None:
@@ -31,7 +34,7 @@ class Knowledge:
         self.ledger = ledger
         self.manager = UTXOStateManager(ledger)
         self.payments = Payments(self.masternodes)
-        self.recent = RecentlyFinal()
+        self.recent: Recent[str, None] = Recent(lambda: limits.RECENTLY_FINAL)
         self.turn = Turn(0)
         self.tick = 0
         tip = ledger.tip()
@@ -39,13 +42,22 @@ class Knowledge:
         self.finalized, self.evidence = summary.finalized, summary.evidence
         self.wanted: frozenset[str] = frozenset()
         self.unconfirmed: dict[str, tuple[str, ...]] = {}
+        self._at_hand: dict[str, TransactionRecord] = {}
         for record in ledger.unconfirmed():
-            self.await_block(record.tx)
+            self.await_block(record)
 
-    def await_block(self, tx: Transaction) -> None:
-        """``tx`` is final, and the next block is for it."""
+    def await_block(self, record: TransactionRecord) -> None:
+        """``record``'s transaction is final, and the next block is for it."""
+        tx = record.tx
         parents = dict.fromkeys(outpoint.txid for outpoint in tx.outpoints)
         self.unconfirmed[tx.txid] = tuple(parent for parent in parents if parent in self.unconfirmed)
+        if len(self._at_hand) < limits.RECORDS_AT_HAND:
+            self._at_hand[tx.txid] = record
+
+    def is_in_block(self, txid: str) -> None:
+        """A block contains it: it waits for none any more."""
+        self.unconfirmed.pop(txid, None)
+        self._at_hand.pop(txid, None)
 
     def is_beaten(self, tx: Transaction) -> bool:
         """True if others have spent every one of its coins: there is nothing left to free."""
@@ -53,14 +65,19 @@ class Knowledge:
         return all(isinstance(state, SpentFinalized | Confirmed) for state in states)
 
     def is_final(self, txid: str) -> bool:
-        if txid in self.recent:
+        if txid in self.recent or txid in self.unconfirmed:
             return True
         record = self.record(txid)
         return record is not None and record.status == "final"
 
     def record(self, txid: str) -> TransactionRecord | None:
         """What is kept of a transaction, this step's changes counted."""
-        return self.turn.transactions.get(txid) or self.ledger.transaction(txid)
+        return self.turn.transactions.get(txid) or self._at_hand.get(txid) or self.ledger.transaction(txid)
+
+    def at_hand(self, txid: str) -> Transaction | None:
+        """The transaction if it is final, in no block yet, and in memory."""
+        record = self._at_hand.get(txid)
+        return None if record is None else record.tx
 
     def ending(self, txid: str) -> Ending | None:
         return self.turn.endings.get(txid) or self.ledger.ending(txid)

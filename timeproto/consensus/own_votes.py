@@ -37,7 +37,6 @@ def recall(finality: Finality, record: TransactionRecord) -> None:
     if finality.is_beaten(tx):
         finality.payments.refuse(payment)
         return
-    finality.manager.hold(tx)
     payment.standing = Standing.LOCKED if finality.manager.holds(tx) else Standing.RIVAL
     finality.contend(payment)
     if payment.cast_abort:

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator
 from enum import Enum, auto
 
+from timeproto import limits
 from timeproto.consensus import digest
+from timeproto.consensus.recent import Recent
 from timeproto.consensus.subscriptions import SubscriptionIndex, Watched
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.ledger import ChainTip, Changes, Coin, Ledger, Summary, Tally, Transition
@@ -113,14 +115,21 @@ class UTXOStateManager:
         self._position = summary.position
         self._staged: dict[Outpoint, Coin] = {}
         self._transitions: list[Transition] = []
-        self._held: dict[Outpoint, Coin] = {}
+        self._at_hand: Recent[Outpoint, Coin] = Recent(lambda: limits.COINS_AT_HAND)
         self._subscriptions = SubscriptionIndex()
 
     # -- reading -------------------------------------------------------------------------------------
 
     def get_utxo_info(self, outpoint: Outpoint) -> Coin | None:
         """The coin with its state, or None if no such coin exists here (yet)."""
-        return self._staged.get(outpoint) or self._held.get(outpoint) or self._ledger.coin(outpoint)
+        coin = self.look_up(outpoint)
+        if coin is not None and outpoint not in self._at_hand:
+            self._at_hand.put(outpoint, coin)
+        return coin
+
+    def look_up(self, outpoint: Outpoint) -> Coin | None:
+        """The same for somebody who asks: it is no sign that a payment comes to the coin, so it is not kept at hand."""
+        return self._staged.get(outpoint) or self._at_hand.get(outpoint) or self._ledger.coin(outpoint)
 
     def get_state(self, outpoint: Outpoint) -> UTXOState | None:
         coin = self.get_utxo_info(outpoint)
@@ -198,10 +207,10 @@ class UTXOStateManager:
         spent = _happened(
             self.mark_spent_finalized(outpoint, tx.txid, votes, now) for outpoint in tx.outpoints
         )
+        if not spent:
+            return []  # it was final already
         return spent + [
-            self._create(tx.output_outpoint(vout), output, tx.txid, now)
-            for vout, output in enumerate(tx.outputs)
-            if self.get_utxo_info(tx.output_outpoint(vout)) is None
+            self._create(tx.output_outpoint(vout), output, tx.txid, now) for vout, output in enumerate(tx.outputs)
         ]
 
     def confirm_transaction(self, tx: Transaction, block_height: int, when: int) -> list[Transition]:
@@ -281,13 +290,6 @@ class UTXOStateManager:
         self._staged, self._transitions = {}, []
         return changes
 
-    def hold(self, tx: Transaction) -> None:
-        """Keep the coins of an undecided transaction at hand; called once for each at a restart."""
-        for outpoint in tx.outpoints:
-            coin = self._ledger.coin(outpoint)
-            if coin is not None and holder(coin.state) == tx.txid:
-                self._held[outpoint] = coin
-
     def _verdicts(self, tx: Transaction, event: Event) -> Iterator[tuple[Outpoint, Step]]:
         for outpoint in tx.outpoints:
             state = self.get_state(outpoint)
@@ -348,10 +350,7 @@ class UTXOStateManager:
         )
         self._transitions.append(transition)
         self._staged[outpoint] = new
-        if isinstance(new.state, Locked | SpentPending):
-            self._held[outpoint] = new
-        else:
-            self._held.pop(outpoint, None)
+        self._at_hand.put(outpoint, new)
         return transition
 
     def _count(self, coin: Coin, by: int) -> None:

@@ -92,7 +92,7 @@ class ReplicaView:
         return self._replica.manager.position
 
     def coin(self, outpoint: Outpoint) -> Coin | None:
-        return self._replica.manager.get_utxo_info(outpoint)
+        return self._replica.manager.look_up(outpoint)
 
     def address_coins(
         self, address: str, after: Outpoint | None, limit: int, *, spent: bool

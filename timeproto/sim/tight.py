@@ -20,6 +20,8 @@ TIGHT: dict[str, int] = {
     "EARLY_VOTES": 24,
     "VOTES_KEPT": 200,
     "RECENTLY_FINAL": 16,
+    "RECORDS_AT_HAND": 4,
+    "COINS_AT_HAND": 16,
     "VERIFIED_VOTES": 40,
     "VERIFIED_WORDS": 40,
     "REFUSED_CACHE": 8,

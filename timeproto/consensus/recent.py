@@ -1,0 +1,41 @@
+"""What was put in last: a bounded memory, for what can be asked of the disk but need not be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Recent(Generic[K, V]):
+    """At most ``size()`` entries, and always the newest half of that many.
+
+    In two halves, of which the older goes when the newer is full. To take the oldest entry out of a dictionary, time
+    and again, is slow: it looks past the places of all that were taken out before (measured: 6 µs of 20,000).
+    """
+
+    __slots__ = ("_newer", "_older", "_size")
+
+    def __init__(self, size: Callable[[], int]) -> None:
+        self._size = size
+        self._newer: dict[K, V] = {}
+        self._older: dict[K, V] = {}
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._newer or key in self._older
+
+    def __len__(self) -> int:
+        return len(self._newer) + len(self._older)
+
+    def get(self, key: K) -> V | None:
+        """None if it is not here, or is forgotten."""
+        value = self._newer.get(key)
+        return self._older.get(key) if value is None else value
+
+    def put(self, key: K, value: V) -> None:
+        """It counts as new from now on, whatever was here under this key."""
+        self._newer[key] = value
+        if 2 * len(self._newer) >= self._size():
+            self._older, self._newer = self._newer, {}
