@@ -52,8 +52,8 @@ class ProtocolPages(SynchronousTestCase):
 class Links(SynchronousTestCase):
     def test_every_page_and_heading_that_is_linked_exists(self) -> None:
         """Links between our pages lead to a file, and to a heading in it."""
-        root = DOCS.parent
-        pages = [*DOCS.glob("*.md"), root / "README.md", root / "CONTRIBUTING.md"]
+        pages = [*DOCS.parent.glob("*.md"), *DOCS.glob("*.md")]
+        self.assertGreater(len(pages), 10)
         headings = {
             page: {re.sub(r"[^\w\- ]", "", line).strip().lower().replace(" ", "-")
                    for line in re.findall(r"^#+ (.*)$", page.read_text("utf-8"), re.MULTILINE)}

@@ -12,7 +12,7 @@ const { proofs, qrCode } = context;
 const words = proofs.parse(fs.readFileSync(0, "utf8"));
 const said = async (promise) => { try { return { holds: true, value: await promise() }; } catch (error) { return { holds: false, why: error.message }; } };
 
-const answers = { available: await proofs.available(), proofs: [], txids: [], paths: [], inclusions: [], genesis: null, qr: [] };
+const answers = { proofs: [], txids: [], paths: [], inclusions: [], genesis: null, qr: [] };
 for (const each of words.proofs || [])
   answers.proofs.push(await said(async () => proofs.checkProof(each.proof, await proofs.membersOf({ masternodes: each.masternodes }), each.genesis)));
 for (const tx of words.txids || []) answers.txids.push(await said(() => proofs.txidOf(tx)));

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
-from functools import cache
 from pathlib import Path
 from typing import Any
-from unittest import SkipTest
 
 import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.examples import ALICE, GENESIS, PAYMENT, address, plain
+from tests.node_js import NODE, PATIENCE
 from tests.test_web.harness import Web
 from tests.test_web.qr_reader import read
 from tests.test_web.test_api import RIVAL
@@ -29,20 +27,12 @@ def vectors(suite: str) -> list[dict[str, Any]]:
     return cases
 
 
-@cache
-def node() -> str:
-    """Node.js with the WebCrypto that browsers have; the tests that need it are skipped without."""
-    found = shutil.which("node")
-    if found is None or not run(found, {})["available"]:
-        raise SkipTest("there is no Node.js with Ed25519 here")
-    return found
-
-
-def run(program: str, words: dict[str, Any]) -> Any:
+def run(words: dict[str, Any]) -> Any:
     script = str(Path(__file__).with_name("check_page.mjs"))
     done = subprocess.run(
-        [program, script, str(PAGE)], input=json.dumps(words), capture_output=True, text=True, timeout=60, check=False
-    )
+        [NODE, script, str(PAGE)],
+        input=json.dumps(words), capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
     if done.returncode:
         raise AssertionError(done.stderr)
     return json.loads(done.stdout)
@@ -106,7 +96,7 @@ class Checks(SynchronousTestCase):
         cases = vectors("proof")
         words = [{"proof": case["input"]["proof"], "masternodes": case["input"]["masternodes"],
                   "genesis": case["input"]["genesis_hash"]} for case in cases]
-        answers = run(node(), {"proofs": words})["proofs"]
+        answers = run({"proofs": words})["proofs"]
         for case, answer in zip(cases, answers, strict=True):
             self.assertEqual(answer["holds"], case["expect"] == "accept", (case["id"], answer))
         self.assertGreater(sum(not answer["holds"] for answer in answers), 15)
@@ -115,7 +105,7 @@ class Checks(SynchronousTestCase):
         """The txid of what is shown is computed, for amounts past 2^53 and times before 1970 too."""
         cases = [case for case in vectors("transaction") if case["expect"] == "accept"]
         cases += [case for case in vectors("transaction") if case.get("value", {}).get("code") == "txid_mismatch"]
-        answers = run(node(), {"txids": [case["input"]["tx"] for case in cases]})["txids"]
+        answers = run({"txids": [case["input"]["tx"] for case in cases]})["txids"]
         for case, answer in zip(cases, answers, strict=True):
             same = answer["value"] == case["input"]["tx"]["txid"]
             self.assertEqual(same, case["expect"] == "accept", case["id"])
@@ -124,7 +114,7 @@ class Checks(SynchronousTestCase):
         """RFC 6962 paths lead to their root, and to no other."""
         cases = [*vectors("merkle-rfc6962"), *vectors("vote-merkle")]
         cases = [case for case in cases if "leaf" in case["input"]]
-        answers = run(node(), {"paths": [case["input"] for case in cases]})["paths"]
+        answers = run({"paths": [case["input"] for case in cases]})["paths"]
         for case, answer in zip(cases, answers, strict=True):
             self.assertEqual(answer == case["input"]["root"], case["expect"] == "accept", case["id"])
         self.assertGreater(len(cases), 20)
@@ -150,12 +140,12 @@ class Checks(SynchronousTestCase):
             {"index": 0}, {"path": ()}, {"path": ("ab" * 32,) * 13},
         ):  # fmt: skip
             bad.append(good[0] | {"inclusion": plain(replace(info.inclusion, **change))})
-        answers = run(node(), {"genesis": plain(GENESIS), "inclusions": good + bad})
+        answers = run({"genesis": plain(GENESIS), "inclusions": good + bad})
         self.assertEqual([each["holds"] for each in answers["inclusions"]], [True] * 2 + [False] * len(bad))
         self.assertEqual(answers["genesis"], GENESIS.hash)
 
     def test_qr_codes(self) -> None:
         """A reader of our own, written from the other side, reads what the page draws."""
         texts = [address(ALICE), address(ALICE, "mainnet"), "TIME0" + "z" * 43, "x", "a" * 62]
-        for text, rows in zip(texts, run(node(), {"qr": texts})["qr"], strict=True):
+        for text, rows in zip(texts, run({"qr": texts})["qr"], strict=True):
             self.assertEqual(read(rows), text)
