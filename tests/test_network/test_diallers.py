@@ -294,4 +294,4 @@ class Flow(ProtocolCase):
             self.protocol.resumeProducing()
             self.transport.clear()
         self.assertFalse(self.transport.aborted)
-        self.assertEqual(self.protocol._waiting_bytes, 0)
+        self.assertEqual(self.protocol.backlog, 0)

@@ -19,6 +19,8 @@ from tests.test_network.test_cursors import Reader
 from timeproto import limits
 from timeproto.model.ledger import Transition
 from timeproto.model.utxo_state import to_wire
+from timeproto.network.fanout import Shared, frame_of
+from timeproto.network.outbox import Outbox
 from timeproto.wire import messages
 from timeproto.wire.messages import (
     Cursor,
@@ -30,6 +32,30 @@ from timeproto.wire.messages import (
 )
 
 WALLETS = 3
+
+
+class Holding(Reader):
+    """A connection as over TCP: what goes to many is held for its turn, and must not be overtaken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._out = Outbox()
+        self._out.open(self)
+
+    def write(self, data: bytes) -> None:
+        """The transport."""
+        while data:
+            size = 4 + int.from_bytes(data[:4], "big")
+            super().send_payload(data[4:size])
+            data = data[size:]
+
+    def send_payload(self, payload: bytes) -> None:
+        self._out.write(frame_of(payload, squeezed=False))
+
+    def hold(self, shared: Shared) -> Outbox | None:
+        return self._out if self._out.hold(shared.frame) else None
+
+
 TTL = 40_000
 
 
@@ -51,8 +77,8 @@ class Watcher:
     def wants(self, entry: Transition) -> bool:
         return entry.output.address in self.addresses or str(entry.outpoint) in self.outpoints
 
-    def connect(self, node: Node, *, lease: bool) -> None:
-        self.reader, self.is_answered = Reader(), False
+    def connect(self, node: Node, *, lease: bool, holds: bool = True) -> None:
+        self.reader, self.is_answered = Holding() if holds else Reader(), False
         self.ask(node, self.reader, lease=lease)
 
     def ask(self, node: Node, reader: Reader, *, lease: bool) -> None:
@@ -182,7 +208,7 @@ class World:
                 watcher.drop(node, chance)
             case "connect":
                 if watcher.reader is None and (watcher.addresses or watcher.outpoints):
-                    watcher.connect(node, lease=chance.random() < 0.7)
+                    watcher.connect(node, lease=chance.random() < 0.7, holds=chance.random() < 0.7)
             case "receive":
                 watcher.receive(node)
             case "deaf":

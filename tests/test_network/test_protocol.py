@@ -318,7 +318,7 @@ class Deadlines(ProtocolCase):
         self.protocol.send(QUESTION)
         self.lose()
         self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.assertEqual((len(self.protocol._buffer), len(self.protocol._waiting), self.protocol.is_gone), (0, 0, 1))
+        self.assertEqual((len(self.protocol._buffer), len(self.protocol._out._kept), self.protocol.is_gone), (0, 0, 1))
 
     def test_an_old_deadline_does_not_bite(self) -> None:
         """An honest connection that speaks now and then lives on."""
@@ -350,7 +350,7 @@ class Pressure(ProtocolCase):
         self.assertFalse(self.transport.aborted)
         self.protocol.send_payload(payload)
         self.assertTrue(self.transport.aborted)
-        self.assertEqual(self.protocol._waiting_bytes, 0)
+        self.assertEqual(self.protocol.backlog, 0)
 
     def test_a_fast_sender_is_read_more_slowly(self) -> None:
         """Over the rate the transport is paused; nothing is lost and nothing refused."""

@@ -16,6 +16,7 @@ from zope.interface import implementer
 from tests.alone_node import Node
 from tests.cluster import key
 from timeproto.masternode.service import Dispatcher
+from timeproto.network.fanout import Shared
 from timeproto.network.node_protocol import NodeFactory
 from timeproto.network.peer_manager import PeerManager
 from timeproto.wallet.client import WalletClient
@@ -64,14 +65,18 @@ class World:
             return fail(Refused())
         self.connections += 1
         server: Any = NodeFactory(self.clock, self.manager).buildProtocol(None)
-        said = server.send_payload
+        said, held = server.send_payload, server.hold
 
         def bent(payload: bytes) -> None:
             message = self.bend(json.loads(payload))
             if message is not None:
                 said(json.dumps(message).encode())
 
-        server.send_payload = bent
+        def bent_held(shared: Shared) -> Any:
+            message = self.bend(json.loads(shared.payload))
+            return None if message is None else held(Shared(json.dumps(message).encode()))
+
+        server.send_payload, server.hold = bent, bent_held
         client = protocolFactory.buildProtocol(None)
         self._servers.append(server)
         self._pumps.append(

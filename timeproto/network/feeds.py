@@ -24,6 +24,7 @@ from timeproto.model.certificate import FinalityProof
 from timeproto.model.ledger import Transition
 from timeproto.model.transaction import Transaction
 from timeproto.model.utxo_state import SpentFinalized, Unspent, holder
+from timeproto.network.fanout import FanOut, Shared
 from timeproto.network.history import History, Watched
 from timeproto.network.node_view import Client, NodeView
 from timeproto.network.notifications import Proofs, notification
@@ -114,6 +115,7 @@ class Feeds:
         self._view = view
         self._clock = clock
         self._history = History(view, clock)
+        self.fan_out = FanOut(clock)
         self.all: dict[Client, Feed] = {}
         self.listeners: set[Subscriber] = set()
         """Whoever asked for hints too (network.incoming)."""
@@ -195,21 +197,24 @@ class Feeds:
     ) -> None:
         """A commit: each live feed is told what it watches, once, in order; encoded once for all of them.
 
-        All events of one transaction arrive together, since a step lists them so.
+        All events of one transaction arrive together, since a step lists them so. Told is what was given to the
+        connection: it writes later, but before all it is given later.
         """
         finished: list[Subscriber] = []
         known = Proofs(proofs, blocks)
         for transition, subscribers in self._view.notify_subscribers(transitions):
-            payload: bytes | None = None
+            shared: Shared | None = None
             for client in dict.fromkeys(each.client for each in subscribers if isinstance(each, Subscriber)):
                 feed = self.all[client]
                 if feed.at is None and self.is_slow(feed):
                     feed.at = transition.position - 1
                     self.go_on(feed, limits.FEED_PAUSE)
                 if feed.at is None:
-                    payload = payload or codec.encode(notification(transition, self._view.node_key, known))
-                    client.send_payload(payload)
-            finished += [each for each in subscribers if isinstance(each, Subscriber) and _is_over(each, transition)]
+                    shared = shared or Shared(codec.encode(notification(transition, self._view.node_key, known)))
+                    self.fan_out.send(client, shared)
+            if transition.old_state is not None:  # a coin that has just been created ends no payment
+                watchers = (each for each in subscribers if isinstance(each, Subscriber))
+                finished += [each for each in watchers if _is_over(each, transition)]
         for each in finished:
             self.unwatch_payment(each.client, each.name.removeprefix(_PAYMENT))
 
@@ -337,4 +342,3 @@ def _is_over(payment: Subscriber, transition: Transition) -> bool:
     if old is None or not isinstance(transition.new_state, Unspent):
         return False
     return _PAYMENT + (holder(old) or "") == payment.name
-

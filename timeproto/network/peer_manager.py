@@ -26,6 +26,7 @@ from timeproto.model.genesis import Genesis
 from timeproto.model.keys import SigningKey
 from timeproto.network.dialler import Diallers
 from timeproto.network.discovery import AddressBook, Bootstrap, is_loopback, is_wildcard, parse_address
+from timeproto.network.fanout import Shared
 from timeproto.network.greeting import GreetedEndpoint
 from timeproto.network.handshake import CAPABILITIES, HandshakeMachine
 from timeproto.network.node_protocol import Dispatcher, NodeFactory, NodeProtocol
@@ -310,11 +311,10 @@ class PeerManager(MultiService):
             link.send(message)
 
     def broadcast(self, messages: Sequence[messages.AnyMessage]) -> None:
-        """To every linked masternode; each message is encoded once."""
-        payloads = [codec.encode(message) for message in messages]
+        """To every linked masternode, at once: they are waited for. Each message is encoded once."""
+        shared = [Shared(codec.encode(message)) for message in messages]
         for link in list(self.links.values()):
-            for payload in payloads:
-                link.send_payload(payload)
+            link.send_at_once(shared)
 
     def broadcast_utxo_notification(self, notification: messages.UTXOStateNotification) -> None:
         """A hint to every linked masternode."""

@@ -8,8 +8,7 @@ Everything is bounded: the frame, the time it takes, silence, what waits to be w
 from __future__ import annotations
 
 import struct
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -21,7 +20,9 @@ from zope.interface import implementer
 
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
+from timeproto.network.fanout import Shared, frame_of
 from timeproto.network.handshake import ZSTD
+from timeproto.network.outbox import Outbox
 from timeproto.network.requests import ConnectionGone, Requests
 from timeproto.network.throttle import TokenBucket
 from timeproto.wire import codec, compression, messages
@@ -54,9 +55,7 @@ class MessageProtocol(Int32StringReceiver):
         self._requests = Requests(clock)
         self._bucket: TokenBucket | None = None
         self._held: Any = None
-        self._waiting: deque[bytes] = deque()
-        self._waiting_bytes = 0
-        self._paused = False
+        self._out = Outbox()
         self._closing = False
         self._secure = False
         self._spoken = False
@@ -99,6 +98,7 @@ class MessageProtocol(Int32StringReceiver):
         if set_no_delay is not None:
             set_no_delay(True)  # a vote that waits for Nagle is late
         self.peer_host = str(getattr(transport.getPeer(), "host", "?"))
+        self._out.open(transport)
         transport.registerProducer(self, True)
         self._rearm()
         self.made()
@@ -118,7 +118,7 @@ class MessageProtocol(Int32StringReceiver):
                 call.cancel()
         self._watch = self._held = None
         self._buffer.clear()
-        self._drop_queue()
+        self._out.clear()
         self._requests.fail_all(ConnectionGone(f"the connection to {self.peer_host} is lost"))
         self.gone(reason)
         listeners, self._lost_listeners = self._lost_listeners, []
@@ -140,9 +140,10 @@ class MessageProtocol(Int32StringReceiver):
             return
         if refusal is not None:
             self.send(messages.error_of(refusal))
+        self._out.flush()
         self._closing = True
         self._closed_at = self._clock.seconds()
-        self._drop_queue()
+        self._out.clear()
         transport: Any = self.transport
         transport.unregisterProducer()
         transport.resumeProducing()  # a paused transport would not notice that the other end has closed
@@ -152,7 +153,7 @@ class MessageProtocol(Int32StringReceiver):
     def abort(self) -> None:
         """Ends the connection now, whatever is unread or unwritten."""
         self._closing = True
-        self._drop_queue()
+        self._out.clear()
         transport: Any = self.transport
         if transport is not None:
             transport.abortConnection()
@@ -164,27 +165,32 @@ class MessageProtocol(Int32StringReceiver):
 
     def send_payload(self, payload: bytes) -> None:
         """Sends an encoded message. Bounded: a reader who lets ``out_queue`` bytes pile up is cut off."""
-        transport: Any = self.transport
-        if self._closing or transport is None:
-            return
-        if len(payload) > limits.FRAME_PEER:
-            raise Refusal(
-                ErrorCode.FRAME_TOO_LARGE,
-                f"a frame of {len(payload)} bytes is too long to send",
-                limit="frame_peer",
-                value=limits.FRAME_PEER,
-            )
-        if self._zstd:
-            payload = compression.squeeze(payload)
-        frame = _LENGTH.pack(len(payload)) + payload
-        if not self._paused:
-            transport.write(frame)
-            return
-        self._waiting.append(frame)
-        self._waiting_bytes += len(frame)
-        if self._waiting_bytes > self.out_queue:
-            self.log.info("{who} does not read: cut off", who=self)
-            self.abort()
+        if not self._closing and self.transport is not None:
+            self._out.write(frame_of(payload, squeezed=self._zstd))
+            if self._out.size > self.out_queue:
+                self._cut_off()
+
+    def hold(self, shared: Shared) -> Outbox | None:
+        """Sends one of many: before all that is sent later, but not before what is returned is flushed.
+
+        None if that is to be done already, or there is nothing to do."""
+        if self._closing or self.transport is None:
+            return None
+        out = self._out
+        is_due = out.hold(shared.squeezed if self._zstd else shared.frame)
+        if out.size > self.out_queue:
+            self._cut_off()
+        return out if is_due else None
+
+    def send_at_once(self, shared: Iterable[Shared]) -> None:
+        """Sends what others are sent too, in one piece, and before the reactor turns."""
+        for each in shared:
+            self.hold(each)
+        self._out.flush()
+
+    def _cut_off(self) -> None:
+        self.log.info("{who} does not read: cut off", who=self)
+        self.abort()
 
     def request(self, message: Any) -> Deferred[Any]:
         """Sends a request; fires with its reply, fails with :class:`Refusal` or :class:`ConnectionGone`."""
@@ -200,28 +206,19 @@ class MessageProtocol(Int32StringReceiver):
     @property
     def backlog(self) -> int:
         """Bytes that wait for the other end to read."""
-        return self._waiting_bytes
+        return self._out.size
 
     def pauseProducing(self) -> None:
         """The transport has enough to write."""
-        self._paused = True
+        self._out.pause()
 
     def resumeProducing(self) -> None:
         """The transport can take more."""
-        self._paused = False
-        transport: Any = self.transport
-        while self._waiting and not self._paused and not self._closing:
-            frame = self._waiting.popleft()
-            self._waiting_bytes -= len(frame)
-            transport.write(frame)
+        self._out.resume()
 
     def stopProducing(self) -> None:
         """The transport is gone; connectionLost follows."""
-        self._drop_queue()
-
-    def _drop_queue(self) -> None:
-        self._waiting.clear()
-        self._waiting_bytes = 0
+        self._out.clear()
 
     # -- in ------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
+from timeproto.network.fanout import Shared
 from timeproto.network.feeds import Feed, Feeds, Reason, Subscriber, Subscription
 from timeproto.network.history import Watched
 from timeproto.network.leases import Lease, Leases
@@ -240,14 +241,14 @@ class Subscriptions:
         self._beat = None
 
         def tell() -> None:
-            payload: bytes | None = None
+            shared: Shared | None = None
             for feed in list(self._feeds.all.values()):
                 if not feed.knows_cursors:
                     continue
                 self._keep_time()
                 if feed.wants_watermarks and feed.at is None and not self._feeds.is_slow(feed):
-                    payload = payload or codec.encode(self._feeds.watermark())
-                    feed.client.send_payload(payload)
+                    shared = shared or Shared(codec.encode(self._feeds.watermark()))
+                    self._feeds.fan_out.send(feed.client, shared)
 
         self._at_boundary(tell)
 
