@@ -54,9 +54,13 @@ ROUND_TIME = 0.5
 ROUND_TIME_MAX = 60.0
 """… up to this."""
 ROUNDS_KEPT = 64
-"""Rounds of one height whose votes are kept."""
+"""Rounds of one height whose votes are kept …"""
+BODIES_KEPT = 16
+"""… and blocks of it whose bodies are: this round's, what binds this replica, and the newest others."""
 CONTEST_DELAY = 2.0
 """From the contest of a transaction to the abort vote of a replica that holds no lock certificate for it."""
+CERTIFIED_WAIT = 8.0
+"""From the arrival of a transaction that nobody contests to a verdict by its lock certificate, if it is not final."""
 
 # -- what a replica keeps in memory ------------------------------------------------------------------
 IN_FLIGHT = 50_000
@@ -69,6 +73,8 @@ ORPHANS_PEER = 1_000
 """Transactions of one masternode that wait for a parent."""
 ORPHANS_WALLET = 512
 """Transactions of wallets that wait for a parent: more than one step takes in, so that a chain can be sent at once."""
+ORPHANS_BYTES = 4_000_000
+"""Bytes of the transactions that wait for a parent, of one masternode or of all wallets: seven times that in memory."""
 ORPHAN_WAIT_WALLET = 5.0
 """How long a wallet's transaction waits for its parent before the wallet is told ``unknown_input``."""
 ORPHAN_WAIT_PEER = 1_200.0
@@ -220,6 +226,7 @@ _RELATIONS = (
     BLOCK_TRANSACTIONS < BACKLOG,
     FRAME_PEER <= OUT_QUEUE_WALLET <= OUT_QUEUE_PEER,
     PONG < IDLE,
+    CONTEST_DELAY < CERTIFIED_WAIT,
     STEP_INPUTS < ORPHANS_WALLET,
     FILTER <= FILTERS_CONNECTION < FILTERS_NODE,
     SUBSCRIPTIONS < PARKED < SUBSCRIPTIONS_NODE,
@@ -233,6 +240,7 @@ _RELATIONS = (
     REPLAY_TURN <= REPLAY_PAGE,
     REPLAY_PAGE * REPLAY_PAGES < REPLAY,
     ORPHANS_PEER <= IN_FLIGHT < IN_FLIGHT_PEER,
+    TRANSACTION_SIZE <= ORPHANS_BYTES,
     # the largest batch is kept, and all that is kept of one voter fits what may wait for it; so does any answer
     3 * BATCH_VOTES + 8 <= VOTES_KEPT,
     VOTES_KEPT * 67 + VOTES_KEPT // 9 * 500 < OUT_QUEUE_PEER,

@@ -11,7 +11,7 @@ from tests.examples import replace
 from tests.test_consensus.blocks import PRECOMMIT, PREVOTE, PROPOSAL, Chained
 from tests.test_consensus.test_chain import final
 from timeproto import limits
-from timeproto.consensus.agreement import BODIES, PATIENCE
+from timeproto.consensus.agreement import PATIENCE
 from timeproto.consensus.effects import Heard, Tick, Timer
 from timeproto.consensus.evidence import check_evidence
 from timeproto.model.block import Block, BlockVote
@@ -283,7 +283,7 @@ class Liars(SynchronousTestCase):
             if alone.proposer(later) != 0:
                 alone.propose(alone.block(round_=later), later)
         agreement: Any = alone.replica._agreement
-        self.assertLessEqual(len(agreement._blocks), BODIES)
+        self.assertLessEqual(len(agreement._blocks), limits.BODIES_KEPT)
         self.assertIn(alone.hash(good), agreement._blocks)
         alone.say(PRECOMMIT, round_, good)
         self.assertEqual(alone.tip, 1)

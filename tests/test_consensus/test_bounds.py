@@ -120,6 +120,31 @@ class Orphans(SynchronousTestCase):
         alone.show(parent)
         self.assertTrue(alone.is_final(child))
 
+    def test_large_ones_are_fewer(self) -> None:
+        """What waits is bounded by its size too, or a liar's thousand of the largest would take a gigabyte."""
+        alone = Alone(4)
+        size = len(orphan(alone, 0).canonical)
+        self.patch(limits, "ORPHANS_BYTES", 10 * size + size // 2)
+        for number in range(100):
+            alone.show(orphan(alone, number), peer=3)
+            self.assertLessEqual(len(alone.replica.payments), 10)
+        self.assertTrue(all(alone.replica.payments.get(orphan(alone, number).txid) for number in range(90, 100)))
+
+    def test_they_take_no_room_of_a_wallets_payment(self) -> None:
+        """However many liars hand on children of nobody: a wallet is not told that too much is undecided."""
+        self.patch(limits, "IN_FLIGHT", 20)
+        self.patch(limits, "IN_FLIGHT_PEER", 25)
+        alone = Alone(4)
+        for peer in (2, 3):
+            for number in range(20):
+                alone.show(orphan(alone, number + 1_000 * peer), peer=peer)
+        self.assertEqual(len(alone.replica.payments), 40)
+        first, second = (alone.pay([coin]) for coin in alone.coins()[:2])
+        self.assertEqual(alone.answer(alone.submit(first)), "accepted")
+        alone.show(second, peer=1)
+        self.assertTrue(alone.voted(second)[0])
+        self.assertEqual(alone.replica.payments.seen_count, 2)
+
     def test_a_wallet_cannot_make_one_node_ask_all_the_others(self) -> None:
         """However many orphans come, and however often, peers are asked by time: one of them, once a tick (B-31)."""
         alone = Alone(4)

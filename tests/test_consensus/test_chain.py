@@ -85,14 +85,36 @@ class Building(SynchronousTestCase):
         self.patch(limits, "BLOCK_TRANSACTIONS", 3)
         alone = Chained(4, coins=4)
         first = [alone.pay([coin]) for coin in alone.coins()]
-        family = ordered(*first, alone.pay([alone.change_of(first[0])]))
-        final(alone, *first)
-        final(alone, family[-1] if family[-1] not in first else next(tx for tx in family if tx not in first))
+        first.append(alone.pay([alone.change_of(first[0])]))
+        for tx in first:
+            final(alone, tx)
         block = chain_of(alone).build(0, 5_000, ())
-        self.assertEqual(block.transactions, tuple(tx.txid for tx in family[:3]))
+        self.assertEqual(block.transactions, tuple(tx.txid for tx in ordered(*first[:3])))
         self.assertEqual(chain_of(alone).judge(block, 5_000), GOOD)
-        alone.decide(family[:3])
-        self.assertEqual(chain_of(alone).build(0, 9_000, ()).transactions, tuple(tx.txid for tx in family[3:]))
+        alone.decide(ordered(*first[:3]))
+        self.assertEqual(
+            chain_of(alone).build(0, 9_000, ()).transactions, tuple(tx.txid for tx in ordered(*first[3:]))
+        )
+
+    def test_nobody_is_held_back_by_its_txid(self) -> None:
+        """First what a verdict commits, with its parents, then who has been final for longest, whatever txids come."""
+        self.patch(limits, "BLOCK_TRANSACTIONS", 3)
+        alone = Chained(4, coins=9)
+        payments = sorted((alone.pay([coin]) for coin in alone.coins()), key=lambda tx: tx.txid, reverse=True)
+        for tx in payments[1:7]:
+            final(alone, tx)
+        block = chain_of(alone).build(0, 5_000, ())
+        self.assertEqual(block.transactions, tuple(tx.txid for tx in ordered(*payments[1:4])))
+        child = alone.pay([alone.change_of(payments[6])])
+        alone.show(child, payments[0])
+        verdicts = [alone.verdict(tx, "commit") for tx in (child, payments[0])]
+        block = chain_of(alone).build(0, 5_000, verdicts)
+        self.assertEqual(block.transactions, tuple(tx.txid for tx in ordered(child, payments[0], payments[6])))
+        self.assertEqual(sorted(block.committed), sorted((child.txid, payments[0].txid)))
+        self.assertEqual(chain_of(alone).judge(block, 5_000), GOOD)
+        self.patch(limits, "BLOCK_TRANSACTIONS", 1)
+        block = chain_of(alone).build(0, 5_000, verdicts[:1])  # it and its parent are more than a block holds
+        self.assertEqual((block.transactions, block.verdicts), ((payments[1].txid,), ()))
 
     def test_verdicts_take_no_more_room_than_there_is(self) -> None:
         """By number and by bytes; a commit verdict whose transaction is cut off waits with it."""

@@ -207,6 +207,25 @@ class Processes(Scenario):
         self.heals_within(run, 10)
         self.assertEqual([len(self.final_at(run, tx)) for tx in payments], [4] * 8)
 
+    def test_only_a_fast_clock_knows_of_a_contest(self) -> None:
+        """It abort-voted and proposes nothing that is believed: the others act on their lock certificate unasked."""
+        run = self.begin(4)
+        run.nodes[1].kill()
+        run.nodes[2].clock = Clock(60_000)
+        self.split(run, (2,), (0, 3), "break")
+        self.pass_time(run, 1)
+        tx = self.pay(run, 2)
+        self.pass_time(run, 0.1)
+        run.wallets.cancel_at(tx, run.nodes[2])
+        self.pass_time(run, 5)
+        self.assertTrue(run.nodes[2].replica.payments.get(tx.txid).cast_abort)
+        run.nodes[2].kill()
+        run.nodes[2].start()
+        run.network.heal()
+        self.pass_time(run, 30)
+        self.assertEqual(self.final_at(run, tx), {0, 2, 3})
+        self.heals_within(run, 30)
+
     def test_a_day_of_blocks(self) -> None:
         """P-27, in small: an hour of blocks with few payments leaves nothing behind in memory."""
         run = self.begin(4)

@@ -31,9 +31,6 @@ from timeproto.wire import messages
 PATIENCE = 2
 """Ticks of one height after which everybody says again what he said: messages may have been lost."""
 
-BODIES = 16
-"""Blocks of one height whose bodies are kept."""
-
 _ORDER = {BlockVoteKind.PROPOSAL: 0, BlockVoteKind.PREVOTE: 1, BlockVoteKind.PRECOMMIT: 2}
 
 
@@ -105,7 +102,7 @@ class Agreement:
         self._blocks[digest] = block
         current = self._rounds.proposal(self.round)
         bound = (digest, self._rounds.valid, self._rounds.locked, None if current is None else current.block)
-        if len(self._blocks) > BODIES:
+        if len(self._blocks) > limits.BODIES_KEPT:
             oldest = next(each for each in self._blocks if each not in bound)
             del self._blocks[oldest]
             self._rounds.forget(oldest)

@@ -1,7 +1,8 @@
 """The chain of decided blocks: what the next one may hold, and what it must be (protocol §6).
 
-A block is a function of the chain, of what is final in no block yet, of the verdicts that can be proved, and of the
-proposer's place and time: two replicas given the same build the same bytes. Checking one is building its figures again.
+A block is a function of the chain, of what is final in no block yet (in the order in which it became so, if that is
+more than a block holds), of the verdicts that can be proved, and of the proposer's place and time: two replicas given
+the same build the same bytes. Checking one is building its figures again.
 """
 
 from __future__ import annotations
@@ -59,8 +60,7 @@ class Chain:
         """The block this replica proposes in ``round_`` of the next height; ``now`` in Unix ms."""
         known, tip = self._known, self.tip
         chosen = sorted(self._choose(verdicts), key=lambda verdict: verdict.txid)
-        parents = {verdict.txid: self._parents(verdict.txid) for verdict in chosen if verdict.kind == "commit"}
-        txids = in_order({**known.unconfirmed, **parents})[: limits.BLOCK_TRANSACTIONS]
+        txids = in_order(self._in_line(verdict.txid for verdict in chosen if verdict.kind == "commit"))
         within = set(txids)
         chosen = [verdict for verdict in chosen if verdict.kind == "abort" or verdict.txid in within]
         proposer = known.key.public_hex
@@ -85,6 +85,31 @@ class Chain:
         header = msgspec.structs.replace(header, root=draft.tree.root.hex(), commitment=coins.digest)
         self._remember(header.hash(known.genesis.hash), coins)
         return msgspec.structs.replace(draft, header=header)
+
+    def _in_line(self, committed: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        """Which transactions the block is for, with their parents: what verdicts commit, then what has been final for
+        longest. Chosen by txid some would never have their turn while more come than a block holds."""
+        chosen: dict[str, tuple[str, ...]] = {}
+        for txid in committed:
+            family = self._family(txid)
+            if len(chosen.keys() | family.keys()) <= limits.BLOCK_TRANSACTIONS:
+                chosen |= family
+        for txid, parents in self._known.unconfirmed.items():  # no parent stands after its child
+            if len(chosen) >= limits.BLOCK_TRANSACTIONS:
+                break
+            chosen[txid] = parents
+        return chosen
+
+    def _family(self, txid: str) -> dict[str, tuple[str, ...]]:
+        """A transaction and what must stand before it; no more than a block cannot hold."""
+        family: dict[str, tuple[str, ...]] = {}
+        left = [txid]
+        while left and len(family) <= limits.BLOCK_TRANSACTIONS:
+            each = left.pop()
+            if each not in family:
+                family[each] = self._parents(each)
+                left += family[each]
+        return family
 
     @staticmethod
     def _choose(verdicts: Iterable[Verdict]) -> list[Verdict]:

@@ -5,8 +5,10 @@ Nothing in here frees a coin. An abort vote is a promise never to commit; only a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
+from timeproto import limits
 from timeproto.consensus.effects import Ticket
 from timeproto.consensus.finality import Finality
 from timeproto.consensus.payments import CONTEST_TICKS, JUDGED, Payment
@@ -15,6 +17,9 @@ from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.block import Verdict
 from timeproto.model.vote import VoteKind
 from timeproto.wire import messages
+
+CERTIFIED_TICKS = math.ceil(limits.CERTIFIED_WAIT / limits.TICK)
+"""Ticks after which a lock certificate is good for a verdict on what nobody here contests."""
 
 
 class Contest:
@@ -73,7 +78,7 @@ class Contest:
 
     def verdicts(self) -> Iterator[Verdict]:
         """Each verdict this replica can prove. Where both certificates are held the payment goes through."""
-        for payment in self._finality.payments.contested:
+        for payment in self._open():
             kind = self._provable(payment)
             if kind is VoteKind.LOCK:
                 yield Verdict("commit", payment.txid, payment.votes.certificate(kind))
@@ -83,11 +88,18 @@ class Contest:
     @property
     def has_verdicts(self) -> bool:
         """True if a verdict can be proved: after a block, that had no room for it."""
-        return any(self._provable(payment) is not None for payment in self._finality.payments.contested)
+        return any(self._provable(payment) is not None for payment in self._open())
+
+    def _open(self) -> list[Payment]:
+        """The contested, and after them what has its lock certificate and is long not final: somebody may know of a
+        contest that nobody here heard of, keep to its abort vote, and propose nothing the others believe in time."""
+        finality = self._finality
+        late = [payment for payment in finality.payments if payment.contested is None and payment.cast_commit]
+        return [*finality.payments.contested, *(each for each in late if finality.tick - each.born >= CERTIFIED_TICKS)]
 
     def _provable(self, payment: Payment) -> VoteKind | None:
         """The votes that prove a verdict on the payment, if any do."""
-        if payment.proof is not None or not self._is_due(payment):
+        if payment.proof is not None or not (payment.contested is None or self._is_due(payment)):
             return None  # it may still become final by itself
         if payment.standing in JUDGED and payment.votes.has_quorum(VoteKind.LOCK):
             return VoteKind.LOCK

@@ -186,8 +186,9 @@ class Finality(Knowledge):
         pushed_out = self.payments.wait(payment, parents)
         if payment.source is not None:  # for a wallet's, time asks: no wallet can make this node ask all the others
             self.ask_for([txid for txid in payment.missing if self.payments.get(txid) is None], payment.source)
-        if pushed_out is not None and pushed_out.tx is not None:
-            self.give_up(pushed_out, unknown_input(pushed_out.tx, self.manager))
+        for each in pushed_out:
+            if each.tx is not None:
+                self.give_up(each, unknown_input(each.tx, self.manager))
 
     def contend(self, payment: Payment) -> None:
         self.payments.contend(payment)

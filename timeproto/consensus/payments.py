@@ -79,7 +79,8 @@ class Payments:
         self._contenders: dict[Outpoint, dict[str, None]] = {}
         self._children: dict[str, dict[str, None]] = {}
         self._early: dict[str, dict[str, None]] = {}
-        self._waiting: dict[str | None, dict[str, None]] = {}
+        self._waiting: dict[str | None, dict[str, int]] = {}
+        self._parked = 0
         self._refused: dict[str, None] = {}
         self._contested: dict[str, None] = {}
         self._beaten: dict[str, dict[str, None]] = {}
@@ -101,13 +102,14 @@ class Payments:
 
     @property
     def seen_count(self) -> int:
-        """Payments whose transaction is here: what votes alone announce takes nobody's room."""
-        return self._seen
+        """Payments whose transaction and parents are here. What votes alone announce takes nobody's room, and what
+        waits for a parent has a bound of its own: liars cannot fill a node for wallets with children of nobody."""
+        return self._seen - self._parked
 
     @property
     def waiting(self) -> int:
         """Payments whose transaction or parents are not here."""
-        return len(self._payments) - self._seen + sum(len(queue) for queue in self._waiting.values())
+        return len(self._payments) - self.seen_count
 
     # -- coming and going ----------------------------------------------------------------------------
 
@@ -150,8 +152,10 @@ class Payments:
         self._seen += 1
         self._forget_early(payment)
 
-    def wait(self, payment: Payment, parents: Iterable[str]) -> Payment | None:
-        """Park a payment until ``parents`` are final; returns the payment this pushes out, if any."""
+    def wait(self, payment: Payment, parents: Iterable[str]) -> list[Payment]:
+        """Park a payment until ``parents`` are final; returns those of its source that this pushes out, by their number
+        or their size."""
+        assert payment.tx is not None
         self._unpark(payment)
         payment.standing = Standing.WAITING
         payment.missing = dict.fromkeys(parents)
@@ -159,8 +163,16 @@ class Payments:
             self._children.setdefault(parent, {})[payment.txid] = None
         queue = self._waiting.setdefault(payment.source, {})
         bound = limits.ORPHANS_WALLET if payment.source is None else limits.ORPHANS_PEER
-        queue[payment.txid] = None
-        return self._payments[next(iter(queue))] if len(queue) > bound else None
+        queue[payment.txid] = len(payment.tx.canonical)
+        self._parked += 1
+        excess, count = sum(queue.values()) - limits.ORPHANS_BYTES, len(queue) - bound
+        pushed_out = []
+        for txid, size in queue.items():
+            if excess <= 0 and count <= 0:
+                break
+            pushed_out.append(self._payments[txid])
+            excess, count = excess - size, count - 1
+        return pushed_out
 
     def contend(self, payment: Payment) -> None:
         """The transaction is valid: it wants its inputs."""
@@ -295,6 +307,6 @@ class Payments:
         payment.missing = {}
         queue = self._waiting.get(payment.source)
         if queue is not None:
-            queue.pop(payment.txid, None)
+            self._parked -= queue.pop(payment.txid, None) is not None
             if not queue:
                 del self._waiting[payment.source]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import deque
 
 from timeproto import limits
-from timeproto.consensus.effects import Heard, Input
+from timeproto.consensus.effects import Heard, Input, Submit
 from timeproto.consensus.verifier import Known
 from timeproto.model.block import Block
+from timeproto.model.transaction import Transaction
 from timeproto.model.vote import VoteBatch
 from timeproto.wire import messages
 
@@ -15,20 +16,26 @@ Entry = tuple[Input, Known]
 
 VOTES_PER_UNIT = 32
 """Votes that weigh what one transaction does."""
+COINS_PER_UNIT = 16
+"""Inputs and outputs of one that weigh as much again: they take the memory while it waits, about ten kilobytes."""
 
 
 def weight(entry: Input) -> int:
     """About how many transactions' worth of work an input is; at least 1."""
+    if isinstance(entry, Submit):
+        return _transaction(entry.tx)
     if not isinstance(entry, Heard):
         return 1
     match entry.message:
+        case messages.TransactionBroadcast():
+            return _transaction(entry.message.tx)
         case VoteBatch():
             return 1 + _votes(entry.message) // VOTES_PER_UNIT
         case messages.Votes():
             batches = entry.message.batches
             return 1 + len(batches) + sum(map(_votes, batches)) // VOTES_PER_UNIT + 4 * len(entry.message.proofs)
         case messages.Transactions():
-            return 1 + len(entry.message.transactions) + 4 * len(entry.message.proofs)
+            return 1 + sum(map(_transaction, entry.message.transactions)) + 4 * len(entry.message.proofs)
         case messages.FinalityProofs():
             return 1 + 4 * len(entry.message.proofs)
         case messages.BlockProposal():
@@ -38,6 +45,10 @@ def weight(entry: Input) -> int:
         case messages.Finalized() | messages.GetBlocks() | messages.GetVotes() | messages.GetTransactions():
             return 8
     return 1
+
+
+def _transaction(tx: Transaction) -> int:
+    return 1 + (len(tx.inputs) + len(tx.outputs)) // COINS_PER_UNIT
 
 
 def _block(block: Block) -> int:

@@ -32,7 +32,7 @@ _BOUNDS: dict[str, Callable[[], int]] = {
     "Verifier._words": lambda: limits.VERIFIED_WORDS,
     "Rounds._proposals": lambda: limits.ROUNDS_KEPT + 8,
     "Rounds._votes": lambda: 2 * (limits.ROUNDS_KEPT + 8),
-    "Agreement._blocks": lambda: 17,
+    "Agreement._blocks": lambda: limits.BODIES_KEPT,
     "BlockSync._waiting": lambda: limits.BLOCKS_PAGE,
     "Chain._computed": lambda: limits.ROUNDS_KEPT,
 }
@@ -42,17 +42,17 @@ _NOT_MEMORY = {"ledger", "_ledger", "genesis", "_genesis", "masternodes", "_mast
 """What everybody shares, is on the disk, or lasts for one step."""
 
 
-def too_many_orphans(node: Masternode) -> Iterator[str]:
+def _too_many_orphans(node: Masternode) -> Iterator[str]:
     """Transactions that wait for a parent, beyond their bounds."""
     for source, queue in node.replica.payments._waiting.items():
         bound = limits.ORPHANS_WALLET if source is None else limits.ORPHANS_PEER
-        if len(queue) > bound:
+        if len(queue) > bound or sum(queue.values()) > limits.ORPHANS_BYTES:
             yield f"{len(queue)} orphans of {source or 'wallets'}, and {bound} are allowed"
 
 
 def excess(node: Masternode) -> Iterator[str]:
     """What a masternode holds more of than it ever may, in words."""
-    yield from too_many_orphans(node)
+    yield from _too_many_orphans(node)
     for root in (node.replica, node.verifier):
         for name, size in _containers(root):
             bound = _BOUNDS[name]() if name in _BOUNDS else UNNAMED

@@ -59,7 +59,7 @@ CATALOGUE: dict[str, Planted] = {
     "quorum_off_by_one": Planted("q - 1 votes make a certificate", _finality.quorum_off_by_one, (1,)),
     "simple_majority": Planted("n/2 + 1 votes make a certificate", _finality.simple_majority, (1,), masternodes=7),
     "edge_triggered_quorum": Planted(
-        "a quorum is acted on at the very vote that completes it", _finality.edge_triggered_quorum, (7,), 200
+        "a quorum is acted on at the very vote that completes it", _finality.edge_triggered_quorum, (7,), 40
     ),
     "count_signer_twice": Planted("each copy of a vote counts", _finality.count_signer_twice, (1,)),
     "one_round": Planted("a lock certificate makes final", _finality.one_round, (1,)),
@@ -76,7 +76,7 @@ CATALOGUE: dict[str, Planted] = {
     ),
     "commit_after_abort": Planted("who aborted still commits", _finality.commit_after_abort, (4,), 30),
     "abort_after_commit": Planted("who committed still aborts", _finality.abort_after_commit, (4,), 60),
-    "abort_unasked": Planted("what nobody contests is aborted too", _finality.abort_unasked, (4,)),
+    "abort_unasked": Planted("what nobody contests is aborted too", _finality.abort_unasked, (4,), 60),
     "fee_from_the_senders_field": Planted("inputs and outputs are not summed", _finality.fee_unchecked, (3,), 120),
     "value_disappears": Planted("a payment's second output is not made", _finality.value_disappears, (3,)),
     "evidence_against_resender": Planted(

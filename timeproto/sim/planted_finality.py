@@ -92,7 +92,12 @@ def edge_triggered_quorum() -> list[Graft]:
 
         return edge
 
-    return [Graft(Finality, "admit", admit), Graft(Finality, "_weigh", weigh)]
+    def has_quorum(_: Any) -> Any:
+        return lambda votes, kind: votes.count(kind) == votes._masternodes.quorum
+
+    return [
+        Graft(Finality, "admit", admit), Graft(Finality, "_weigh", weigh), Graft(VoteSet, "has_quorum", has_quorum),
+    ]
 
 
 def count_signer_twice() -> list[Graft]:
@@ -301,8 +306,9 @@ def evidence_across_a_release() -> list[Graft]:
 
 def unbounded_orphans() -> list[Graft]:
     def make(wait: Any) -> Any:
-        def patient(payments: Any, payment: Any, parents: Any) -> None:
+        def patient(payments: Any, payment: Any, parents: Any) -> Any:
             wait(payments, payment, parents)
+            return []
 
         return patient
 

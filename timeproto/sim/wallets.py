@@ -128,8 +128,12 @@ class Wallets(Purses):
 
     def _send_cancel(self, tx: Transaction, key: Signer) -> None:
         node = self.some_node()
-        if not node.alive or node.paused:
-            return
+        if node.alive and not node.paused:
+            self.cancel_at(tx, node, key)
+
+    def cancel_at(self, tx: Transaction, node: Masternode, key: Signer | None = None) -> None:
+        """An owner's cancel, or that of anybody who has ``key``."""
+        key = key or self._owner_of(tx)
         unsigned = messages.TransactionCancel(txid=tx.txid, key=key.public_hex, signature="0" * 128)
         signature = key.sign(unsigned.message(self._genesis.hash)).hex()
         if key.public_bytes in tx.keys and tx.txid in self._book.entries:
