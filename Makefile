@@ -26,18 +26,19 @@ test: venv
 bench: venv
 	$(VENV)/bin/timeproto bench quick
 
-# A short hunt for a seed in which a promise breaks: it fails on one, and if the rare situations never came up.
+# A short hunt for a seed in which a promise breaks.
 sim: venv
 	$(VENV)/bin/timeproto sim --masternodes 4 --seeds 150
 	$(VENV)/bin/timeproto sim --masternodes 7 --seeds 50
 
-# The long one: more than an hour.
+# The long one: an hour or more. It also fails if one of the rare situations never came up.
 hunt: venv
 	$(VENV)/bin/timeproto sim --masternodes 4 --seeds 10000 --first-seed 1000
 	$(VENV)/bin/timeproto sim --masternodes 7 --seeds 10000 --first-seed 1000
 	$(VENV)/bin/timeproto sim --masternodes 16 --seeds 200 --first-seed 1000
 
-# 200 wallets dropped and resumed at random during 5,000 payments, while their node is killed: a minute or more.
+# 200 wallets dropped and resumed at random during 5,000 payments, while their node is killed; and a minute of payments
+# while up to two of seven masternodes are killed every three seconds. Some minutes.
 torture: venv
 	$(VENV)/bin/python -m twisted.trial tests.test_processes.torture
 

@@ -17,8 +17,8 @@ from timeproto.model.transaction import Transaction
 from timeproto.wallet.client import WalletClient
 from timeproto.wire import messages
 
-FEW = 6
-"""Blocks until a verdict: two or three where the machine is quiet, and contests wait for seconds, not for blocks."""
+FEW = 3
+"""Block intervals within which every coin is final once, or free: contests wait for about four seconds."""
 
 
 class BlocksCase(DevnetCase):

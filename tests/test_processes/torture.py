@@ -1,4 +1,4 @@
-"""The reconnect torture at its full size: ``make torture``. No part of the suite, since it takes minutes.
+"""What the suite does not have the time for, at its full size: ``make torture`` takes minutes.
 
 A failure names its seed. To have the same schedule again, set ``seed`` here; the rest is real time, and never the same.
 """
@@ -7,7 +7,15 @@ from __future__ import annotations
 
 import sys
 
-from tests.test_processes import test_reconnect
+from tests.test_processes import test_blocks, test_reconnect
+
+
+class Killed(test_blocks.Killed):
+    """A minute of payments, and up to two of seven masternodes killed every three seconds."""
+
+    rounds = 20
+    coins = 30 * rounds
+    timeout = 900
 
 
 class Torture(test_reconnect.Reconnect):

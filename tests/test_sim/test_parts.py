@@ -121,7 +121,7 @@ class Blocks(SynchronousTestCase):
             block = replica._agreement.chain.build(0, 10**13, ())
             blocks = BadBlocks(run.book, random.Random(1))
             self.assertNotEqual(blocks.other_good(replica, block), block)
-            spoilt = [blocks.spoilt(replica, block, ()) for _ in range(60)]
+            spoilt = [blocks.spoilt(replica, block, (), ()) for _ in range(60)]
         hashes = {each.header.hash(run.setting.genesis.hash) for each in spoilt}
         self.assertGreater(len(hashes), 8)
 

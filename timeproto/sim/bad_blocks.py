@@ -38,8 +38,9 @@ class BadBlocks:
         """All but the last: whatever comes last is nobody's parent."""
         return tuple(txids[:-1])
 
-    def spoilt(self, replica: Replica, block: Block, known: Sequence[Any]) -> Block:
-        """``block`` with one thing wrong. ``known``: signed votes of anybody, to make certificates of."""
+    def spoilt(self, replica: Replica, block: Block, known: Sequence[Any], proved: Sequence[Verdict]) -> Block:
+        """``block`` with one thing wrong. ``known``: signed votes of anybody, to make certificates of; ``proved``:
+        verdicts with real ones, for what may be decided long ago."""
         header = block.header
 
         def made(**changes: Any) -> Callable[[], Block]:
@@ -63,6 +64,8 @@ class BadBlocks:
                 made(verdicts=(*block.verdicts, *block.verdicts[:1])),
             ],
         ]
+        if proved:
+            kinds += [[lambda: self._judging(replica, block, self._chance.sample(proved, min(len(proved), 2)))]] * 2
         some = self._some_transaction(replica)
         if some is not None:
             forged = self._forged(some, known)
@@ -74,6 +77,14 @@ class BadBlocks:
                 lambda: replace(block, transactions=(*block.transactions, some.txid)),
             ])
         return self._chance.choice(self._chance.choice(kinds))()
+
+    def _judging(self, replica: Replica, block: Block, verdicts: Sequence[Verdict]) -> Block:
+        """With these verdicts instead: of the proved, some come too late, and some go against each other."""
+        chosen = tuple(sorted({verdict.txid: verdict for verdict in verdicts}.values(), key=lambda each: each.txid))
+        committed = {verdict.txid for verdict in block.verdicts if verdict.kind == "commit"}
+        listed = dict.fromkeys(txid for txid in block.transactions if txid not in committed)
+        parents = {**listed, **{verdict.txid: None for verdict in chosen if verdict.kind == "commit"}}
+        return self._made(replica, block, txids=in_order(dict.fromkeys(parents, ())), verdicts=chosen)
 
     def _some_transaction(self, replica: Replica) -> Transaction | None:
         """Rather one whose fate is open."""

@@ -12,7 +12,7 @@ from timeproto.sim.run import Outcome, Plan, simulate
 from timeproto.sim.tally import RARE, Tally
 from timeproto.sim.trace import LAST
 
-ENOUGH = 2_000
+ENOUGH = 1_000
 """Runs with all faults among which every rare situation must have come up."""
 
 

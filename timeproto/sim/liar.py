@@ -13,7 +13,6 @@ import msgspec
 
 from timeproto.consensus.effects import Effects
 from timeproto.consensus.replica import Replica
-from timeproto.errors import Refusal
 from timeproto.model.block import Block, BlockVote, BlockVoteKind, sign_block_vote
 from timeproto.model.vote import VoteBatch, sign_batch
 from timeproto.sim.bad_blocks import BadBlocks
@@ -51,6 +50,7 @@ class Liar(Masternode):
     ) -> None:
         super().__init__(number, signer, disk, scene, chance=chance, watch=watch)
         self.shared = shared
+        shared.members.add(number)
         habits = lies.sample(HABITS[1:], lies.randint(2, 4)) if lies.random() > 0.3 else list(HABITS[1:])
         self.habits = {"silent"} if lies.random() < 0.1 else set(habits)
         self._lies = lies
@@ -72,10 +72,8 @@ class Liar(Masternode):
     # -- in ------------------------------------------------------------------------------------------
 
     def hear(self, parcel: Parcel, sender: int) -> None:
-        try:
+        if sender not in self.shared.members:
             self.shared.overhear(parcel.message)
-        except Refusal:
-            return
         super().hear(parcel, sender)
         if self.alive and "mischief" in self.habits:
             self._make_mischief(0.03)
@@ -191,10 +189,27 @@ class Liar(Masternode):
             versions = self._lies.choice(([[message], other], versions))
         if "bad blocks" in self.habits and self._lies.random() < 0.8:
             self._tally.fault("bad block")
-            votes = self.shared.signed_votes(self._genesis.masternode_set.quorum)
-            bad = self._supported(message, self._blocks.spoilt(self.replica, message.block, votes))
+            quorum = self._genesis.masternode_set.quorum
+            proved, votes = self.shared.verdicts(quorum), self.shared.signed_votes(quorum)
+            bad = self._supported(message, self._blocks.spoilt(self.replica, message.block, votes, proved))
             versions = self._lies.choice(([bad], [bad], [*versions, bad], [[*bad, *versions[0]]]))
+        again = self._again(message)
+        if again and self._lies.random() < 0.5:
+            versions = self._lies.choice(([*versions, again], [again]))
         return versions
+
+    def _again(self, message: messages.BlockProposal) -> list[Any]:
+        """A block of an earlier round with the polka that it had, whatever a later one has; or with half of another."""
+        quorum = self._genesis.masternode_set.quorum
+        polkas = [polka for polka in self.shared.polkas(quorum) if polka[0] < message.vote.round]
+        if not polkas or message.vote.height != self.shared.height:
+            return []
+        self._tally.fault("old polka")
+        round_, digest, words = self._lies.choice(polkas)
+        if self._lies.random() < 0.3:
+            words = (*words[1:], *self._lies.choice(polkas)[2][:1])
+        vote = self._word(replace(message.vote, block=digest, valid_round=round_))
+        return [messages.BlockProposal(vote=vote, block=self.shared.blocks[digest], polka=words)]
 
     def _supported(self, message: messages.BlockProposal, block: Block) -> list[Any]:
         """``block`` instead, under words of the liar's own: its proposal, its prevote and its precommit."""

@@ -111,7 +111,6 @@ class Masternode:
         self._chance = chance
         self._watch = watch
         self._inbox: list[tuple[Input, Known]] = []
-        self._late: list[Input] = []
         self._tick_due = False
         self._pending: Effects | None = None
         self._last_read = 0
@@ -132,7 +131,7 @@ class Masternode:
         """``at_once``: with its links up from the first moment."""
         self.life += 1
         self.alive, self.busy, self.paused = True, False, False
-        self._inbox, self._late, self._tick_due, self._pending, self.links = [], [], False, None, {}
+        self._inbox, self._tick_due, self._pending, self.links = [], False, None, {}
         self._last_read = 0
         self.replica = self.make_replica()
         self.verifier = Verifier(self._genesis)
@@ -181,11 +180,10 @@ class Masternode:
         if isinstance(message, VoteBatch):
             if self.replica.is_settled(message):
                 self._watch.settled(self, message)
-                if message.voter == name:
-                    self._late.append(Heard(message, name))
                 return
         elif isinstance(message, messages.Transactions):
             self._watch.shown(self, message)
+        message = self.replica.news(message)
         self._post(Heard(message, name), self._known_in(message))
 
     def submit(self, tx: Transaction, ticket: Any) -> None:
@@ -270,8 +268,7 @@ class Masternode:
             verified = self.verifier.check(taken)
             for fault in verified.faults:
                 raise fault
-            late, self._late = self._late, []
-            inputs = verified.inputs + late
+            inputs = verified.inputs
             if self._tick_due:
                 inputs.append(Tick())
                 self._tick_due = False

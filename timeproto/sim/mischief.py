@@ -11,6 +11,7 @@ import msgspec
 from timeproto.model.block import BlockVote, BlockVoteKind, Commit, DecidedBlock, Precommit, sign_block_vote
 from timeproto.model.certificate import FinalityProof, signed_vote
 from timeproto.model.genesis import Genesis
+from timeproto.model.keys import SigningKey
 from timeproto.model.utxo_state import Confirmed, Locked, SpentFinalized, to_wire
 from timeproto.model.vote import VoteBatch, VoteKind, sign_batch
 from timeproto.sim.conspiracy import Conspiracy
@@ -29,6 +30,7 @@ class Mischief:
         self._genesis = genesis
         self._shared = shared
         self._lies = lies
+        self._stranger = SigningKey(lies.randbytes(32))
         self._left = MOST
 
     def some(self) -> Sequence[Any]:
@@ -40,6 +42,7 @@ class Mischief:
             self._sign_everything, self._sign_everything, self._replay, self._forge, self._fake_proof, self._fake_hint,
             self._fake_hint,
             self._show, self._words, self._words, self._fake_blocks, self._ahead, self._questions,
+            self._nothings, self._false_cancels, self._out_of_turn,
         ))
         return trick()
 
@@ -71,6 +74,8 @@ class Mischief:
             batch,
             replace(batch, voter=victim),
             replace(batch, signature="0" * 128),
+            replace(batch, set="12" * 32),
+            self._sign_as_a_stranger(batch),
             replace(heard, lock=tuple(sorted(set(heard.lock) | every))),
             replace(heard, commit=tuple(sorted(set(heard.commit) | every))),
             replace(heard, abort=tuple(sorted(set(heard.abort) | every))),
@@ -96,6 +101,24 @@ class Mischief:
         proofs = [FinalityProof(txid, set_hash, tuple(each)) for each in fakes if each]
         return [messages.FinalityProofs(proofs=tuple(proofs))]
 
+    def _sign_as_a_stranger(self, batch: VoteBatch) -> VoteBatch:
+        lists = {"lock": batch.lock, "commit": batch.commit}
+        return sign_batch(self._stranger, self._genesis.hash, batch.set, batch.height, **lists)
+
+    def _nothings(self) -> list[Any]:
+        """Votes for a crowd of transactions that there are not."""
+        txids = [self._nothing() for _ in range(self._lies.randint(5, 30))]
+        return [self._sign(lock=txids, abort=txids[::2])]
+
+    def _false_cancels(self) -> list[Any]:
+        """A real one again; one in its owner's name; one of somebody who owns nothing there."""
+        cancels = list(self._shared.cancels[-2:])
+        for tx in self._shared.book.transactions(self._shared.some_txids(2)):
+            mine = messages.TransactionCancel(txid=tx.txid, key=self._signer.public_hex, signature="0" * 128)
+            mine = replace(mine, signature=self._signer.sign(mine.message(self._genesis.hash)).hex())
+            cancels += [mine, replace(mine, key=bytes(tx.inputs[0].script_sig).hex())]
+        return [*cancels, messages.Votes(cancels=tuple(cancels))]
+
     def _fake_hint(self) -> list[Any]:
         outpoint, output = self._lies.choice(self._genesis.coins())
         recent = [*self._shared.book.entries][-4:] or ["ab" * 32]
@@ -103,13 +126,15 @@ class Mischief:
         state = self._lies.choice((Locked(txid, 1), SpentFinalized(txid, 1, 99), Confirmed(txid, 1, 1)))
         change = messages.StateChange(outpoint, None, to_wire(state), 1, self._signer.public_hex)
         cursor = messages.Cursor(self._signer.public_hex, 1)
-        return [messages.UTXOStateNotification(notification=change, cursor=cursor, output=output)]
+        hint = messages.UTXOStateNotification(notification=change, cursor=cursor, output=output)
+        return [hint, replace(hint, proof=self._lies.choice([*self._shared.proofs.values(), None]))]
 
     def _show(self) -> list[Any]:
         """Real transactions, and one with other contents under the same name."""
         known = self._shared.book.transactions(self._shared.some_txids())
         spoilt = [replace(tx, outputs=tx.outputs[::-1], timestamp=tx.timestamp + 1) for tx in known[:1]]
-        return [messages.Transactions(transactions=(*known, *spoilt))]
+        page = messages.Transactions(transactions=(*known, *spoilt))
+        return [page, *(messages.TransactionBroadcast(tx=tx) for tx in known)]
 
     def _questions(self) -> list[Any]:
         """Many, and of the largest kind."""
@@ -136,6 +161,19 @@ class Mischief:
         kinds = (BlockVoteKind.PREVOTE, BlockVoteKind.PRECOMMIT)
         round_ = max(0, self._shared.round + self._lies.choice((-1, 0, 0, 0, 1)))
         return [self._word(self._lies.choice(kinds), round_, block) for block in blocks]
+
+    def _out_of_turn(self) -> list[Any]:
+        """A block of anybody, proposed in a round that is another's; a word that names another block than it shows."""
+        if not self._shared.blocks:
+            return []
+        digest, block = self._lies.choice(list(self._shared.blocks.items()))
+        round_ = self._shared.round + self._lies.randint(0, 2)
+        word = self._word(BlockVoteKind.PROPOSAL, round_, digest)
+        other = self._word(BlockVoteKind.PROPOSAL, round_, self._nothing())
+        own = replace(block, header=replace(block.header, proposer=self._signer.public_hex, round=round_))
+        mine = self._word(BlockVoteKind.PROPOSAL, round_, own.header.hash(self._genesis.hash))
+        pairs = (word, block), (other, block), (mine, own)
+        return [messages.BlockProposal(vote=vote, block=shown) for vote, shown in pairs]
 
     def _ahead(self) -> list[Any]:
         """Words of rounds and heights that nobody has reached."""

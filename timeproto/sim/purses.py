@@ -191,7 +191,10 @@ class Purses:
 
     def told_ended(self, node: Masternode, txid: str, endings: Collection[str]) -> None:
         """A masternode tells a transaction's owner that a block ended it: the owner may pay with its coins again, at
-        once. ``endings``: all that have ended."""
+        once, and may try the dead one again somewhere. ``endings``: all that have ended."""
+        if self._chance.random() < 0.1:
+            dead = self._book.entries[txid].tx
+            self._events.after(self._chance.randint(0, 2_000) * MILLISECOND, self.submit, dead, node)
         for outpoint in self._book.entries[txid].tx.outpoints:
             if self._chance.random() < 0.8 and all(each in endings for each in self._book.spenders[outpoint]):
                 tx = self.pay([self._purse(outpoint)])
