@@ -433,6 +433,57 @@ class Listening(CommandCase):
         self.assertEqual((status, out.count("\n")), (0, 1))
         self.assertIn("9 TIME  Unspent  (proven)", out)
 
+    def hint(self, status: str, **more: Any) -> None:
+        """The node says that a payment is on its way."""
+        output = {"amount": 3 * COIN, "address": address(hd.derive(PHRASE))}
+        word = {"type": "TransactionStatus", "txid": "ab" * 32, "status": status}
+        self.world.say(word | {"outputs": [{"vout": 0, "output": output}]} | more)
+
+    def test_what_is_on_its_way_looks_like_no_coin(self) -> None:
+        """Neither to people nor to programs: no line of a hint has an outpoint, says proven, or is counted."""
+        for coin, as_json in ((1, True), (2, False)):
+            self.meanwhile = [
+                lambda: None,
+                lambda: self.hint("locked", timestamp=1_000),
+                lambda: self.hint("refused", conflicting_txid="cd" * 32),
+                lambda coin=coin: self.fund(hd.derive(PHRASE), COIN, coin=coin) and None,  # type: ignore[misc]
+            ]
+            status, out, _ = self.call("watch", *(["--json"] if as_json else []), "--count", str(coin + 1))
+            self.assertEqual(status, 0)
+            lines = [line for line in out.splitlines() if "ab" * 32 in line]
+            self.assertEqual((len(lines), len(out.splitlines())), (2, coin + 3))
+            if as_json:
+                locked, refused = map(json.loads, lines)
+                self.assertEqual((locked["status"], locked["amount"], locked["timestamp"]), ("locked", 3 * COIN, 1_000))
+                self.assertEqual((refused["status"], refused["conflicting_txid"]), ("refused", "cd" * 32))
+                self.assertTrue({"outpoint", "proven", "new_state"}.isdisjoint(locked.keys() | refused.keys()))
+            else:
+                self.assertIn("on its way, says the node", lines[0])
+                self.assertIn(f"will not come, says the node: {'ab' * 32}  3 TIME  refused, and cdcd", lines[1])
+                self.assertNotIn("proven", "".join(lines))
+
+    def test_a_payment_that_came_and_its_block(self) -> None:
+        """After the coin: that it is final, as large as is proven and not as the node said, and its block."""
+        txids: list[str] = []
+
+        def comes() -> None:
+            self.hint("seen", txid=self.next_txid())
+            self.world.run(1)
+            txids.append(self.fund(hd.derive(PHRASE), COIN, coin=1))
+            self.world.node.make_block()
+            self.world.run(1)
+
+        self.meanwhile = [lambda: None, comes]
+        _, out, _ = self.call("watch")
+        self.assertRegex(out, rf"{txids[0]}:0 .*\n.*{txids[0]} is final: 1 TIME.*\n.*block 1 contains {txids[0]}")
+
+    def next_txid(self) -> str:
+        """Of the payment that ``fund`` makes next with coin 1."""
+        giver = self.world.node.wallets[1]
+        owned = [o for o, out in self.world.node.genesis.coins() if out.address == address(giver)]
+        to = [(address(hd.derive(PHRASE)), COIN)]
+        return pay(self.world.node.genesis, [(owned[1], 10 * COIN, giver)], to).txid
+
     def test_until_ctrl_c(self) -> None:
         """Without a count it goes on; interrupted, it is silent."""
         status, out, err = self.call("watch")

@@ -40,10 +40,10 @@ class Listening(Cluster):
 
     def serve(self) -> None:
         """As after a restart: nobody is connected."""
-        node, integration = self.nodes[0], AtOnce()
+        node, self.integration = self.nodes[0], AtOnce()
         self.handler = UTXOProtocolHandler(self.clock)
         self.view = ReplicaView(
-            replica=node.replica, ledger=node.store, integration=integration,  # type: ignore[arg-type]
+            replica=node.replica, ledger=node.store, integration=self.integration,  # type: ignore[arg-type]
             genesis=self.genesis, node_key=node.key, surroundings=NoPeers(), uptime=lambda: 1.0,
         )  # fmt: skip
         self.handler.setup_notification_handler(self.view)

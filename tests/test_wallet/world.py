@@ -36,9 +36,10 @@ class Place:
 class World:
     """One honest masternode; what its connections say goes through ``bend`` (None: it is swallowed)."""
 
-    def __init__(self, **node: Any) -> None:
+    def __init__(self, made: Any = None, **node: Any) -> None:
+        """``made``: what is there already to be connected to, in place of a new node."""
         self.clock = Clock()
-        self.node = Node(**node)
+        self.node = made or Node(**node)
         self.bend: Bend = lambda message: message
         self.refuses = False
         self.size = 1

@@ -28,6 +28,7 @@ from timeproto.cli.wallet_text import (
     tell_balance,
     tell_block,
     tell_change,
+    tell_incoming,
     tell_new,
     tell_not_aborted,
     tell_proof,
@@ -74,8 +75,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     send.add_argument("--confirmed", action="store_true", help="wait for the block that contains it, too")
     cancel = add("cancel", "ask the masternodes to end a payment that is not final, and wait for the block's verdict")
     cancel.add_argument("txid", metavar="TXID")
-    watch = add("watch", "tell every change of this wallet's coins as it happens, beginning with their states now")
-    watch.add_argument("--count", type=_count, metavar="N", help="stop after N lines (default: at Ctrl-C)")
+    watch = add(
+        "watch",
+        "tell every change of this wallet's coins, beginning with their states now, and payments on their way to it",
+    )
+    watch.add_argument(
+        "--count",
+        type=_count,
+        metavar="N",
+        help="stop after N changes, payments on their way not counted (default: at Ctrl-C)",
+    )
     proof = add("proof", "fetch the proof that a transaction is final, and the block that contains it, and verify both")
     proof.add_argument("txid", metavar="TXID")
     proof.add_argument("--block", action="store_true", help="the proof is to be its place in a decided block")
@@ -260,7 +269,11 @@ async def _watch(reactor: Any, account: Any, arguments: argparse.Namespace) -> i
         if told == arguments.count:
             done.callback(None)
 
-    await account.client.watch(tell, addresses=account.addresses)
+    def hint(incoming: Any) -> None:
+        if told != arguments.count:
+            tell_incoming(incoming, as_json=arguments.json)
+
+    await account.client.watch(tell, addresses=account.addresses, on_payment=hint)
     await done
     return ExitStatus.OK
 

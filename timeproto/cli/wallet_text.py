@@ -117,12 +117,48 @@ def tell_change(change: Any, *, as_json: bool) -> None:
         }
         print(json.dumps(row), flush=True)
         return
-    moment = time.strftime("%H:%M:%S", time.localtime(change.timestamp / 1000)) if change.timestamp else "now     "
+    moment = _moment(change.timestamp)
     path = f"{old} → {new}" if old is not None else new
     proven = "proven" if change.proven else "claimed"
     print(
         f"{moment}  {change.outpoint}  {format_amount(change.output.amount):>16} TIME  {path}  ({proven})", flush=True
     )
+
+
+def tell_incoming(incoming: Any, *, as_json: bool) -> None:
+    """How far a payment on its way is, on one line that cannot be taken for a coin's."""
+    from timeproto.wallet.amounts import format_amount
+
+    if as_json:
+        outputs = [
+            {"vout": each.vout, "address": each.output.address, "amount": each.output.amount}
+            for each in incoming.outputs
+        ]
+        row = {
+            "incoming": incoming.txid,
+            "status": incoming.status,
+            "amount": incoming.amount,
+            "outputs": outputs,
+            "conflicting_txid": incoming.rival,
+            "height": incoming.height,
+            "timestamp": incoming.timestamp or 0,
+        }
+        print(json.dumps(row), flush=True)
+        return
+    moment = _moment(incoming.timestamp)
+    amount = format_amount(incoming.amount)
+    rival = "" if incoming.rival is None else f", and {incoming.rival} wants the same coins"
+    if incoming.status == "confirmed":
+        print(f"{moment}  block {incoming.height} contains {incoming.txid}, and that is proven", flush=True)
+    elif incoming.status == "final":
+        print(f"{moment}  {incoming.txid} is final: {amount} TIME, as told above", flush=True)
+    else:
+        word = "on its way" if incoming.status in ("seen", "locked", "pending") else "will not come"
+        print(f"{moment}  {word}, says the node: {incoming.txid}  {amount} TIME  {incoming.status}{rival}", flush=True)
+
+
+def _moment(timestamp: int | None) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(timestamp / 1000)) if timestamp else "now     "
 
 
 def tell_proof(proof: Any, txid: str, masternodes: Any, *, as_json: bool) -> None:

@@ -13,6 +13,7 @@ or a :class:`MemoryPurse` of a phrase) it has money: ``send``, ``balance``, ``wa
 from timeproto.wallet.account import Account
 from timeproto.wallet.belief import Belief, Lie
 from timeproto.wallet.client import WalletClient
+from timeproto.wallet.incoming import Incoming
 from timeproto.wallet.nodes import Node
 from timeproto.wallet.payment import Payment, Step
 from timeproto.wallet.protocol import WalletClientFactory, WalletClientProtocol
@@ -23,6 +24,7 @@ __all__ = [
     "Account",
     "Belief",
     "Change",
+    "Incoming",
     "Lie",
     "MemoryPurse",
     "Node",

@@ -151,6 +151,10 @@ class Belief:
         self.remember(tx)
         return tx
 
+    def proven(self, txid: str) -> Transaction | None:
+        """The transaction if it was proven final not long ago."""
+        return self._final.get(txid)
+
     def remember(self, tx: Transaction) -> None:
         """``tx`` is proven final."""
         self._final[tx.computed_txid] = tx

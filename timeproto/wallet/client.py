@@ -27,6 +27,7 @@ from timeproto.network.requests import ConnectionGone
 from timeproto.wallet.account import Account
 from timeproto.wallet.belief import Aborted, Belief, Lie, Proof
 from timeproto.wallet.coins import Balance
+from timeproto.wallet.incoming import Incoming
 from timeproto.wallet.nodes import Node, Rotation
 from timeproto.wallet.outbox import ASK_AGAIN, Outbox
 from timeproto.wallet.payment import Payment
@@ -131,6 +132,8 @@ class WalletClient(MultiService):
         if self._is_leaving:
             self.try_elsewhere()
         self._outbox.tick()
+        if self._is_prepared:
+            self.run(self._watches.arrivals.ask_after())
 
     @property
     def node(self) -> str:
@@ -291,6 +294,7 @@ class WalletClient(MultiService):
         addresses: Iterable[str] = (),
         outpoints: Iterable[Outpoint] = (),
         on_reset: Callable[[str], None] = lambda reason: None,
+        on_payment: Callable[[Incoming], None] | None = None,
     ) -> Deferred[Watch]:
         """Tells every change of these coins, beginning with their states now (``old_state`` None).
 
@@ -298,11 +302,14 @@ class WalletClient(MultiService):
         :class:`ConnectionGone` if the next one is asked again. After a reconnect it goes on with the first change that
         was not told. Where that cannot be (the node is another one, or was left too long ago) ``on_reset(reason)`` says
         so, and what changed meanwhile is told as one change from the state told last.
+
+        ``on_payment(incoming)`` hears of payments on their way to these addresses, where the node tells of them: its
+        word, and never money. See :class:`~timeproto.wallet.incoming.Incoming`.
         """
 
         async def subscribe() -> Watch:
             wanted = [require_address(each, self.genesis.params) for each in addresses]
-            watch = self._watches.add(on_change, wanted, outpoints, on_reset)
+            watch = self._watches.add(on_change, wanted, outpoints, on_reset, on_payment)
             if self._protocol is not None:
                 await self._watches.subscribe(self._protocol, watch)
             return watch

@@ -21,7 +21,7 @@ from twisted.internet.protocol import Factory
 
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.genesis import Genesis
-from timeproto.network.handshake import CURSORS, HandshakeMachine
+from timeproto.network.handshake import CURSORS, STATUSES, HandshakeMachine
 from timeproto.network.protocol import MessageProtocol
 from timeproto.network.requests import ConnectionGone
 from timeproto.network.tls import channel_binding
@@ -29,7 +29,7 @@ from timeproto.wire import messages
 from timeproto.wire.messages import Role
 
 Listener = Callable[[messages.UTXOStateNotification], None]
-Notice = messages.UTXOWatermark | messages.UTXOSubscriptionNotice
+Notice = messages.UTXOWatermark | messages.UTXOSubscriptionNotice | messages.TransactionStatus
 
 
 class WalletClientProtocol(MessageProtocol):
@@ -70,8 +70,16 @@ class WalletClientProtocol(MessageProtocol):
     @property
     def knows_cursors(self) -> bool:
         """True if the node, once it has greeted, understands cursors and leases."""
+        return self._can(CURSORS)
+
+    @property
+    def knows_statuses(self) -> bool:
+        """True if the node, once it has greeted, tells of payments on their way."""
+        return self._can(STATUSES)
+
+    def _can(self, capability: str) -> bool:
         machine = self._machine
-        return machine is not None and machine.theirs is not None and CURSORS in machine.theirs.capabilities
+        return machine is not None and machine.theirs is not None and capability in machine.theirs.capabilities
 
     def when_ready(self) -> Deferred[None]:
         """Fires when requests may be sent; fails with :class:`Refusal` or :class:`ConnectionGone`."""
@@ -106,7 +114,7 @@ class WalletClientProtocol(MessageProtocol):
         if isinstance(message, messages.UTXOStateNotification):
             if self._on_notification is not None:
                 self._on_notification(message)
-        elif isinstance(message, messages.UTXOWatermark | messages.UTXOSubscriptionNotice):
+        elif isinstance(message, Notice):
             if self._on_notice is not None:
                 self._on_notice(message)
         elif isinstance(message, messages.Handshake | messages.HandshakeAck):

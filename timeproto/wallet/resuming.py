@@ -45,6 +45,8 @@ class Place:
         self._items: set[Watched] = set()
         self._reached: Cursor | None = None
         self._is_whole, self._is_lost = True, False
+        self.listens = False
+        """True if somebody wants to hear of payments on their way: nodes that tell of them are asked to."""
         self._token: str | None = None
         self._snapshot: float = 0
         self._replay: Deferred[None] | None = None
@@ -89,7 +91,7 @@ class Place:
         """Watches ``page`` too, at most ``limits.FILTER`` items, beginning with the states of their coins."""
         self._snapshot = math.inf  # for an answer may be lost on its way
         reply: UTXOSubscribed = await protocol.request(
-            _request(page, ttl_ms=LEASE_MS if protocol.knows_cursors else None)
+            self._request(protocol, page, ttl_ms=LEASE_MS if protocol.knows_cursors else None)
         )
         self._token = reply.token or self._token
         self._snapshot = reply.cursor.position
@@ -123,7 +125,9 @@ class Place:
         if token is None or since.position < self._snapshot:
             return None  # a lease goes on after the last snapshot of an item, and that was not told
         try:
-            reply: UTXOSubscribed = await protocol.request(_request((), since=since, ttl_ms=LEASE_MS, token=token))
+            reply: UTXOSubscribed = await protocol.request(
+                self._request(protocol, (), since=since, ttl_ms=LEASE_MS, token=token)
+            )
         except Refusal as refusal:
             if refusal.code is not ErrorCode.NOT_FOUND:
                 raise
@@ -135,8 +139,8 @@ class Place:
     ) -> UTXOSubscribed:
         *held, last = pages(items)
         for page in held:
-            await protocol.request(_request(page, hold=True))
-        reply: UTXOSubscribed = await protocol.request(_request(last, since=since, ttl_ms=LEASE_MS))
+            await protocol.request(self._request(protocol, page, hold=True))
+        reply: UTXOSubscribed = await protocol.request(self._request(protocol, last, since=since, ttl_ms=LEASE_MS))
         return reply
 
     async def _end_of_replay(self, protocol: WalletClientProtocol) -> None:
@@ -176,7 +180,7 @@ class Place:
 
         async def renew() -> None:
             try:
-                await protocol.request(_request((), ttl_ms=LEASE_MS))
+                await protocol.request(self._request(protocol, (), ttl_ms=LEASE_MS))
             except (ConnectionGone, Refusal) as error:
                 self.log.info("the subscription could not be renewed: {why}", why=error)
 
@@ -186,17 +190,17 @@ class Place:
         """The lease has ended."""
         self._token = None
 
+    def _request(self, protocol: WalletClientProtocol, items: Iterable[Watched], **more: Any) -> UTXOSubscribe:
+        return UTXOSubscribe(
+            subscriber_id=SUBSCRIPTION,
+            addresses=tuple(item for item in items if isinstance(item, str)),
+            outpoints=tuple(item for item in items if isinstance(item, Outpoint)),
+            statuses=self.listens and protocol.knows_statuses,
+            **more,
+        )
+
 
 def pages(items: Collection[Watched]) -> list[list[Watched]]:
     """``items`` in an order that is always the same, as many in each list as one request may name."""
     every, size = sorted(items, key=str), min(limits.FILTER, limits.QUERY)
     return [every[start : start + size] for start in range(0, len(every), size)]
-
-
-def _request(items: Iterable[Watched], **more: Any) -> UTXOSubscribe:
-    return UTXOSubscribe(
-        subscriber_id=SUBSCRIPTION,
-        addresses=tuple(item for item in items if isinstance(item, str)),
-        outpoints=tuple(item for item in items if isinstance(item, Outpoint)),
-        **more,
-    )

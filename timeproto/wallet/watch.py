@@ -10,13 +10,17 @@ from twisted.logger import Logger
 from timeproto import limits
 from timeproto.model.transaction import Outpoint, TxOutput
 from timeproto.model.utxo_state import Confirmed, SpentFinalized, UTXOState, holder, kind
-from timeproto.wire.messages import Cursor
+from timeproto.wallet.incoming import Incoming
+from timeproto.wire.messages import Cursor, TransactionStatus
 
 Watched = Outpoint | str
 """An outpoint, or an address."""
 
 ENDED = limits.FILTERS_CONNECTION
 """Coins told Confirmed that one watch remembers: as many as it may name, so that none of those is told again."""
+
+PAYMENTS = 1_000
+"""Payments on their way, or just decided, that one watch remembers: a node may tell of any number."""
 
 
 @attrs.frozen
@@ -42,6 +46,9 @@ class Watch:
 
     ``on_reset(reason)`` is called where that cannot be: the node cannot tell what happened since, and the changes that
     follow lead from the states told last to those of now, whatever was in between.
+
+    ``on_payment(incoming)``, if there is one, is called with hints of payments on their way: they are no changes, and
+    touch none.
     """
 
     log = Logger()
@@ -50,11 +57,15 @@ class Watch:
     outpoints: frozenset[Outpoint]
     on_change: Callable[[Change], None]
     on_reset: Callable[[str], None]
+    on_payment: Callable[[Incoming], None] | None
     _stop: Callable[[Watch], None]
+    _came: Callable[[Watch, str], None]
     begun: set[Watched] = attrs.field(factory=set, init=False)
     """Items whose coins have been shown: from there on every change of them is told."""
     told: dict[Outpoint, UTXOState] = attrs.field(factory=dict, init=False)
     """The states told last of coins that may change again."""
+    payments: dict[str, Incoming] = attrs.field(factory=dict, init=False)
+    """What was told last of payments on their way, and of the newest that have ended."""
     _ended: dict[Outpoint, None] = attrs.field(factory=dict, init=False)
 
     @property
@@ -112,6 +123,37 @@ class Watch:
         else:
             self.told[change.outpoint] = change.new_state
         self._call(self.on_change, change)
+        if change.outpoint.txid in self.payments:
+            self._came(self, change.outpoint.txid)
+
+    # -- payments on their way -----------------------------------------------------------------------
+
+    def hint(self, message: TransactionStatus) -> Incoming | None:
+        """What a node says, as far as it concerns this watch and is to be told: what is final is told by its coins."""
+        if self.on_payment is None or message.status == "final":
+            return None
+        incoming = Incoming.of(message, self.names)
+        return incoming if incoming is not None and self._is_step(incoming) else None
+
+    def expect(self, incoming: Incoming) -> None:
+        """Tells what is new of a payment on its way."""
+        if self.on_payment is None or not self._is_step(incoming):
+            return
+        self.payments.pop(incoming.txid, None)
+        self.payments[incoming.txid] = incoming
+        if len(self.payments) > PAYMENTS:
+            del self.payments[next(iter(self.payments))]
+        self._call(self.on_payment, incoming)
+
+    def _is_step(self, incoming: Incoming) -> bool:
+        """False for what was told already, and for words against what is proven."""
+        known = self.payments.get(incoming.txid)
+        if incoming.status == "confirmed":
+            return known is not None and known.status == "final"
+        if known is None:  # what has come is not on its way any more
+            coins = (Outpoint(incoming.txid, each.vout) for each in incoming.outputs)
+            return not any(coin in self.told or coin in self._ended for coin in coins)
+        return not known.is_final and (known.status, known.rival) != (incoming.status, incoming.rival)
 
     def _call(self, listener: Callable[..., None], told: object) -> None:
         try:

@@ -20,7 +20,9 @@ from timeproto.model.block import InclusionProof
 from timeproto.model.transaction import Outpoint, TxOutput
 from timeproto.model.utxo_state import Confirmed, SpentFinalized, UTXOState, from_wire, holder
 from timeproto.network.requests import ConnectionGone
+from timeproto.wallet.arrivals import Arrivals
 from timeproto.wallet.belief import Ask, Belief, Lie, Proof
+from timeproto.wallet.incoming import Incoming
 from timeproto.wallet.protocol import Notice, WalletClientProtocol
 from timeproto.wallet.resuming import Place, pages
 from timeproto.wallet.watch import Change, Watch, Watched
@@ -50,6 +52,7 @@ class Watches:
         self._place = Place(clock)
         self._lock = DeferredLock()
         self._watches: list[Watch] = []
+        self.arrivals = Arrivals(belief, self._watches, on_trouble, clock)
         self._shown: dict[Outpoint, int] = {}
         self._shown_until = 0
         self._line: deque[Callable[[], Coroutine[Any, Any, None]]] = deque()
@@ -68,9 +71,12 @@ class Watches:
         addresses: Iterable[str],
         outpoints: Iterable[Outpoint],
         on_reset: Callable[[str], None],
+        on_payment: Callable[[Incoming], None] | None = None,
     ) -> Watch:
-        watch = Watch(frozenset(addresses), frozenset(outpoints), on_change, on_reset, self._remove)
+        items = frozenset(addresses), frozenset(outpoints)
+        watch = Watch(*items, on_change, on_reset, on_payment, self._remove, self.arrivals.came)
         self._watches.append(watch)
+        self._place.listens = self._place.listens or on_payment is not None
         return watch
 
     def _remove(self, watch: Watch) -> None:
@@ -141,6 +147,9 @@ class Watches:
         if isinstance(message, messages.UTXOWatermark):
             self._in_order(partial(self._hear_watermark, message.cursor))
             self._place.caught_up()
+        elif isinstance(message, messages.TransactionStatus):
+            if len(self._line) < BEHIND:  # it is a hint: what became of the payment is asked for later
+                self._in_order(partial(self.arrivals.hear, message))
         elif message.event == "expiring":
             self._place.renew(protocol)
         else:

@@ -1,0 +1,104 @@
+"""What nodes say of payments on their way: heard by the watches that they pay, and asked after if nothing is heard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+from twisted.logger import Logger
+
+from timeproto.errors import ErrorCode, Refusal
+from timeproto.network.requests import ConnectionGone
+from timeproto.wallet.belief import Aborted, Belief, Lie
+from timeproto.wallet.incoming import Incoming
+from timeproto.wallet.watch import Watch
+from timeproto.wire.messages import PaidOutput, TransactionStatus
+
+SILENCE = 30.0
+"""Seconds without a word of a payment on its way, after which a node is asked what became of it …"""
+ASKED = 4
+"""… of at most so many at a time."""
+
+
+class Arrivals:
+    """Nothing in here makes or moves a coin, and nothing is final by it: that is told by the coins themselves."""
+
+    log = Logger()
+
+    def __init__(
+        self, belief: Belief, watches: Sequence[Watch], on_trouble: Callable[[Exception], None], clock: Any
+    ) -> None:
+        """``watches`` goes on changing. ``on_trouble(lie)``: what must be proven is not."""
+        self._belief = belief
+        self._watches = watches
+        self._on_trouble = on_trouble
+        self._clock = clock
+        self._heard: dict[str, float] = {}
+        self._is_asking = False
+
+    async def hear(self, message: TransactionStatus) -> None:
+        """A node's word of a payment; that a block contains it is believed if it is proven."""
+        told = [(watch, hint) for watch in self._watches if (hint := watch.hint(message)) is not None]
+        if not told:
+            return
+        self._heard[message.txid] = self._clock.seconds()
+        if message.status == "confirmed":
+            await self._hear_of_block(message)
+        else:
+            for watch, hint in told:
+                watch.expect(hint)
+
+    async def _hear_of_block(self, message: TransactionStatus) -> None:
+        try:
+            height = await self._belief.confirmed(message.txid, message.height)
+        except Lie as lie:
+            self._on_trouble(lie)
+        except Refusal as refusal:  # it is asked after later
+            self.log.debug("a block could not be checked: {why}", why=refusal)
+        else:
+            self._tell(message.txid, status="confirmed", height=height, timestamp=message.timestamp)
+
+    def came(self, watch: Watch, txid: str) -> None:
+        """A coin of a payment that was on its way has been told: the payment is final, and as large as is proven."""
+        tx, known = self._belief.proven(txid), watch.payments.get(txid)
+        if tx is not None and known is not None and not known.is_final:
+            coins = ((tx.output_outpoint(vout), output) for vout, output in enumerate(tx.outputs))
+            outputs = tuple(PaidOutput(coin.vout, output) for coin, output in coins if watch.names(coin, output))
+            watch.expect(Incoming(txid, "final", outputs))
+
+    async def ask_after(self) -> None:
+        """Asks how payments ended of which nothing is heard any more. To be called from time to time."""
+        if self._is_asking:
+            return
+        self._is_asking, now = True, self._clock.seconds()
+        try:
+            waiting = [txid for watch in self._watches for txid, each in watch.payments.items() if not each.is_over]
+            self._heard = {txid: self._heard.get(txid, now) for txid in waiting}
+            silent = [txid for txid, since in self._heard.items() if now - since >= SILENCE]
+            for txid in sorted(silent, key=self._heard.__getitem__)[:ASKED]:
+                self._heard[txid] = now
+                await self._ask_after(txid)
+        except ConnectionGone:
+            pass  # the next node is asked
+        except Lie as lie:
+            self._on_trouble(lie)
+        finally:
+            self._is_asking = False
+
+    async def _ask_after(self, txid: str) -> None:
+        try:
+            height = await self._belief.confirmed(txid)
+        except Aborted as end:
+            code = str(ErrorCode.ABORTED)
+            self._tell(txid, status="aborted", rival=end.rival, code=code, height=end.height, timestamp=None)
+        except Refusal:
+            pass  # undecided, in no block yet, or not known there
+        else:
+            self._tell(txid, status="confirmed", height=height, timestamp=None)
+
+    def _tell(self, txid: str, **news: Any) -> None:
+        for watch in list(self._watches):
+            known: Incoming | None = watch.payments.get(txid)
+            if known is not None:
+                watch.expect(attrs.evolve(known, **news))
