@@ -9,7 +9,7 @@ from tests.test_consensus.alone import Alone
 from timeproto import limits
 from timeproto.consensus import answers
 from timeproto.consensus.catch_up import CatchUp
-from timeproto.consensus.effects import LinkDown, LinkUp
+from timeproto.consensus.effects import Heard, LinkDown, LinkUp
 from timeproto.model.utxo_state import UNSPENT, SpentFinalized, to_wire
 from timeproto.model.vote import VoteBatch
 from timeproto.wire import codec, messages
@@ -20,6 +20,10 @@ TXIDS = tuple(f"{number:064x}" for number in range(10))
 
 def page(start: int, end: int, head: int = 10) -> messages.Finalized:
     return messages.Finalized(txids=TXIDS[start:end], next=end, head=head)
+
+
+def asked_for(sent: list[tuple[str | None, messages.AnyMessage]]) -> list[messages.GetTransactions]:
+    return [message for _, message in sent if isinstance(message, messages.GetTransactions)]
 
 
 class Positions(SynchronousTestCase):
@@ -74,6 +78,27 @@ class Asking(SynchronousTestCase):
                    if to == node.key and isinstance(message, messages.Transactions) and message.transactions]
         self.assertLessEqual(sum(len(message.transactions) for message in fetched), 3 * 60)
         self.assertEqual(len(cluster.digests()), 1)
+
+    def test_a_transaction_that_votes_overtook_is_fetched_when_somebody_honest_has_it(self) -> None:
+        """f voters may lie, and most often it is on its way: the first of them asks for nothing, f + 1 do, once."""
+        alone = Alone(4)
+        tx, on_its_way = alone.pay(alone.coins()[:1]), alone.pay(alone.coins()[1:2])
+        self.assertEqual(alone.vote(1, lock=[tx, on_its_way]).send, [])
+        batch = Heard(alone.batch(2, lock=[tx, on_its_way]), alone.keys[2].public_hex)
+        body = Heard(messages.Transactions(transactions=(on_its_way,)), alone.keys[1].public_hex)
+        sent = alone.act(batch, body).send
+        self.assertEqual(asked_for(sent), [messages.GetTransactions(txids=(tx.txid,))])
+        self.assertEqual(alone.vote(3, lock=[tx]).send, [])
+
+    def test_one_voter_is_asked_in_time(self) -> None:
+        """Whoever alone speaks of a transaction is asked for it, or another is, once it is late."""
+        alone = Alone(4)
+        tx = alone.pay(alone.coins()[:1])
+        alone.vote(1, lock=[tx])
+        before = len(alone.node.effects)
+        alone.tick(3)
+        later = [each for effects in alone.node.effects[before:] for each in effects.send]
+        self.assertIn(messages.GetTransactions(txids=(tx.txid,)), asked_for(later))
 
     def test_a_page_with_one_unknown_is_remembered_up_to_there(self) -> None:
         """The next request begins at the first final that is missing here."""

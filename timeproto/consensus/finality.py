@@ -12,8 +12,6 @@ from timeproto import limits
 from timeproto.consensus import own_votes
 from timeproto.consensus.ballot import Ballot
 from timeproto.consensus.effects import Ticket
-from timeproto.consensus.evidence import Accusations
-from timeproto.consensus.knowledge import Knowledge
 from timeproto.consensus.mandate import Mandate
 from timeproto.consensus.payments import CONTEST_TICKS, JUDGED, Payment, Standing
 from timeproto.consensus.refusals import (
@@ -26,26 +24,26 @@ from timeproto.consensus.refusals import (
     not_voting,
     unknown_input,
 )
+from timeproto.consensus.suspicion import Suspicion
 from timeproto.consensus.utxo_state_manager import IllegalTransition
 from timeproto.consensus.validation import check_context
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.certificate import FinalityProof
 from timeproto.model.genesis import Genesis
 from timeproto.model.keys import SigningKey
-from timeproto.model.ledger import Coin, Evidence, Ledger, Summary, TransactionRecord
-from timeproto.model.transaction import Outpoint, Transaction
+from timeproto.model.ledger import Coin, Ledger, Summary, TransactionRecord
+from timeproto.model.transaction import Transaction
 from timeproto.model.utxo_state import Confirmed, SpentFinalized
 from timeproto.model.vote import VoteBatch, VoteKind
 from timeproto.wire import messages
 
 
-class Finality(Knowledge):
+class Finality(Suspicion):
     """The votes of one replica, and what follows from everybody's."""
 
     def __init__(self, ledger: Ledger, genesis: Genesis, key: SigningKey, summary: Summary) -> None:
         super().__init__(ledger, genesis, key, summary)
         self.mandate = Mandate(self.masternodes)
-        self._accusations = Accusations(self.masternodes, ledger.evidence(limits.EVIDENCE))
         self._ballot = Ballot(key, genesis, summary.batches)
         self._finishing: dict[str, Payment] = {}
         self._heard_of: dict[str, None] = {}
@@ -197,7 +195,7 @@ class Finality(Knowledge):
             self.payments.contest(payment, self.tick)
             self.payments.contest(rival, self.tick)
             for voter in voters:
-                self._suspect(voter, outpoint, payment, rival)
+                self.suspect(voter, outpoint, payment, rival)
 
     def _heed_aborts(self, payment: Payment) -> None:
         """f + 1 abort votes: an honest masternode knows of the contest, and has waited."""
@@ -251,21 +249,25 @@ class Finality(Knowledge):
             if self.payments.count(payment, kind, batch):
                 if kind is VoteKind.LOCK:
                     for outpoint, rival in self.payments.rivals(payment):
-                        self._suspect(batch.voter, outpoint, payment, rival)
+                        self.suspect(batch.voter, outpoint, payment, rival)
                 elif kind is VoteKind.ABORT:
                     self._heed_aborts(payment)
                 self._weigh(payment)
         self._heard_of[batch.voter] = None
 
-    def make_room(self) -> None:
-        """At the very end of a step: within it, what was counted stays counted."""
+    def conclude(self) -> None:
+        """At the very end of a step, since within it what was counted stays counted."""
+        self.ask_for_unseen()
         for voter in self._heard_of:
             self.payments.forget_least(voter)
         self._heard_of = {}
 
-    def spoken_of(self, txid: str, voter: str, sender: str) -> Payment | None:
-        """The payment that ``voter`` speaks of, fetched from ``sender`` if nobody spoke of it before; None if there is
-        nothing left to decide about it."""
+    def spoken_of(self, txid: str, voter: str, sender: str, *, is_wanted: bool = False) -> Payment | None:
+        """The payment that ``voter`` speaks of; None if there is nothing left to decide about it.
+
+        It is fetched from ``sender`` if it ``is_wanted``, or if somebody honest speaks of it: f + 1 do. Under load the
+        first votes often overtake the transaction itself, which is on its way already.
+        """
         payment = self.payments.get(txid)
         if payment is not None and payment.tx is not None:
             return payment
@@ -273,10 +275,11 @@ class Finality(Knowledge):
             if self.is_over(txid):
                 return None
             payment = self.payments.open(txid, self.tick)
-            self.ask_for([txid], sender)
         forgotten = self.payments.early_vote(payment, voter)
         if forgotten is not None:
             self.payments.drop(forgotten)
+        if not payment.is_asked_for and (is_wanted or len(payment.early_voters) > self.masternodes.faulty):
+            self.ask_later(payment, sender)
         return payment
 
     def _weigh(self, payment: Payment) -> None:
@@ -316,29 +319,6 @@ class Finality(Knowledge):
                 except IllegalTransition as broken:
                     self.alarm(broken)
 
-    def _suspect(self, voter: str, outpoint: Outpoint, payment: Payment, rival: Payment) -> None:
-        """Keeps the evidence if ``voter`` lock-voted both."""
-        if voter == self.key.public_hex:
-            return
-        assert payment.tx is not None and rival.tx is not None
-        sides = (payment.tx, payment.votes), (rival.tx, rival.votes)
-        evidence = self._accusations.find(voter, outpoint, sides, self.height, self.ended_at)
-        if evidence is not None:
-            self._keep_evidence(evidence)
-
-    def suspect_again(self) -> None:
-        """A block came: votes that spoke of its height can be held against each other now."""
-        for evidence in self._accusations.find_again(self.height, self.ended_at):
-            self._keep_evidence(evidence)
-
-    def _keep_evidence(self, evidence: Evidence) -> None:
-        self.turn.evidence.append(evidence)
-        self.evidence += 1
-
-    def may_accuse(self, voter: str) -> bool:
-        """True if evidence about ``voter``'s words on blocks is still kept."""
-        return self._accusations.may_accuse(voter)
-
     # -- finality ---------------------------------------------------------------------------------------
 
     def hear_proofs(self, proofs: Iterable[FinalityProof], sender: str) -> None:
@@ -350,7 +330,7 @@ class Finality(Knowledge):
             own_votes.compare(self, VoteKind.COMMIT, proof.txid)
         if self.payments.is_refused(proof.txid) or self.ending(proof.txid) is not None:
             raise IllegalTransition(f"{proof.txid} is proven final, but it is not valid, or a block ended it")
-        payment = self.spoken_of(proof.txid, sender, sender)
+        payment = self.spoken_of(proof.txid, sender, sender, is_wanted=True)
         if payment is not None:
             payment.proof = payment.proof or proof
             self._weigh(payment)

@@ -86,7 +86,7 @@ class Gossip:
             return
         txid = holder(from_wire(message.notification.new_state))
         if txid is not None:
-            self._finality.spoken_of(txid, sender, sender)
+            self._finality.spoken_of(txid, sender, sender, is_wanted=True)
 
     def hear_finalized(self, message: messages.Finalized, sender: str) -> None:
         """A page of a peer's list of finals: fetch what is not final here, or move on."""

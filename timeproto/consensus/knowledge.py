@@ -43,6 +43,7 @@ class Knowledge:
         self.wanted: frozenset[str] = frozenset()
         self.unconfirmed: dict[str, tuple[str, ...]] = {}
         self._at_hand: dict[str, TransactionRecord] = {}
+        self._unseen: dict[str, list[str]] = {}
         for record in ledger.unconfirmed():
             self.await_block(record)
 
@@ -110,6 +111,17 @@ class Knowledge:
         wanted = tuple(dict.fromkeys(txids))
         if wanted:
             self.turn.effects.send.append((peer, messages.GetTransactions(txids=wanted[: limits.FETCH])))
+
+    def ask_later(self, payment: Payment, peer: str) -> None:
+        """Fetch it from ``peer`` at the end of the step, if it has not come by then."""
+        payment.is_asked_for = True
+        self._unseen.setdefault(peer, []).append(payment.txid)
+
+    def ask_for_unseen(self) -> None:
+        for peer, txids in self._unseen.items():
+            payments = ((txid, self.payments.get(txid)) for txid in txids)
+            self.ask_for([txid for txid, payment in payments if payment is not None and payment.tx is None], peer)
+        self._unseen = {}
 
     def answer_all(self, payment: Payment, refusal: Refusal | None) -> None:
         """Tells every wallet that waits for this payment why not; None: it is accepted."""

@@ -49,13 +49,15 @@ JUDGED = (Standing.OPEN, Standing.LOCKED, Standing.RIVAL)
 @attrs.define(eq=False)
 class Payment:
     """One undecided transaction. ``born`` is the tick of its arrival; ``source`` is the masternode the transaction
-    came from, None for a wallet. ``missing`` are the parents it waits for, ``contested`` is the tick since which it is.
+    came from, None for a wallet; one that is not here ``is_asked_for`` once. ``missing`` are the parents it waits for,
+    ``contested`` is the tick since which it is.
     """
 
     txid: str
     votes: VoteSet
     born: int
     source: str | None = None
+    is_asked_for: bool = False
     tx: Transaction | None = None
     standing: Standing = Standing.UNSEEN
     own: OwnVotes = attrs.field(factory=OwnVotes)

@@ -149,7 +149,7 @@ class Replica:
                 self._finality.alarm(broken)
         self._finality.settle()
         self._agreement.conclude()
-        self._finality.make_room()
+        self._finality.conclude()
         return self._conclude(turn)
 
     def _conclude(self, turn: Turn) -> Effects:

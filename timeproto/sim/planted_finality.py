@@ -288,7 +288,7 @@ def evidence_against_resender() -> list[Graft]:
             for txid in batch.commit:
                 payment = self.payments.get(txid)
                 for outpoint, rival in () if payment is None else self.payments.rivals(payment):
-                    self._suspect(batch.voter, outpoint, payment, rival)
+                    self.suspect(batch.voter, outpoint, payment, rival)
 
         return suspicious
 
