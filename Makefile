@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.made
 
-.PHONY: venv demo test bench sim hunt torture lint types wheel-check check model clean
+.PHONY: venv demo test bench hostile sim hunt torture lint types wheel-check check model clean
 
 venv: $(STAMP)
 
@@ -25,6 +25,10 @@ test: venv
 # Each bench for a few seconds: fails if a payment is lost, the nodes disagree, or a ratio has gone badly wrong.
 bench: venv
 	$(VENV)/bin/timeproto bench quick
+
+# What a hostile crowd costs 2,000 honest wallets and the payments beside them: some minutes, on a quiet machine.
+hostile: venv
+	$(VENV)/bin/timeproto bench hostile
 
 # A short hunt for a seed in which a promise breaks.
 sim: venv

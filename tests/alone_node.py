@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 
 from tests.cluster import key, make_genesis
+from timeproto import limits
 from timeproto.consensus.replica import Replica, found
 from timeproto.consensus.verifier import Verifier
 from timeproto.masternode.integration import MasternodeUTXOIntegration
@@ -35,6 +36,9 @@ class NoPeers:
 
     def wallet_count(self) -> int:
         return 0
+
+    def room(self) -> int:
+        return limits.CONNECTIONS
 
     def subscription_count(self) -> int:
         return 0

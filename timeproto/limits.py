@@ -162,8 +162,11 @@ CATCH_UP_PAGE = 2_000
 PEERS_PAGE = 256
 
 # -- connections -------------------------------------------------------------------------------------
-CONNECTIONS = 1_024
+CONNECTIONS = 4_096
+"""Connections that are served: about 100 kB each, with TLS. Where so many files may not be open, fewer."""
 CONNECTIONS_PER_HOST = 512
+LISTEN_QUEUE = 1_024
+"""Connections that the system keeps until they are accepted: many wallets may come back in one moment."""
 HANDSHAKE = 10.0
 """From connection to the end of the (TLS and) handshake."""
 FRAME_TIME = 30.0
@@ -250,8 +253,11 @@ _RELATIONS = (
 assert all(_RELATIONS), _RELATIONS
 
 
-def published() -> dict[str, int]:
-    """The limits a wallet author needs, as whole numbers: name → value (times in milliseconds, ``_ms``)."""
+def published(connections: int | None = None) -> dict[str, int]:
+    """The limits a wallet author needs, as whole numbers: name → value (times in milliseconds, ``_ms``).
+
+    ``connections``: if a node serves fewer than it might.
+    """
     sizes = {
         "frame_wallet": FRAME_WALLET,
         "frame_peer": FRAME_PEER,
@@ -267,7 +273,7 @@ def published() -> dict[str, int]:
         "filters_node": FILTERS_NODE,
         "replay": REPLAY,
         "incoming_scan": INCOMING_SCAN,
-        "connections": CONNECTIONS,
+        "connections": CONNECTIONS if connections is None else connections,
         "connections_per_host": CONNECTIONS_PER_HOST,
         "frames_per_second": FRAMES_PER_SECOND,
         "in_flight": IN_FLIGHT,

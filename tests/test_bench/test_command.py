@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.test_processes.harness import free_ports
 from timeproto.bench import quick
+from timeproto.bench.hostile import KINDS
 from timeproto.cli import main as module
 
 COMMAND = "import sys; from timeproto.cli.main import main; sys.exit(main())"
@@ -103,6 +104,17 @@ class Devnets(SynchronousTestCase):
         self.assertEqual(len(rate["runs"]), 2)
         self.assertGreater(rate["cpu_s_per_1000"], 0)
         self.assertGreater(rate["bytes_per_payment"] or 1e9, 1_000)
+
+    def test_hostile(self) -> None:
+        """A small crowd of each kind does its worst, twice, and everything is counted; being slow is no failure."""
+        few = [word for kind in KINDS for word in (f"--{kind.replace('_', '-')}", "5")]
+        small = ("--masternodes", "1", "--subscribers", "20", "--rate", "20", "--seconds", "1", "--repeat", "2")
+        found = self.bench("hostile", *small, "--settle", "1", "--most", "1000", *few)
+        self.assertTrue(found["held"])
+        self.assertEqual((found["without"]["payments"], found["without"]["notifications"]), (40, 800))
+        self.assertEqual((found["with"]["payments"], found["with"]["notifications"]), (40, 800))
+        for kind in KINDS:
+            self.assertTrue(any(what.startswith(kind) for what in found["did"]), found["did"])
 
     def test_query(self) -> None:
         """Every batch is answered, beside payments, and a node starts again on its store."""

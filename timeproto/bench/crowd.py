@@ -1,4 +1,5 @@
-"""Many sockets that only listen: the receiving half of every contestant in ``bench notify``, the same for all.
+"""Many sockets that only listen: the receiving half of every contestant in ``bench notify``, the same for all, and the
+honest wallets of ``bench hostile``.
 
 Blocking system calls and one epoll, no reactor: what is measured is who tells, so whoever hears must cost little. It
 runs beside the teller, on another core if there is one.
@@ -7,8 +8,9 @@ runs beside the teller, on another core if there is one.
 from __future__ import annotations
 
 import errno
-import selectors
+import select
 import socket
+import ssl
 import time
 from collections.abc import Callable
 
@@ -22,22 +24,25 @@ _BIND_ADDRESS_NO_PORT = 24
 
 
 class Crowd:
-    """``size`` connections to ``port`` on this machine."""
+    """``size`` connections to ``port`` on this machine, with TLS if there is a ``context`` for it."""
 
-    def __init__(self, port: int, size: int) -> None:
+    def __init__(self, port: int, size: int, context: ssl.SSLContext | None = None) -> None:
+        """:class:`ConfigurationError` where there is no epoll."""
+        if not hasattr(select, "epoll"):
+            raise ConfigurationError("a crowd needs epoll, and so Linux")
         self._port = port
         self._size = size
-        self._sockets: list[socket.socket] = []
-        self._selector = selectors.EpollSelector() if hasattr(selectors, "EpollSelector") else None
+        self._context = context
+        self.sockets: list[socket.socket] = []
+        self.epoll = select.epoll()
 
     def __enter__(self) -> Crowd:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for each in self._sockets:
+        for each in self.sockets:
             each.close()
-        if self._selector is not None:
-            self._selector.close()
+        self.epoll.close()
 
     def gather(
         self, greeting: Callable[[int], bytes], answered: Callable[[bytes], bool], show: Callable[[float], None]
@@ -58,16 +63,15 @@ class Crowd:
                     if not more:
                         raise ConfigurationError(f"a subscriber was turned away: {heard[-300:]!r}")
                     heard += more
-            self._sockets += some
-            show(len(self._sockets) / self._size)
-        for each in self._sockets:
+            self.sockets += some
+            show(len(self.sockets) / self._size)
+        for each in self.sockets:
             each.setblocking(False)
-            if self._selector is not None:
-                self._selector.register(each, selectors.EVENT_READ)
+            self.epoll.register(each.fileno(), select.EPOLLIN)
 
     def _connect(self) -> socket.socket:
         # A connection is known by both ends' addresses: other source addresses leave room for the next contestant.
-        source = f"127.0.0.{2 + len(self._sockets) // 5_000}"
+        source = f"127.0.0.{2 + len(self.sockets) // 5_000}"
         try:
             each = socket.socket()
             each.settimeout(PATIENCE)
@@ -79,22 +83,19 @@ class Crowd:
             why = "this process may not open so many files (ulimit -n)" if full else str(error)
             raise ConfigurationError(f"a subscriber cannot connect: {why}") from None
         each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return each
+        return each if self._context is None else self._context.wrap_socket(each)
 
     def await_bytes(self, expected: int | None = None) -> float:
         """When (:func:`time.monotonic`) the last of ``expected`` bytes a connection had come to all of them.
 
         None for one frame of our protocol, the same for all: its first bytes tell how long it is."""
-        if self._selector is None:
-            raise ConfigurationError("bench notify needs epoll")
-        heard = {each.fileno(): 0 for each in self._sockets}
+        heard = {each.fileno(): 0 for each in self.sockets}
         missing = len(heard)
-        epoll = self._selector._selector  # type: ignore[attr-defined]  # the objects around it would cost more
-        by_number = {each.fileno(): each for each in self._sockets}
+        by_number = {each.fileno(): each for each in self.sockets}
         deadline = time.monotonic() + PATIENCE
         last = time.monotonic()
         while missing:
-            for number, _ in epoll.poll(1.0, 1_000):
+            for number, _ in self.epoll.poll(1.0, 1_000):
                 data = by_number[number].recv(1 << 16)
                 if not data:
                     raise ConfigurationError("a subscriber was cut off")

@@ -1,8 +1,8 @@
 """An open loop: payments leave at their appointed times, whatever became of those before.
 
 Times count from the moment a payment *had to* leave, so neither a stall of the nodes nor one of this process hides in
-the numbers; how late this process was is reported beside them. Payment i goes to node i mod n. The receiver of all of
-them watches at the last node.
+the numbers; how late this process was is reported beside them. Payment i goes to node i mod n, unless all go to one.
+The receiver of all of them watches at the last node.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as Overdue
-from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
+from twisted.internet.endpoints import HostnameEndpoint, connectProtocol, wrapClientTLS
 from twisted.internet.task import deferLater
 
 from timeproto import limits
@@ -28,6 +28,7 @@ from timeproto.errors import Refusal
 from timeproto.model.certificate import FinalityProof
 from timeproto.network.discovery import parse_address
 from timeproto.network.requests import ConnectionGone
+from timeproto.network.tls import KeyedConnectionCreator
 from timeproto.wire import codec, messages
 
 PATIENCE = 20.0
@@ -93,12 +94,22 @@ class Load:
     """Connections to every node of a devnet, over which loads are sent one after another."""
 
     def __init__(
-        self, reactor: Any, devnet: Devnet, receiver: str, now: Callable[[], float] = time.perf_counter
+        self,
+        reactor: Any,
+        devnet: Devnet,
+        receiver: str,
+        now: Callable[[], float] = time.perf_counter,
+        *,
+        at: int | None = None,
+        patient: bool = False,
     ) -> None:
+        """``at``: the node, from 1, that all payments go to. ``patient``: lateness does not end a load."""
         self._reactor = reactor
         self._now = now
         self._devnet = devnet
         self._receiver = receiver
+        self._at = at
+        self._patient = patient
         self._proofs = ProofChecker(devnet.layout.genesis)
         self._lines: list[Line] = []
         self._watcher: Line | None = None
@@ -116,7 +127,10 @@ class Load:
 
     async def _line(self, address: str, hear: Callable[[bytes], None]) -> Line:
         host, port = parse_address(address)
-        line: Line = await connectProtocol(HostnameEndpoint(self._reactor, host, port), Line(hear))
+        endpoint: Any = HostnameEndpoint(self._reactor, host, port)
+        if self._devnet.layout.tls:
+            endpoint = wrapClientTLS(KeyedConnectionCreator(), endpoint)  # a proof is checked, whoever brings it
+        line: Line = await connectProtocol(endpoint, Line(hear))
         return line
 
     def close(self) -> None:
@@ -151,7 +165,9 @@ class Load:
 
     async def _send(self, outcome: Outcome, show: Callable[[float], None]) -> None:
         payments, lines = self._payments, self._lines
-        tolerated = LATE_SHARE * len(payments)
+        if self._at is not None:
+            lines = [lines[self._at - 1]]
+        tolerated = len(payments) if self._patient else LATE_SHARE * len(payments)
         looked = at = horizon = late = 0
         shown = self._now()
         while at < len(payments):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from importlib.metadata import version
 from typing import Any
 
 from timeproto import __version__
+from timeproto.masternode import open_files
 from timeproto.model.keys import SigningKey, verify
 
 _LIBRARIES = ("twisted", "msgspec", "pynacl", "rocksdict", "pyopenssl")
@@ -84,14 +84,5 @@ def spread(values: Sequence[float | None]) -> dict[str, float] | None:
 
 
 def allow_files(wanted: int) -> int:
-    """Raises the limit on open files towards ``wanted``, as far as we may; what it is now."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return wanted
-    for most in (max(hard, wanted), hard):
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, most), most))
-            break
-        except (ValueError, OSError):
-            continue  # only root may raise the hard limit
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    """Raises the limits on open files towards ``wanted``, as far as we may; how many are allowed now."""
+    return open_files.allow_files(wanted, raise_hard=True)

@@ -47,15 +47,21 @@ class Payment:
 
 
 class Purse:
-    """All coins of a devnet's wallets, first in, first out. ``receiver`` is an address that owns nothing yet."""
+    """All coins of a devnet's wallets, first in, first out. ``receivers`` are addresses that own nothing yet, paid in
+    turn; ``receiver`` is the first."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, receivers: int = 1) -> None:
         self._genesis = layout.genesis
         params = layout.genesis.params
         owners = [hd.derive(layout.phrase(name)) for name in WALLETS]
         self._keys = {hd.address(key, params): key for key in owners}
         self._fee = builder.fee_for(1, 2, params)
-        self.receiver = hd.address(hd.derive(layout.phrase(WALLETS[0]), account=0, change=0, index=1), params)
+        phrase = layout.phrase(WALLETS[0])
+        self.receivers = tuple(
+            hd.address(hd.derive(phrase, account=0, change=0, index=number), params)
+            for number in range(1, receivers + 1)
+        )
+        self.receiver = self.receivers[0]
         self._coins = deque(
             WalletCoin(outpoint, output.amount, output.address)
             for outpoint, output in layout.genesis.coins()
@@ -76,7 +82,7 @@ class Purse:
     def _pay(self, number: int, coin: WalletCoin) -> Payment:
         tx = builder.build(
             Selection(coins=(coin,), fee=self._fee, change=coin.amount - AMOUNT - self._fee),
-            [TxOutput(AMOUNT, self.receiver)],
+            [TxOutput(AMOUNT, self.receivers[number % len(self.receivers)])],
             change_address=coin.address,
             keys=self._keys,
             genesis=self._genesis,

@@ -14,12 +14,13 @@ import time
 
 from timeproto import limits
 from timeproto.bench.machine import allow_files
+from timeproto.masternode import open_files
 from timeproto.model.ledger import Changes
 from timeproto.storage.rocks import RocksStore
 
 STAMP = struct.Struct("<d")
 SPARE = 200
-"""Files a node has open beside its wallets."""
+"""Wallets that are let in beside those that are counted."""
 
 
 def main(arguments: list[str]) -> None:
@@ -35,7 +36,7 @@ def main(arguments: list[str]) -> None:
     RocksStore.commit = stamped  # type: ignore[method-assign]
     # Read whenever a connection comes in, so that setting them here is in time.
     limits.CONNECTIONS = limits.CONNECTIONS_PER_HOST = int(connections)
-    allow_files(int(connections) + SPARE)
+    allow_files(open_files.needed(1, web=False))
     sys.argv = ["twistd", *rest]
     from twisted.scripts.twistd import run
 

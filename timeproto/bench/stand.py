@@ -9,6 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from timeproto.bench import kernel
 from timeproto.bench.load import Load, Outcome, node_pids
 from timeproto.bench.payments import Purse
@@ -22,15 +24,39 @@ COINS_PER_SECOND = 2_000
 """Coins of the genesis that a node founds in a second, on a machine that is slow or busy."""
 
 
+@attrs.frozen
+class Setting:
+    """What is unusual about a devnet and its load.
+
+    ``web_port``: the first node's, the others' follow. ``receivers``: addresses that are paid in turn. ``at``: the
+    node, from 1, that every payment goes to, however late it is.
+    """
+
+    tls: bool = False
+    web_port: int | None = None
+    receivers: int = 1
+    at: int | None = None
+
+
 class Stand:
     """``coins`` is the most payments of one load. Closing it stops and removes everything."""
 
-    def __init__(self, reactor: Any, masternodes: int, coins: int, base_port: int, progress: Progress) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        masternodes: int,
+        coins: int,
+        base_port: int,
+        progress: Progress,
+        *,
+        setting: Setting | None = None,
+    ) -> None:
         self._reactor = reactor
         self._masternodes = masternodes
         self._coins = max(coins, round(WARM_UP[0] * WARM_UP[1]))
         self._base_port = base_port
         self._progress = progress
+        self._setting = setting or Setting()
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._layout: Layout | None = None
         self._devnet: Devnet | None = None
@@ -44,6 +70,12 @@ class Stand:
         return self._devnet
 
     @property
+    def purse(self) -> Purse:
+        if self._purse is None:
+            raise RuntimeError("the stand is not open")
+        return self._purse
+
+    @property
     def pids(self) -> list[int]:
         return [] if self._devnet is None else node_pids(self._devnet)
 
@@ -55,8 +87,10 @@ class Stand:
                 Path(self._folder.name),
                 self._masternodes,
                 self._base_port,
+                tls=self._setting.tls,
                 log_level="warn",
                 coins_per_wallet=-(-self._coins // len(WALLETS)),
+                web_port=self._setting.web_port,
             )
         return self._layout
 
@@ -66,8 +100,9 @@ class Stand:
         layout = self.lay_out()
         self._devnet = Devnet(self._reactor, layout)
         await self._devnet.start(patience=60 + self._coins * self._masternodes / COINS_PER_SECOND)
-        self._purse = Purse(layout)
-        self._load = Load(self._reactor, self._devnet, self._purse.receiver)
+        self._purse = Purse(layout, self._setting.receivers)
+        at = self._setting.at
+        self._load = Load(self._reactor, self._devnet, self._purse.receiver, at=at, patient=at is not None)
         await self._load.connect()
         await self._run(*WARM_UP)
 
@@ -81,13 +116,13 @@ class Stand:
         return outcome
 
     async def _run(self, rate: float, seconds: float) -> Outcome:
-        if self._purse is None or self._load is None:
+        if self._load is None:
             raise RuntimeError("the stand is not open")
-        count = max(1, min(round(rate * seconds), len(self._purse)))
+        count = max(1, min(round(rate * seconds), len(self.purse)))
         self._progress.stage(f"{self._masternodes} masternodes, {count} payments at {rate:g}/s")
-        payments = self._purse.payments(count)
+        payments = self.purse.payments(count)
         outcome = await self._load.run(payments, rate, self._progress.show)
-        self._purse.take_back(payments)
+        self.purse.take_back(payments)
         return outcome
 
     def memory_mb(self) -> float | None:

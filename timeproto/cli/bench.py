@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from timeproto.cli.bench_hostile import add_hostile
+from timeproto.cli.bench_options import (
+    BASE_PORT,
+    check_ports,
+    describe_machine,
+    devnet_options,
+    draw,
+    new_bench,
+    note_of,
+    number,
+    numbers,
+    some_rates,
+    tell,
+)
 from timeproto.errors import ConfigurationError, ExitStatus
-
-BASE_PORT = 24200
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -21,119 +32,28 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         " What it starts it stops, and it leaves nothing behind but the files you name.",
     )
     benches = parser.add_subparsers(title="benches", metavar="BENCH", required=True)
-    for add in (_add_finality, _add_notify, _add_query, _add_store, _add_codec, _add_step, _add_scale, _add_quick):
+    nodes = (_add_finality, _add_notify, _add_query, add_hostile)
+    for add in (*nodes, _add_store, _add_codec, _add_step, _add_scale, _add_quick):
         add(benches)
-
-
-# -- options -----------------------------------------------------------------------------------------
-
-
-def _numbers(least: int, most: int) -> Callable[[str], tuple[int, ...]]:
-    def numbers(text: str) -> tuple[int, ...]:
-        found = tuple(int(part) for part in text.split(","))
-        if not all(least <= number <= most for number in found):
-            raise argparse.ArgumentTypeError(f"each of {text} must be from {least:,} to {most:,}")
-        return found
-
-    return numbers
-
-
-def _number(least: int, most: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if not least <= int(text) <= most:
-            raise argparse.ArgumentTypeError(f"{text} must be from {least:,} to {most:,}")
-        return int(text)
-
-    return number
-
-
-def _rate(text: str) -> float:
-    if not 0 < float(text) <= 10_000:
-        raise argparse.ArgumentTypeError(f"a rate is above 0 and at most 10,000 a second, not {text}")
-    return float(text)
-
-
-def _rates(text: str) -> tuple[float, ...]:
-    return tuple(_rate(part) for part in text.split(","))
-
-
-def _seconds(text: str) -> float:
-    if not 0 < float(text) <= 600:
-        raise argparse.ArgumentTypeError(f"a load lasts more than 0 and at most 600 seconds, not {text}")
-    return float(text)
-
-
-def _new(benches: Any, name: str, help_: str, description: str, *, repeat: int) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = benches.add_parser(name, help=help_, description=description)
-    parser.add_argument(
-        "--repeat", type=_number(1, 50), default=repeat, help=f"medians of so many are told (default {repeat})"
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything here too")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw it here, as SVG")
-    return parser
-
-
-def _devnet_options(parser: argparse.ArgumentParser, masternodes: Any, default: Any) -> None:
-    parser.add_argument("--masternodes", type=masternodes, default=default, metavar="N", help=f"(default {default})")
-    parser.add_argument("--seconds", type=_seconds, default=10.0, help="length of one load (default 10)")
-    parser.add_argument("--base-port", type=_number(1024, 65_000), default=BASE_PORT, help=f"(default {BASE_PORT})")
-
-
-# -- what every bench does ---------------------------------------------------------------------------
-
-
-def _machine() -> dict[str, Any]:
-    from timeproto.bench.machine import describe
-
-    return describe()
-
-
-def _note(machine: dict[str, Any]) -> str:
-    return (
-        f"{machine['cores']} cores of {machine['processor']}, {machine['machine']}, Python {machine['python']};"
-        f" one Ed25519 verification {machine['verify_us']} µs"
-    )
-
-
-def _tell(
-    arguments: argparse.Namespace, name: str, machine: dict[str, Any], report: dict[str, Any], lines: Sequence[str]
-) -> None:
-    libraries = ", ".join(f"{library} {version}" for library, version in machine["libraries"].items())
-    print(f"{_note(machine)}\n{libraries}; load average before {machine['load_average']}\n")
-    print("\n".join(lines))
-    if arguments.json is not None:
-        full = {"bench": name, "machine": machine, **report}
-        arguments.json.write_text(json.dumps(full, indent=2) + "\n", "utf-8")
-
-
-def _draw(arguments: argparse.Namespace, svg: str) -> None:
-    if arguments.plot is not None:
-        arguments.plot.write_text(svg, "utf-8")
 
 
 def _simple(arguments: argparse.Namespace, name: str, bench: Any, measure: Callable[[Any], dict[str, Any]]) -> int:
     """A bench that needs no reactor: measure, tell, draw."""
     from timeproto.bench.progress import Progress
 
-    machine, progress = _machine(), Progress()
+    machine, progress = describe_machine(), Progress()
     report = measure(progress)
     progress.clear()
-    _tell(arguments, name, machine, report, bench.text(report))
-    _draw(arguments, bench.draw(report, _note(machine)))
+    tell(arguments, name, machine, report, bench.text(report))
+    draw(arguments, bench.draw(report, note_of(machine)))
     return ExitStatus.OK
-
-
-def _check_ports(masternodes: int, arguments: argparse.Namespace) -> None:
-    from timeproto.cli.devnet import check_masternodes
-
-    check_masternodes(masternodes, arguments.base_port)
 
 
 # -- finality ----------------------------------------------------------------------------------------
 
 
 def _add_finality(benches: Any) -> None:
-    parser = _new(
+    parser = new_bench(
         benches,
         "finality",
         "from send to the verified proof at the wallet",
@@ -141,9 +61,9 @@ def _add_finality(benches: Any) -> None:
         " from the moment each had to leave to the proof that the wallet verified.",
         repeat=3,
     )
-    _devnet_options(parser, _numbers(1, 64), (7,))
+    devnet_options(parser, numbers(1, 64), (7,))
     parser.add_argument(
-        "--rate", type=_rates, default=None, metavar="R[,R…]", help="payments a second (default 50; none with --search)"
+        "--rate", type=some_rates, metavar="R[,R…]", help="payments a second (default 50; none with --search)"
     )
     parser.add_argument("--search", action="store_true", help="find the highest rate with p99 < 1 s and no failure")
     parser.set_defaults(run=run_finality)
@@ -156,10 +76,10 @@ def run_finality(arguments: argparse.Namespace) -> int:
 
     rates = arguments.rate or (() if arguments.search else (50.0,))
     for masternodes in arguments.masternodes:
-        _check_ports(masternodes, arguments)
+        check_ports(masternodes, arguments)
     if any(rate * arguments.seconds > finality.MOST_PAYMENTS for rate in rates):
         raise ConfigurationError(f"rate times seconds is at most {finality.MOST_PAYMENTS:,} payments")
-    machine, progress = _machine(), Progress()
+    machine, progress = describe_machine(), Progress()
     networks: list[dict[str, Any]] = []
 
     async def main(reactor: Any) -> int:
@@ -173,8 +93,8 @@ def run_finality(arguments: argparse.Namespace) -> int:
 
     run_until_done(main)
     report = networks[0] if len(networks) == 1 else {"networks": networks}
-    _tell(arguments, "finality", machine, report, [line for each in networks for line in (*finality.text(each), "")])
-    _draw(arguments, finality.draw(networks, _note(machine)))
+    tell(arguments, "finality", machine, report, [line for each in networks for line in (*finality.text(each), "")])
+    draw(arguments, finality.draw(networks, note_of(machine)))
     held = all(each["failed"] == 0 and each["nodes_agree"] for network in networks for each in network["rates"])
     return ExitStatus.OK if held else ExitStatus.REFUSED
 
@@ -183,7 +103,7 @@ def run_finality(arguments: argparse.Namespace) -> int:
 
 
 def _add_notify(benches: Any) -> None:
-    parser = _new(
+    parser = new_bench(
         benches,
         "notify",
         "one transition told to many subscribers",
@@ -192,7 +112,7 @@ def _add_notify(benches: Any) -> None:
         repeat=7,
     )
     parser.add_argument(
-        "--subscribers", type=_numbers(1, 30_000), default=(1_000, 10_000), metavar="N[,N…]", help="(1000,10000)"
+        "--subscribers", type=numbers(1, 30_000), default=(1_000, 10_000), metavar="N[,N…]", help="(1000,10000)"
     )
     parser.add_argument("--no-brokers", action="store_true", help="leave Mosquitto and Redis out")
     parser.set_defaults(run=run_notify)
@@ -212,7 +132,7 @@ def run_notify(arguments: argparse.Namespace) -> int:
 
 
 def _add_query(benches: Any) -> None:
-    parser = _new(
+    parser = new_bench(
         benches,
         "query",
         "questions about coins while payments go on",
@@ -220,10 +140,10 @@ def _add_query(benches: Any) -> None:
         " Tells the node's memory and how long it takes to start, too.",
         repeat=3,
     )
-    _devnet_options(parser, _number(1, 64), 7)
-    parser.add_argument("--coins", type=_number(1_000, 10_000_000), default=1_000_000, help="(default 1000000)")
+    devnet_options(parser, number(1, 64), 7)
+    parser.add_argument("--coins", type=number(1_000, 10_000_000), default=1_000_000, help="(default 1000000)")
     parser.add_argument(
-        "--batch", type=_numbers(1, 1_000), default=(1, 100, 1_000), metavar="N[,N…]", help="(1,100,1000)"
+        "--batch", type=numbers(1, 1_000), default=(1, 100, 1_000), metavar="N[,N…]", help="(1,100,1000)"
     )
     parser.add_argument("--rate", type=float, default=200.0, help="payments a second; 0 for none (default 200)")
     parser.set_defaults(run=run_query)
@@ -235,10 +155,10 @@ def run_query(arguments: argparse.Namespace) -> int:
     from timeproto.bench.progress import Progress
     from timeproto.cli.running import run_until_done
 
-    _check_ports(arguments.masternodes, arguments)
+    check_ports(arguments.masternodes, arguments)
     if not 0 <= arguments.rate * arguments.seconds <= MOST_PAYMENTS:
         raise ConfigurationError(f"rate times seconds is at most {MOST_PAYMENTS:,} payments, and not below 0")
-    machine, progress = _machine(), Progress()
+    machine, progress = describe_machine(), Progress()
     reports: list[dict[str, Any]] = []
 
     async def main(reactor: Any) -> int:
@@ -256,13 +176,13 @@ def run_query(arguments: argparse.Namespace) -> int:
 
     run_until_done(main)
     progress.clear()
-    _tell(arguments, "query", machine, reports[0], query.text(reports[0]))
-    _draw(arguments, query.draw(reports[0], _note(machine)))
+    tell(arguments, "query", machine, reports[0], query.text(reports[0]))
+    draw(arguments, query.draw(reports[0], note_of(machine)))
     return ExitStatus.OK
 
 
 def _add_store(benches: Any) -> None:
-    parser = _new(
+    parser = new_bench(
         benches,
         "store",
         "durable commits",
@@ -270,7 +190,7 @@ def _add_store(benches: Any) -> None:
         repeat=5,
     )
     parser.add_argument(
-        "--payments", type=_numbers(1, 1_000), default=(1, 10, 100), metavar="N[,N…]", help="at a time (1,10,100)"
+        "--payments", type=numbers(1, 1_000), default=(1, 10, 100), metavar="N[,N…]", help="at a time (1,10,100)"
     )
     parser.add_argument("--folder", type=Path, help="on this file system (default: the temporary folder's)")
     parser.set_defaults(run=run_store)
@@ -290,7 +210,8 @@ def run_store(arguments: argparse.Namespace) -> int:
 
 
 def _add_codec(benches: Any) -> None:
-    parser = _new(benches, "codec", "encoding and decoding", "By type of message, against the json module.", repeat=5)
+    told = "By type of message, against the json module."
+    parser = new_bench(benches, "codec", "encoding and decoding", told, repeat=5)
     parser.set_defaults(run=run_codec)
 
 
@@ -301,7 +222,7 @@ def run_codec(arguments: argparse.Namespace) -> int:
 
 
 def _add_step(benches: Any) -> None:
-    parser = _new(
+    parser = new_bench(
         benches,
         "step",
         "deciding, by phase",
@@ -309,9 +230,9 @@ def _add_step(benches: Any) -> None:
         " blocks.",
         repeat=5,
     )
-    parser.add_argument("--masternodes", type=_number(1, 64), default=7, help="(default 7)")
-    parser.add_argument("--payments", type=_numbers(1, 250), default=(1, 10, 100), metavar="N[,N…]", help="(1,10,100)")
-    parser.add_argument("--blocks", type=_numbers(1, 2_000), default=(250, 2_000), metavar="N[,N…]", help="(250,2000)")
+    parser.add_argument("--masternodes", type=number(1, 64), default=7, help="(default 7)")
+    parser.add_argument("--payments", type=numbers(1, 250), default=(1, 10, 100), metavar="N[,N…]", help="(1,10,100)")
+    parser.add_argument("--blocks", type=numbers(1, 2_000), default=(250, 2_000), metavar="N[,N…]", help="(250,2000)")
     parser.set_defaults(run=run_step)
 
 
@@ -329,7 +250,7 @@ def run_step(arguments: argparse.Namespace) -> int:
 
 
 def _add_scale(benches: Any) -> None:
-    parser = _new(
+    parser = new_bench(
         benches,
         "scale",
         "growth with masternodes",
@@ -338,9 +259,9 @@ def _add_scale(benches: Any) -> None:
         repeat=3,
     )
     parser.add_argument(
-        "--masternodes", type=_numbers(1, 128), default=(4, 7, 13, 22, 31, 43, 64), metavar="N[,N…]", help="(4 to 64)"
+        "--masternodes", type=numbers(1, 128), default=(4, 7, 13, 22, 31, 43, 64), metavar="N[,N…]", help="(4 to 64)"
     )
-    parser.add_argument("--payments", type=_number(1, 250), default=50, help="at a time (default 50)")
+    parser.add_argument("--payments", type=number(1, 250), default=50, help="at a time (default 50)")
     parser.set_defaults(run=run_scale)
 
 
@@ -356,14 +277,14 @@ def run_scale(arguments: argparse.Namespace) -> int:
 
 
 def _add_quick(benches: Any) -> None:
-    parser = _new(
+    parser = new_bench(
         benches,
         "quick",
         "all of them, a few seconds each",
         "Fails if a payment is lost, the nodes disagree, or a ratio has gone badly wrong; never for being slow.",
         repeat=1,
     )
-    parser.add_argument("--base-port", type=_number(1024, 65_000), default=BASE_PORT, help=f"(default {BASE_PORT})")
+    parser.add_argument("--base-port", type=number(1024, 65_000), default=BASE_PORT, help=f"(default {BASE_PORT})")
     parser.set_defaults(run=run_quick)
 
 
@@ -372,8 +293,8 @@ def run_quick(arguments: argparse.Namespace) -> int:
     from timeproto.bench.progress import Progress
     from timeproto.cli.running import run_until_done
 
-    _check_ports(quick.MASTERNODES, arguments)
-    machine, progress = _machine(), Progress()
+    check_ports(quick.MASTERNODES, arguments)
+    machine, progress = describe_machine(), Progress()
     reports: list[dict[str, Any]] = []
 
     async def main(reactor: Any) -> int:
@@ -382,6 +303,6 @@ def run_quick(arguments: argparse.Namespace) -> int:
 
     run_until_done(main)
     progress.clear()
-    _tell(arguments, "quick", machine, reports[0], quick.text(reports[0]))
-    _draw(arguments, quick.draw(reports[0], _note(machine)))
+    tell(arguments, "quick", machine, reports[0], quick.text(reports[0]))
+    draw(arguments, quick.draw(reports[0], note_of(machine)))
     return ExitStatus.OK if reports[0]["held"] else ExitStatus.REFUSED

@@ -25,6 +25,7 @@ from timeproto.consensus.verifier import Verifier
 from timeproto.errors import ConfigurationError, ExitStatus, IdentityConflict, Refusal, StorageError
 from timeproto.masternode.config import Config
 from timeproto.masternode.integration import MasternodeUTXOIntegration
+from timeproto.masternode.open_files import connections
 from timeproto.masternode.timers import Timers
 from timeproto.masternode.view import ReplicaView
 from timeproto.masternode.windows import Timed, Windows
@@ -169,6 +170,9 @@ class TimeNode(service.MultiService):
     async def _start(self) -> None:
         config, genesis = self._config, self._genesis
         started = self._reactor.seconds()
+        room, fewer = connections(len(genesis.masternodes), web=config.web is not None)
+        if fewer is not None:
+            self.log.warn("{fewer}", fewer=fewer)
         store = self._store = await self._storing(open_store, config.store_path, genesis.hash, self._key.public_hex)
         founding = found(store, genesis)
         if founding is not None:
@@ -198,6 +202,7 @@ class TimeNode(service.MultiService):
             tls=config.tls_paths if config.tls else None,
             dispatcher=Dispatcher(integration, handler, received),
             on_identity_conflict=lambda reason: self.leave(IdentityConflict(reason)),
+            room=room,
         )
         view = ReplicaView(
             replica=replica,
@@ -303,6 +308,9 @@ class _Surroundings:
 
     def subscription_count(self) -> int:
         return self._handler.subscription_count
+
+    def room(self) -> int:
+        return self._peers.room
 
 
 class _UntilEnd(protocol.Protocol):

@@ -45,6 +45,9 @@ class Surroundings(Protocol):
 
     def subscription_count(self) -> int: ...
 
+    def room(self) -> int:
+        """Connections that are served."""
+
 
 class ReplicaView:
     """Implements network.utxo_handler.NodeView and web.view.NodeView."""
@@ -254,5 +257,5 @@ class ReplicaView:
             subscriptions=self._surroundings.subscription_count(),
             uptime_ms=int(self._uptime() * 1000),
             peers=tuple(peers),
-            limits=limits.published(),
+            limits=limits.published(self._surroundings.room()),
         )

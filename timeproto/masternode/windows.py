@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import SSL4ServerEndpoint, TCP4ServerEndpoint
 from twisted.logger import Logger
 
+from timeproto import limits
 from timeproto.masternode.config import Config
 from timeproto.masternode.ends import Wallets
 from timeproto.masternode.view import ReplicaView
@@ -171,10 +172,10 @@ class Windows(MultiService):
         if self._web is None or address is None:
             return
         host, port = parse_address(address)
-        endpoint: Any = TCP4ServerEndpoint(self._reactor, port, interface=host)
+        endpoint: Any = TCP4ServerEndpoint(self._reactor, port, limits.LISTEN_QUEUE, host)
         if config.tls:
             context = ServerContextFactory(*config.tls_paths)
-            endpoint = SSL4ServerEndpoint(self._reactor, port, context, interface=host)
+            endpoint = SSL4ServerEndpoint(self._reactor, port, context, limits.LISTEN_QUEUE, host)
         await self._web.listen(endpoint, address)
         scheme = "https" if config.tls else "http"
         self.log.info("the live page is at {url}", url=f"{scheme}://{address}/")

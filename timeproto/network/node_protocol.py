@@ -32,6 +32,9 @@ class Dispatcher(Protocol):
 class Switchboard(Protocol):
     """What a connection asks of the peer manager."""
 
+    @property
+    def room(self) -> int: ...
+
     def machine(self, *, dialled: bool, binding: bytes) -> HandshakeMachine: ...
 
     def is_own_nonce(self, nonce: str) -> bool: ...
@@ -116,7 +119,7 @@ class NodeProtocol(MessageProtocol):
             ErrorCode.BUSY,
             "this node has as many connections as it takes",
             limit="connections",
-            value=limits.CONNECTIONS,
+            value=self._switchboard.room,
             retry_after_ms=10_000,
         )
         self.close(refusal)

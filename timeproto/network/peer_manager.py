@@ -58,11 +58,13 @@ class PeerManager(MultiService):
         bootstrap: str | None = None,
         tls: tuple[Path, Path] | None = None,
         on_identity_conflict: Callable[[str], None],
+        room: int | None = None,
         connect: Callable[[str, int], Any] | None = None,
         random: Callable[[int], bytes] = os.urandom,
         treq: Any = None,
     ) -> None:
-        """``tls``: paths of certificate and key, made if missing. ``connect``: (host, port) → client endpoint."""
+        """``tls``: paths of certificate and key, made if missing. ``room``: connections, if not ``limits.CONNECTIONS``;
+        masternodes have places of their own. ``connect``: (host, port) → client endpoint."""
         super().__init__()
         self._reactor = reactor
         self._key = key
@@ -74,6 +76,7 @@ class PeerManager(MultiService):
         self._bootstrap = None if bootstrap is None else Bootstrap(bootstrap, treq or _treq())
         self._tls = tls
         self._on_identity_conflict = on_identity_conflict
+        self._room = room
         self._connect = connect or self._endpoint
         self._random = random
         self._book = AddressBook(genesis.masternode_set.keys)
@@ -101,12 +104,12 @@ class PeerManager(MultiService):
 
     def _server_endpoint(self, host: str, port: int) -> Any:
         if self._tls is None:
-            return TCP4ServerEndpoint(self._reactor, port, interface=host)
+            return TCP4ServerEndpoint(self._reactor, port, limits.LISTEN_QUEUE, host)
         certificate, key = self._tls
         if not certificate.exists() and not key.exists():
             make_certificate(certificate, key, parse_address(self._announce or self._listen)[0])
         context = ServerContextFactory(certificate, key)
-        return SSL4ServerEndpoint(self._reactor, port, context, interface=host)
+        return SSL4ServerEndpoint(self._reactor, port, context, limits.LISTEN_QUEUE, host)
 
     def startService(self) -> None:
         super().startService()
@@ -170,14 +173,19 @@ class PeerManager(MultiService):
 
     # -- what connections ask (node_protocol.Switchboard) ----------------------------------------------
 
+    @property
+    def room(self) -> int:
+        """Connections that are served, those of masternodes aside."""
+        return limits.CONNECTIONS if self._room is None else self._room
+
     def room_for(self, host: str) -> bool | None:
         """True if a connection from ``host`` is welcome, False if only a masternode's is, None if none is."""
         reserved = 2 * len(self._genesis.masternode_set)
-        if len(self._connections) >= limits.CONNECTIONS + reserved:
+        if len(self._connections) >= self.room + reserved:
             return None
         # Loopback is exempt: whatever stands in front of this node there (a proxy, a tunnel) is many wallets.
         crowd = self._hosts.get(host, 0) >= limits.CONNECTIONS_PER_HOST and not is_loopback(host)
-        return not crowd and len(self._connections) < limits.CONNECTIONS
+        return not crowd and len(self._connections) < self.room
 
     def machine(
         self, *, dialled: bool, binding: bytes, capabilities: tuple[str, ...] = CAPABILITIES
