@@ -9,15 +9,15 @@ from twisted.internet.defer import Deferred, execute
 from twisted.internet.task import Clock
 
 from tests.alone_node import NoPeers
-from tests.cluster import Cluster, address, key
+from tests.cluster import Cluster, address
 from tests.cluster import Node as Replicating
 from tests.test_network.test_cursors import Reader
 from timeproto.consensus.effects import Effects, Heard, Input
 from timeproto.masternode.view import ReplicaView
 from timeproto.model.transaction import Transaction
-from timeproto.model.vote import sign_batch
+from timeproto.model.vote import VoteBatch
 from timeproto.network.utxo_handler import UTXOProtocolHandler
-from timeproto.wire import messages
+from timeproto.wire import codec, messages
 from timeproto.wire.messages import TransactionStatus, UTXOSubscribe
 
 
@@ -26,6 +26,10 @@ class AtOnce:
 
     def read(self, question: Callable[[], Any]) -> Deferred[Any]:
         return execute(question)
+
+    def get_utxo_stats(self) -> dict[str, Any]:
+        figures = dict.fromkeys(("in_flight", "waiting", "final", "evidence"), 0)
+        return {"states": {}, "voting": True, "not_voting": None, "synced": True, **figures}
 
 
 class Listening(Cluster):
@@ -85,11 +89,15 @@ class Listening(Cluster):
         self.submit(tx, 0)
         self.run()
 
-    def lock_votes(self, tx: Transaction, *voters: int) -> None:
-        """Node 0 hears the lock votes of masternodes ``voters``, counted from 1."""
-        for number in voters:
-            signed = sign_batch(key(number), self.genesis.hash, self.genesis.masternode_set.hash, 0, lock=[tx.txid])
-            self.act(self.nodes[0], [Heard(signed, signed.voter)])
+    def lock_votes(self, tx: Transaction, *others: int) -> None:
+        """Node 0 hears that ``others`` lock for it; everything else that is said meanwhile is lost."""
+        self.heal()
+        self.wire.clear()
+        for number in others:
+            self.submit(tx, number)
+        said = [(codec.decode(payload), sender) for sender, to, payload in self.wire if to == self.nodes[0].key]
+        self.act(self.nodes[0], [Heard(message, sender) for message, sender in said if isinstance(message, VoteBatch)])
+        self.wire.clear()
 
 
 def statuses(reader: Reader) -> list[TransactionStatus]:

@@ -59,7 +59,7 @@ class Steps(Case):
         tx = self.payment()
         self.net.alone(tx)
         self.assertEqual(said(payee), ["locked"])
-        self.net.lock_votes(tx, 2, 3)
+        self.net.lock_votes(tx, 1, 2)
         self.assertEqual(said(payee), ["locked", "pending"])
         self.net.heal()
         self.net.settle()
@@ -244,7 +244,7 @@ class Beginning(Case):
         """A lock certificate is here, and no proof."""
         tx = self.payment()
         self.net.alone(tx)
-        self.net.lock_votes(tx, 2, 3)
+        self.net.lock_votes(tx, 1, 2)
         payee = self.net.listener(1)
         self.show()
         self.assertEqual(said(payee), ["pending"])

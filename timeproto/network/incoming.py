@@ -22,6 +22,7 @@ from timeproto.model.block import DecidedBlock
 from timeproto.model.ledger import Transition
 from timeproto.model.transaction import Outpoint, Transaction
 from timeproto.model.utxo_state import Confirmed, Locked, SpentFinalized, SpentPending, UTXOState
+from timeproto.network.fanout import Shared
 from timeproto.network.feeds import Feed, Feeds, Subscriber
 from timeproto.network.node_view import Client, NodeView
 from timeproto.wire import codec
@@ -228,22 +229,21 @@ class Incoming:
     ) -> None:
         """Encoded once for all who are paid by the same outputs."""
         assert payment.status is not None  # it was remembered
-        payloads: dict[tuple[int, ...], bytes] = {}
+        words: dict[tuple[int, ...], Shared] = {}
         for client, places in paid.items():
             key = tuple(places)
-            if key not in payloads:
-                payloads[key] = codec.encode(
-                    TransactionStatus(
-                        txid=payment.txid,
-                        status=payment.status,
-                        outputs=tuple(payment.outputs[place] for place in places),
-                        timestamp=at,
-                        code=code,
-                        conflicting_txid=payment.rival,
-                        height=height,
-                    )
+            if key not in words:
+                word = TransactionStatus(
+                    txid=payment.txid,
+                    status=payment.status,
+                    outputs=tuple(payment.outputs[place] for place in places),
+                    timestamp=at,
+                    code=code,
+                    conflicting_txid=payment.rival,
+                    height=height,
                 )
-            client.send_payload(payloads[key])
+                words[key] = Shared(codec.encode(word))
+            self._feeds.fan_out.send(client, words[key])
 
     def _paid(self, payment: _Payment, among: Collection[Client] | None = None) -> dict[Client, list[int]]:
         """Who asked for hints and is paid, and by which of the outputs; ``among`` these, or all."""
