@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "network": {"network", "model", "wire"},
     "wallet": {"wallet", "model", "wire", "network"},
     "masternode": {"masternode", "model", "wire", "consensus", "storage", "network", "web"},
-    "web": {"web", "model", "wire", "network.throttle", "network.notifications"},
+    "web": {"web", "model", "wire", "network.budget", "network.costs", "network.notifications"},
     "sim": {"sim", "model", "wire", "consensus", "storage.memory"},
     "devnet": EVERYTHING - {"bench", "cli", "sim", "web"},
     "bench": EVERYTHING - {"cli"},

@@ -164,7 +164,8 @@ PEERS_PAGE = 256
 # -- connections -------------------------------------------------------------------------------------
 CONNECTIONS = 4_096
 """Connections that are served: about 100 kB each, with TLS. Where so many files may not be open, fewer."""
-CONNECTIONS_PER_HOST = 512
+CONNECTIONS_PER_BLOCK = 512
+"""Of one IPv4 address, or one IPv6 /64; the loopback is exempt."""
 LISTEN_QUEUE = 1_024
 """Connections that the system keeps until they are accepted: many wallets may come back in one moment."""
 HANDSHAKE = 10.0
@@ -180,9 +181,18 @@ CLOSE = 5.0
 OUT_QUEUE_WALLET = 4 * 1024 * 1024
 """Bytes waiting for a wallet that does not read; beyond it the connection is aborted."""
 OUT_QUEUE_PEER = 64 * 1024 * 1024
-FRAMES_PER_SECOND = 2_000
-"""Frames a wallet's connection may send; faster ones are read more slowly, not refused."""
-FRAMES_BURST = 4_000
+COST_PER_SECOND = 4_000
+"""What a wallet's connection may cost (network.costs); what is above it is served later, not refused …"""
+COST_BURST = 8_000
+COST_BLOCK_PER_SECOND = 8_000
+"""… and what all connections of one address block may, over TCP, WebSocket and HTTP together …"""
+COST_BLOCK_BURST = 16_000
+COST_NODE_PER_SECOND = 10_000
+"""… and all wallets together, about a quarter of a core: when they ask for more, each one's share shrinks."""
+DEBT = 10.0
+"""Seconds of its rate that somebody may owe; past it requests are refused, past twice as much the connection closes."""
+BLOCKS_KNOWN = 4_096
+"""Address blocks without a connection whose debts are remembered."""
 REQUESTS = 10_000
 """Requests of one connection that await their reply."""
 STEP_INPUTS = 256
@@ -230,6 +240,10 @@ _RELATIONS = (
     FRAME_PEER <= OUT_QUEUE_WALLET <= OUT_QUEUE_PEER,
     PONG < IDLE,
     CONTEST_DELAY < CERTIFIED_WAIT,
+    # who is held back is not taken for dead, and its wallet does not give a request up before it is read
+    2 * DEBT < IDLE,
+    DEBT < REQUEST_TIME,
+    COST_PER_SECOND <= COST_BLOCK_PER_SECOND <= COST_NODE_PER_SECOND,
     STEP_INPUTS < ORPHANS_WALLET,
     FILTER <= FILTERS_CONNECTION < FILTERS_NODE,
     SUBSCRIPTIONS < PARKED < SUBSCRIPTIONS_NODE,
@@ -274,8 +288,12 @@ def published(connections: int | None = None) -> dict[str, int]:
         "replay": REPLAY,
         "incoming_scan": INCOMING_SCAN,
         "connections": CONNECTIONS if connections is None else connections,
-        "connections_per_host": CONNECTIONS_PER_HOST,
-        "frames_per_second": FRAMES_PER_SECOND,
+        "connections_per_block": CONNECTIONS_PER_BLOCK,
+        "cost_per_second": COST_PER_SECOND,
+        "cost_burst": COST_BURST,
+        "cost_block_per_second": COST_BLOCK_PER_SECOND,
+        "cost_block_burst": COST_BLOCK_BURST,
+        "cost_node_per_second": COST_NODE_PER_SECOND,
         "in_flight": IN_FLIGHT,
         "out_queue_wallet": OUT_QUEUE_WALLET,
     }
@@ -286,5 +304,6 @@ def published(connections: int | None = None) -> dict[str, int]:
         "frame_time": FRAME_TIME,
         "idle": IDLE,
         "pong": PONG,
+        "debt": DEBT,
     }
     return sizes | {f"{name}_ms": int(seconds * 1000) for name, seconds in times.items()}

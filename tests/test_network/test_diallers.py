@@ -200,8 +200,8 @@ class Pairs(SynchronousTestCase):
         manager = network.add(0, [])
         manager.startService()
         raw = self.prove(manager, network.clock, 1, dialled=False)
-        raw.protocol.dataReceived(framed(QUESTION) * (limits.FRAMES_BURST + 10))
-        self.assertEqual(len(network.recorders[address(0)].messages), limits.FRAMES_BURST + 10)
+        raw.protocol.dataReceived(framed(QUESTION) * (limits.COST_BURST + 10))
+        self.assertEqual(len(network.recorders[address(0)].messages), limits.COST_BURST + 10)
         raw.protocol.pauseProducing()
         for _ in range(5):
             raw.protocol.send_payload(b"x" * limits.OUT_QUEUE_WALLET)

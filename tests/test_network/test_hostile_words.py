@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.examples import GENESIS, PAYMENT, VOTERS, proof_of
 from tests.test_network.harness import Network, address
-from tests.test_network.test_protocol import QUESTION, ProtocolCase, framed
+from tests.test_network.test_protocol import QUESTION, ProtocolCase, framed, paying
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.network.handshake import HandshakeMachine
@@ -80,7 +80,7 @@ class Ends(ProtocolCase):
 
     def test_the_end_reaches_a_paused_reader(self) -> None:
         """A throttled connection that is closed reads on, or it would not notice the other end's close."""
-        self.protocol.throttle(10, 1)
+        self.protocol.account = paying(self.clock, 10, 1)
         self.protocol.dataReceived(framed(QUESTION) * 3)
         self.assertEqual(self.transport.producerState, "paused")
         self.protocol.close()
@@ -90,7 +90,7 @@ class Ends(ProtocolCase):
 
     def test_lost_while_held_back(self) -> None:
         """What was read and not handed on is dropped, with its timer."""
-        self.protocol.throttle(10, 1)
+        self.protocol.account = paying(self.clock, 10, 1)
         self.protocol.dataReceived(framed(QUESTION) * 30)
         self.lose()
         self.assertEqual(self.clock.getDelayedCalls(), [])

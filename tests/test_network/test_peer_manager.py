@@ -254,14 +254,15 @@ class Crowds(SynchronousTestCase):
         network.run(1)
         self.assertEqual([wallet.codes() for wallet in wallets], [[], [], [], ["busy"]])
 
-    def test_one_host_has_its_share_and_loopback_has_none(self) -> None:
-        """The per-host limit counts; a proxy on loopback is many wallets."""
-        self.patch(limits, "CONNECTIONS_PER_HOST", 2)
+    def test_one_block_has_its_share_and_loopback_has_none(self) -> None:
+        """An IPv4 address, an IPv6 /64; a proxy on loopback is many wallets."""
+        self.patch(limits, "CONNECTIONS_PER_BLOCK", 2)
         manager = Network().add(0, [])
-        manager._hosts["192.0.2.1"] = 2
+        manager._blocks["192.0.2.1"] = 2
         self.assertIs(manager.room_for("192.0.2.1"), False)
         self.assertIs(manager.room_for("192.0.2.2"), True)
-        manager._hosts["127.0.0.1"] = 2
+        manager._blocks["2001:0db8:0000:0000"] = 2
+        self.assertIs(manager.room_for("2001:db8::7"), False)
         self.assertIs(manager.room_for("127.0.0.1"), True)
 
     def test_hosts_are_counted_while_they_are_connected(self) -> None:
@@ -270,10 +271,10 @@ class Crowds(SynchronousTestCase):
         manager = network.add(0, [])
         network.start()
         wallet = _wallet(network, manager)
-        self.assertEqual(manager._hosts, {"192.0.2.7": 1})
+        self.assertEqual(manager._blocks, {"192.0.2.7": 1})
         wallet.leave()
         network.run(1)
-        self.assertEqual(manager._hosts, {})
+        self.assertEqual(manager._blocks, {})
 
 
 class _Wallet:
@@ -289,6 +290,7 @@ class _Wallet:
 
         there, here = _Address(manager._listen), _Address("192.0.2.7:5")
         server: Any = NodeFactory(network.clock, manager).buildProtocol(here)
+        self.server = server
         self._client = Client(network.clock)
         self._refusals: list[str] = []
         self._client.complained = lambda refusal: self._refusals.append(str(refusal.code))  # type: ignore[method-assign]

@@ -23,6 +23,7 @@ from tests.examples import fill
 from tests.test_wire.test_messages import EXAMPLE
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
+from timeproto.network.budget import Account, Budgets, Purse
 from timeproto.network.protocol import MessageProtocol
 from timeproto.network.requests import ConnectionGone
 from timeproto.wire import codec, messages
@@ -61,6 +62,12 @@ class Listening(MessageProtocol):
 
     def gone(self, reason: Any) -> None:
         self.is_gone += 1
+
+
+def paying(clock: Clock, rate: float, burst: float) -> Account:
+    """An account of its own, in which a plain message costs 1."""
+    budgets = Budgets(clock)
+    return Account(budgets, Purse(rate, burst, budgets.pace), None)
 
 
 def frame(payload: bytes) -> bytes:
@@ -354,7 +361,7 @@ class Pressure(ProtocolCase):
 
     def test_a_fast_sender_is_read_more_slowly(self) -> None:
         """Over the rate the transport is paused; nothing is lost and nothing refused."""
-        self.protocol.throttle(10, 20)
+        self.protocol.account = paying(self.clock, 10, 20)
         self.protocol.dataReceived(framed(QUESTION) * 30)
         self.assertEqual(len(self.protocol.heard), 21)
         self.assertEqual(self.transport.producerState, "paused")
@@ -366,7 +373,7 @@ class Pressure(ProtocolCase):
 
     def test_the_average_keeps_to_the_rate(self) -> None:
         """However the frames come, no more than burst + rate x time are read."""
-        self.protocol.throttle(10, 5)
+        self.protocol.account = paying(self.clock, 10, 5)
         for _ in range(100):
             if self.transport.producerState == "producing":
                 self.protocol.dataReceived(framed(QUESTION) * 3)

@@ -182,5 +182,5 @@ class Ports(SynchronousTestCase):
         wallet = _wallet(network, manager)
         network.run(1)
         self.assertEqual(wallet.codes(), ["going_away"])
-        self.assertEqual((manager._connections, manager._hosts), ({}, {}))
+        self.assertEqual((manager._connections, manager._blocks), ({}, {}))
         self.assertEqual([call for call in network.clock.getDelayedCalls() if call.active()], [])

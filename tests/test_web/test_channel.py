@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.test_web.harness import Connection, Web
+from timeproto import limits
 from timeproto.web import bounds
 from timeproto.web.channel import Stage
 
@@ -156,12 +157,12 @@ class Backlog(SynchronousTestCase):
         burst = (LIVE + b"\r\n") * 1_000
         connection.send(burst)
         first = len(connection.answers())
-        self.assertLessEqual(first, bounds.WEB_COST_BURST + 1)
+        self.assertLessEqual(first, limits.COST_BURST // bounds.WEB_COST + 1)
         self.assertTrue(connection.wire.is_paused)
         web.clock.pump([0.005] * 400)
         later = len(connection.answers())
         self.assertGreater(later, 100)
-        self.assertLessEqual(later, 2 * bounds.WEB_COST_PER_SECOND + 1)
+        self.assertLessEqual(later, 2 * limits.COST_PER_SECOND // bounds.WEB_COST + 1)
 
     def test_no_second_answer_for_a_reader_who_does_not_read(self) -> None:
         """With an answer still to be taken the next request waits: a connection holds one answer, not hundreds."""

@@ -12,6 +12,7 @@ from tests.examples import GENESIS, PAYMENT
 from tests.test_web.harness import START, Web
 from tests.test_web.node import KEYS
 from tests.test_web.test_webhooks import Shop, question, wish
+from timeproto import limits
 from timeproto.web import bounds
 from timeproto.web.refusals import STATUS
 
@@ -76,7 +77,8 @@ class HttpPage(SynchronousTestCase):
 
     def test_the_table_of_bounds(self) -> None:
         """Every bound in the table has the value it has."""
-        rows = re.findall(r"^\| `((?:web_|sockets|webhook)\w*)` \| (\d+) \|", TEXT, re.MULTILINE)
+        rows = re.findall(r"^\| `((?:web_|sockets|webhook|cost_)\w*)` \| (\d+) \|", TEXT, re.MULTILINE)
         self.assertGreater(len(rows), 22)
+        homes = {name: limits if name.startswith("cost") else bounds for name, _ in rows}
         self.assertEqual({name: int(value) for name, value in rows},
-                         {name: int(getattr(bounds, name.upper())) for name, _ in rows})
+                         {name: int(getattr(homes[name], name.upper())) for name, _ in rows})

@@ -193,12 +193,12 @@ class Hostile(SynchronousTestCase):
 
     def test_a_flood_of_frames(self) -> None:
         """Frames past a wallet's rate are read later, not refused, and wait in the socket."""
-        self.wallet.raw(header(9, 0) * (limits.FRAMES_BURST + 500))
+        self.wallet.raw(header(9, 0) * (limits.COST_BURST + 500))
         answered = len(self.wallet.take())
-        self.assertLess(answered, limits.FRAMES_BURST + 2)
+        self.assertLess(answered, limits.COST_BURST + 2)
         self.assertTrue(self.wallet.connection.wire.is_paused)
         self.web.clock.pump([0.01] * 100)
-        self.assertEqual(answered + len(self.wallet.hear().take()), limits.FRAMES_BURST + 500)
+        self.assertEqual(answered + len(self.wallet.hear().take()), limits.COST_BURST + 500)
         self.assertFalse(self.wallet.connection.wire.is_paused)
 
     def test_who_does_not_read(self) -> None:

@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> None:
 
     RocksStore.commit = stamped  # type: ignore[method-assign]
     # Read whenever a connection comes in, so that setting them here is in time.
-    limits.CONNECTIONS = limits.CONNECTIONS_PER_HOST = int(connections)
+    limits.CONNECTIONS = limits.CONNECTIONS_PER_BLOCK = int(connections)
     allow_files(open_files.needed(1, web=False))
     sys.argv = ["twistd", *rest]
     from twisted.scripts.twistd import run

@@ -34,6 +34,7 @@ from timeproto.model.block import BlockVote
 from timeproto.model.genesis import Genesis
 from timeproto.model.keys import SigningKey
 from timeproto.model.vote import VoteBatch
+from timeproto.network.budget import Budgets
 from timeproto.network.node_protocol import NodeProtocol
 from timeproto.network.peer_manager import PeerManager
 from timeproto.network.utxo_handler import UTXOProtocolHandler
@@ -191,6 +192,7 @@ class TimeNode(service.MultiService):
             fatal=self.leave,
         )
         handler = UTXOProtocolHandler(self._reactor)
+        budgets = Budgets(self._reactor)
         peers = PeerManager(
             reactor=self._reactor,
             key=self._key,
@@ -203,6 +205,7 @@ class TimeNode(service.MultiService):
             dispatcher=Dispatcher(integration, handler, received),
             on_identity_conflict=lambda reason: self.leave(IdentityConflict(reason)),
             room=room,
+            budgets=budgets,
         )
         view = ReplicaView(
             replica=replica,
@@ -216,8 +219,9 @@ class TimeNode(service.MultiService):
             on_locked=metrics.lock_seconds.observe,
         )
         windows = Windows(
-            self._reactor, config, view=view, handler=handler, peers=peers, metrics=metrics, now=self._now
-        )
+            self._reactor, config, view=view, handler=handler, peers=peers, metrics=metrics, now=self._now,
+            budgets=budgets,
+        )  # fmt: skip
         integration.initialize(peers=peers, wallets=windows.told_with(handler))
         handler.setup_notification_handler(view)
         await peers.listen()

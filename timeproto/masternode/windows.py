@@ -24,6 +24,7 @@ from timeproto.model.block import DecidedBlock
 from timeproto.model.certificate import FinalityProof
 from timeproto.model.ledger import Transition
 from timeproto.model.transaction import Transaction
+from timeproto.network.budget import Budgets
 from timeproto.network.discovery import is_wildcard, parse_address
 from timeproto.network.handshake import CURSORS, STATUSES
 from timeproto.network.peer_manager import PeerManager
@@ -94,8 +95,9 @@ class Windows(MultiService):
         peers: PeerManager,
         metrics: Metrics,
         now: Callable[[], int],
+        budgets: Budgets | None = None,
     ) -> None:
-        """``now`` gives Unix milliseconds."""
+        """``now`` gives Unix milliseconds; ``budgets``: who pays for what wallets ask, here and over TCP."""
         super().__init__()
         self._reactor = reactor
         self._config = config
@@ -119,6 +121,7 @@ class Windows(MultiService):
             origins=config.web_origins,
             metrics=metrics,
             make_webhooks=self._make_webhooks if config.webhooks or config.webhook_wallets else None,
+            budgets=budgets,
         )
         self._web.setServiceParent(self)
 

@@ -71,9 +71,7 @@ class NodeProtocol(MessageProtocol):
         self._machine: HandshakeMachine | None = None
         self._handshaken: list[Deferred[None]] = []
         self.must_speak_first = dialled is None
-        if dialled is None:
-            self.throttle(limits.FRAMES_PER_SECOND, limits.FRAMES_BURST)
-        else:
+        if dialled is not None:
             self.remote_role = Role.NODE
 
     def is_greeted(self) -> bool:
@@ -91,6 +89,11 @@ class NodeProtocol(MessageProtocol):
         else:
             self._handshaken.append(waiting)
         return waiting
+
+    def held_back(self) -> float:
+        """Whoever is about to prove that it is a masternode is read at once, whatever its neighbours owe."""
+        is_proving = self._machine is not None and not self._machine.done
+        return 0.0 if is_proving else super().held_back()
 
     def made(self) -> None:
         self.opened_at = self._clock.seconds()
@@ -155,7 +158,7 @@ class NodeProtocol(MessageProtocol):
         self._crowded = False
         self.out_queue = limits.OUT_QUEUE_PEER
         self.raise_frame_limit()
-        self.unthrottle()
+        self.account = None
         self._switchboard.proven(self)
         waiting, self._handshaken = self._handshaken, []
         for each in waiting:

@@ -8,6 +8,7 @@ same rule after the handshake, so they agree without a word.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from hmac import compare_digest
@@ -24,8 +25,10 @@ from timeproto import limits
 from timeproto.errors import ConfigurationError, ErrorCode, Refusal
 from timeproto.model.genesis import Genesis
 from timeproto.model.keys import SigningKey
+from timeproto.network import costs
+from timeproto.network.budget import Budgets, block_of
 from timeproto.network.dialler import Diallers
-from timeproto.network.discovery import AddressBook, Bootstrap, is_loopback, is_wildcard, parse_address
+from timeproto.network.discovery import AddressBook, Bootstrap, is_wildcard, parse_address
 from timeproto.network.fanout import Shared
 from timeproto.network.greeting import GreetedEndpoint
 from timeproto.network.handshake import CAPABILITIES, HandshakeMachine
@@ -62,9 +65,11 @@ class PeerManager(MultiService):
         connect: Callable[[str, int], Any] | None = None,
         random: Callable[[int], bytes] = os.urandom,
         treq: Any = None,
+        budgets: Budgets | None = None,
     ) -> None:
         """``tls``: paths of certificate and key, made if missing. ``room``: connections, if not ``limits.CONNECTIONS``;
-        masternodes have places of their own. ``connect``: (host, port) → client endpoint."""
+        masternodes have places of their own. ``connect``: (host, port) → client endpoint.
+        ``budgets``: who pays for what wallets ask here and elsewhere."""
         super().__init__()
         self._reactor = reactor
         self._key = key
@@ -82,7 +87,8 @@ class PeerManager(MultiService):
         self._book = AddressBook(genesis.masternode_set.keys)
         self._diallers = Diallers(reactor, self._greeted, lambda: int.from_bytes(random(4), "big") / 2**32)
         self._connections: dict[NodeProtocol, None] = {}
-        self._hosts: dict[str, int] = {}
+        self._budgets = budgets or Budgets(reactor)
+        self._blocks = Counter[str | None]()
         self._secret = random(NONCE_SIZE)
         self._faults: dict[str, tuple[int, float]] = {}
         self._banned: dict[str, float] = {}
@@ -183,9 +189,8 @@ class PeerManager(MultiService):
         reserved = 2 * len(self._genesis.masternode_set)
         if len(self._connections) >= self.room + reserved:
             return None
-        # Loopback is exempt: whatever stands in front of this node there (a proxy, a tunnel) is many wallets.
-        crowd = self._hosts.get(host, 0) >= limits.CONNECTIONS_PER_HOST and not is_loopback(host)
-        return not crowd and len(self._connections) < self.room
+        crowd = self._blocks[block_of(host)] >= limits.CONNECTIONS_PER_BLOCK
+        return not (crowd or len(self._connections) >= self.room or self._budgets.is_overdrawn(host))
 
     def machine(
         self, *, dialled: bool, binding: bytes, capabilities: tuple[str, ...] = CAPABILITIES
@@ -212,8 +217,11 @@ class PeerManager(MultiService):
     def opened(self, connection: NodeProtocol) -> None:
         self._connections[connection] = None
         if connection.direction == "inbound":
-            host = connection.peer_host
-            self._hosts[host] = self._hosts.get(host, 0) + 1
+            block = block_of(connection.peer_host)
+            if block is not None:
+                self._blocks[block] += 1
+            cost = costs.CONNECTION if self._tls is None else costs.TLS
+            connection.account = self._budgets.open(connection.peer_host, cost)
         if not self.running and connection.direction == "inbound":
             connection.close(Refusal(ErrorCode.GOING_AWAY, "this node is not running"))
 
@@ -294,9 +302,11 @@ class PeerManager(MultiService):
     def lost(self, connection: NodeProtocol) -> None:
         self._connections.pop(connection, None)
         if connection.direction == "inbound":
-            left = self._hosts.pop(connection.peer_host, 1) - 1
-            if left > 0:
-                self._hosts[connection.peer_host] = left
+            block = block_of(connection.peer_host)
+            self._blocks[block] -= block is not None
+            if self._blocks[block] <= 0:
+                del self._blocks[block]
+            self._budgets.closed(connection.peer_host)
         key = connection.node_key
         if key is not None and self.links.get(key) is connection:
             del self.links[key]

@@ -20,11 +20,11 @@ from zope.interface import implementer
 
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
+from timeproto.network.budget import Account
 from timeproto.network.fanout import Shared, frame_of
 from timeproto.network.handshake import ZSTD
 from timeproto.network.outbox import Outbox
 from timeproto.network.requests import ConnectionGone, Requests
-from timeproto.network.throttle import TokenBucket
 from timeproto.wire import codec, compression, messages
 from timeproto.wire.messages import Role
 
@@ -44,6 +44,8 @@ class MessageProtocol(Int32StringReceiver):
     out_queue = limits.OUT_QUEUE_WALLET
     must_speak_first = False
     """True if the other end must send a whole frame within ``limits.HANDSHAKE`` (a server's clients)."""
+    account: Account | None = None
+    """Who pays for what the other end asks; None if nobody has to."""
 
     def __init__(self, clock: Any) -> None:
         """``clock``: an IReactorTime provider."""
@@ -53,7 +55,6 @@ class MessageProtocol(Int32StringReceiver):
         self._limit = limits.FRAME_WALLET
         self._zstd = False
         self._requests = Requests(clock)
-        self._bucket: TokenBucket | None = None
         self._held: Any = None
         self._out = Outbox()
         self._closing = False
@@ -161,7 +162,10 @@ class MessageProtocol(Int32StringReceiver):
     # -- out -----------------------------------------------------------------------------------------
 
     def send(self, message: messages.AnyMessage) -> None:
-        self.send_payload(codec.encode(message))
+        payload = codec.encode(message)
+        if self.account is not None and isinstance(message, messages.Reply):
+            payload = self.account.answer(message, payload)
+        self.send_payload(payload)
 
     def send_payload(self, payload: bytes) -> None:
         """Sends an encoded message. Bounded: a reader who lets ``out_queue`` bytes pile up is cut off."""
@@ -230,13 +234,6 @@ class MessageProtocol(Int32StringReceiver):
         """What the other end's ``Handshake`` offers, in answer to ours or before it: from here on both may use it."""
         self._zstd = ZSTD in capabilities
 
-    def throttle(self, rate: float, burst: float) -> None:
-        """Read at most ``rate`` frames a second, and the rest later."""
-        self._bucket = TokenBucket(rate, burst, self._clock)
-
-    def unthrottle(self) -> None:
-        self._bucket = None
-
     def dataReceived(self, data: bytes) -> None:
         if self._closing:
             return
@@ -288,8 +285,12 @@ class MessageProtocol(Int32StringReceiver):
             )
         return not self._closing
 
+    def held_back(self) -> float:
+        """Seconds for which the other end is not read, since it asks for more than its share."""
+        return 0.0 if self.account is None else self.account.hold
+
     def _hold_back(self) -> None:
-        wait = 0.0 if self._bucket is None or self._closing else self._bucket.take()
+        wait = 0.0 if self._closing else self.held_back()
         if wait > 0:
             transport: Any = self.transport
             transport.pauseProducing()
@@ -309,6 +310,8 @@ class MessageProtocol(Int32StringReceiver):
                 string = compression.expand(string, self._limit)
             message = codec.decode(string)
         except Refusal as refusal:
+            if self.account is not None:
+                self.account.garbage(len(string))
             self._complain(refusal)
             return
         request_id = getattr(message, "id", None)
@@ -316,6 +319,8 @@ class MessageProtocol(Int32StringReceiver):
             if self.remote_role not in messages.senders_of(type(message)):
                 name = type(message).__name__
                 raise Refusal(ErrorCode.NOT_AUTHORISED, f"a {self.remote_role.value} may not send {name}")
+            if self.account is not None:
+                self.account.ask(message, len(string))
             self._deliver(message)
         except Refusal as refusal:
             self._complain(refusal, request_id)

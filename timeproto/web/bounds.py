@@ -33,13 +33,8 @@ WEB_LINGER = 2.0
 WEB_CONNECTIONS = 512
 WEB_CONNECTIONS_PER_BLOCK = 64
 """Connections of one address block (an IPv4 address, an IPv6 /64); loopback is exempt: a proxy is many people."""
-WEB_COST_PER_SECOND = 200.0
-"""Cost of the requests of one address block; those above it are answered later, not refused."""
-WEB_COST_BURST = 400.0
-WEB_COST_DEBT = 2_000.0
-"""Cost that may wait for its turn; beyond it requests are refused with ``over_limit``."""
-WEB_BLOCKS_KNOWN = 4_096
-"""Address blocks whose cost is remembered."""
+WEB_COST = 20
+"""What a plain question over HTTP costs (network.costs); others cost a multiple of it (routes.Route.cost)."""
 
 # -- answers -----------------------------------------------------------------------------------------
 WEB_COINS_PAGE = 200
@@ -140,7 +135,8 @@ _RELATIONS = (
     # a filter of outpoints, as outpoint=TXID%3AVOUT& each, fits the request target
     WEB_STREAM_FILTER <= WEB_QUERY_FIELDS,
     WEB_STREAM_FILTER * 87 < WEB_TARGET,
-    WEB_COST_BURST < WEB_COST_DEBT,
+    # the dearest route can be asked at once
+    20 * WEB_COST <= limits.COST_BURST,
     WEB_STREAM_BEAT < WEB_STALL,
     FEED_BYTES > limits.FRAME_PEER,
     WEBHOOK_SLOW_POSTS < WEBHOOK_POSTS <= WEBHOOK_LOOKUPS,

@@ -17,6 +17,7 @@ from twisted.web.http import HTTPChannel
 from zope.interface import implementer
 
 from timeproto.errors import ErrorCode, Refusal
+from timeproto.network.budget import Account
 from timeproto.web import bounds
 from timeproto.web.refusals import HttpRefusal, phrase, status_of, too_long
 from timeproto.wire import codec, messages
@@ -65,7 +66,7 @@ class Host(Protocol):
 
 @implementer(IPushProducer)
 class WebChannel(HTTPChannel):
-    """A bounded HTTP/1.1 connection. ``host`` is the peer's address; ``key`` names who pays for its requests."""
+    """A bounded HTTP/1.1 connection. ``host`` is the peer's address; ``account`` pays for what it asks."""
 
     log = Logger()
     transport: Any
@@ -75,10 +76,11 @@ class WebChannel(HTTPChannel):
     MAX_LENGTH = bounds.WEB_HEADER_BYTES
     timeOut = None  # our own deadlines replace the idle time-out, which every byte would push back
 
-    def __init__(self, clock: Any, owner: Host, host: str, *, full: bool = False) -> None:
+    def __init__(self, clock: Any, owner: Host, host: str, account: Account, *, full: bool = False) -> None:
         """``clock``: an IReactorTime provider. ``full``: nothing is served, every request is told to come later."""
         super().__init__()
         self.host = host
+        self.account = account
         self.full = full
         self.stage = Stage.IDLE
         self._clock = clock

@@ -76,8 +76,8 @@ class Ask:
 class Route:
     """``answer`` is the type of the JSON answer, or the media type of one that is not JSON.
 
-    ``cost`` is charged to whoever asks (bounds.WEB_COST_PER_SECOND); ``refuses`` are the codes it may answer with,
-    besides those of every route.
+    ``cost``, in plain questions (bounds.WEB_COST), is paid by whoever asks; ``refuses`` are the codes it may answer
+    with, besides those of every route.
     """
 
     method: Literal["GET", "POST"]

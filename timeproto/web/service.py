@@ -13,9 +13,9 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from timeproto.errors import ConfigurationError, ErrorCode, Refusal
+from timeproto.network.budget import Budgets, block_of
 from timeproto.web import openapi
 from timeproto.web.api import Api
-from timeproto.web.budget import block_of, is_loopback
 from timeproto.web.feed import Feed
 from timeproto.web.hooks import WebhookAnswer, WebhookList, WebhookQuestion, WebhookRequest
 from timeproto.web.metrics import Metrics
@@ -52,10 +52,11 @@ class WebService(Service):
         origins: Iterable[str] = (),
         metrics: Metrics | None = None,
         make_webhooks: Callable[[Feed, Metrics], Webhooks] | None = None,
+        budgets: Budgets | None = None,
     ) -> None:
         """``clock``: IReactorTime; ``now``: Unix seconds; ``greet`` makes a handshake's accepting side for a transport;
-        ``hosts`` and ``origins`` as for :class:`timeproto.web.site.WebSite`; ``make_webhooks`` None for a node that
-        has none."""
+        ``hosts``, ``origins`` and ``budgets`` as for :class:`timeproto.web.site.WebSite`; ``make_webhooks`` None for a
+        node that has none."""
         self.setName("web")
         self.metrics = metrics or Metrics()
         self.feed = Feed(self.metrics, now)
@@ -76,7 +77,7 @@ class WebService(Service):
             Route("GET", "/", "The live page", "text/html", page.answer),
         ]
         self._document: bytes | None = None
-        self.site = WebSite(clock, routes, self.metrics, hosts=hosts, origins=origins)
+        self.site = WebSite(clock, routes, self.metrics, hosts=hosts, origins=origins, budgets=budgets)
         self._port: Any = None
         self._lag = LoopingCall(self._measure)
         self._lag.clock = clock
@@ -89,7 +90,7 @@ class WebService(Service):
 
     def _webhook(self, ask: Ask) -> Deferred[WebhookAnswer]:
         request, host = read_body(ask, WebhookRequest), ask.request.channel.host
-        return self._require_webhooks().ask(request, "" if is_loopback(host) else block_of(host))
+        return self._require_webhooks().ask(request, block_of(host) or "")
 
     def _list_webhooks(self, ask: Ask) -> Deferred[WebhookList]:
         return self._require_webhooks().list(read_body(ask, WebhookQuestion))

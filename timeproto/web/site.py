@@ -16,8 +16,9 @@ from twisted.web.http import Request
 
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
+from timeproto.network import costs
+from timeproto.network.budget import Budgets, block_of
 from timeproto.web import bounds
-from timeproto.web.budget import Budgets, block_of, is_loopback
 from timeproto.web.channel import WebChannel
 from timeproto.web.metrics import Metrics
 from timeproto.web.refusals import HttpRefusal, phrase, status_of
@@ -109,15 +110,17 @@ class WebSite(ServerFactory):
         *,
         hosts: Iterable[str] = LOOPBACK_NAMES,
         origins: Iterable[str] = (),
+        budgets: Budgets | None = None,
     ) -> None:
         """``hosts``: names by which this port may be addressed, without ports. ``origins``: foreign pages
-        (``https://name``) that may send payments and open WebSockets; pages of this port always may."""
+        (``https://name``) that may send payments and open WebSockets; pages of this port always may. ``budgets``: who
+        pays for what is asked here and elsewhere."""
         self.clock = clock
         self.router = Router(routes)
         self.metrics = metrics
         self._hosts = {host.lower() for host in hosts}
         self._origins = {origin.lower() for origin in origins}
-        self._budgets = Budgets(clock)
+        self._budgets = budgets or Budgets(clock)
         self._channels: dict[WebChannel, None] = {}
         self._blocks: Counter[str] = Counter()
         self._emptied: list[Deferred[None]] = []
@@ -129,15 +132,18 @@ class WebSite(ServerFactory):
         """None (the connection is dropped) when not even a refusal is worth its place any more."""
         host = getattr(addr, "host", "?")
         block = block_of(host)
-        crowd = self._blocks[block] >= bounds.WEB_CONNECTIONS_PER_BLOCK and not is_loopback(host)
-        if self._stopping or crowd or len(self._channels) >= bounds.WEB_CONNECTIONS + bounds.WEB_CONNECTIONS_PER_BLOCK:
+        crowd = block is not None and self._blocks[block] >= bounds.WEB_CONNECTIONS_PER_BLOCK
+        full = len(self._channels) >= bounds.WEB_CONNECTIONS + bounds.WEB_CONNECTIONS_PER_BLOCK
+        if self._stopping or crowd or full or self._budgets.is_overdrawn(host):
             self.metrics.turned_away.inc()
             return None
-        channel = WebChannel(self.clock, self, host, full=len(self._channels) >= bounds.WEB_CONNECTIONS)
+        account = self._budgets.open(host, costs.CONNECTION)
+        channel = WebChannel(self.clock, self, host, account, full=len(self._channels) >= bounds.WEB_CONNECTIONS)
         channel.factory = self
         channel.requestFactory = WebRequest
         self._channels[channel] = None
-        self._blocks[block] += 1
+        if block is not None:
+            self._blocks[block] += 1
         return channel
 
     def channel_lost(self, channel: WebChannel) -> None:
@@ -145,10 +151,11 @@ class WebSite(ServerFactory):
             return
         del self._channels[channel]
         block = block_of(channel.host)
-        self._blocks[block] -= 1
-        if not self._blocks[block]:
-            del self._blocks[block]
-        self._budgets.forget(channel)
+        if block is not None:
+            self._blocks[block] -= 1
+            if not self._blocks[block]:
+                del self._blocks[block]
+        self._budgets.closed(channel.host)
         if not self._channels:
             emptied, self._emptied = self._emptied, []
             for each in emptied:
@@ -181,7 +188,9 @@ class WebSite(ServerFactory):
         began = self.clock.seconds()
         try:
             route, ask = self._understand(request)
-            wait = self._budgets.charge(_payer(request), route.cost)
+            account = request.channel.account
+            account.pay(route.cost * bounds.WEB_COST + costs.of_bytes(len(ask.body)))
+            wait = account.hold
         except Refusal as refusal:
             self._refuse(request, refusal)
             return
@@ -221,7 +230,9 @@ class WebSite(ServerFactory):
                 return
             if not isinstance(result, Body):
                 result = Body(codec.encode(result), JSON, route.status)
-            request.answer(result)
+            if not request.gone:
+                request.channel.account.spend(costs.of_bytes(len(result.data)))
+                request.answer(result)
 
         def failed(failure: Failure) -> None:
             value = failure.value
@@ -245,7 +256,7 @@ class WebSite(ServerFactory):
         if status == 426:
             headers |= {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
         channel = getattr(request, "channel", None)
-        if channel is not None and channel.full:
+        if channel is not None and (channel.full or (refusal.policy.closes and status == 429)):
             headers["Connection"] = "close"
             channel.persistent = 0
         request.answer(Body(codec.encode(messages.error_of(refusal)), JSON, status, headers))
@@ -280,9 +291,3 @@ class WebSite(ServerFactory):
             raise HttpRefusal(415, ErrorCode.UNSUPPORTED, f"the body's Content-Type is {JSON}")
         if request.header("content-encoding") not in (None, "identity"):
             raise HttpRefusal(415, ErrorCode.UNSUPPORTED, "the body is not to be compressed")
-
-
-def _payer(request: WebRequest) -> Any:
-    """Who is charged: an address block, but on the loopback, where many may stand behind one proxy, each connection."""
-    host = request.channel.host
-    return request.channel if is_loopback(host) else block_of(host)

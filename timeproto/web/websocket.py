@@ -22,7 +22,6 @@ from wsproto.utilities import generate_accept_token
 
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
-from timeproto.network.throttle import TokenBucket
 from timeproto.web import bounds
 from timeproto.web.channel import WebChannel
 from timeproto.web.metrics import Metrics
@@ -72,7 +71,7 @@ class Socket:
         self._metrics = metrics
         self._on_end = on_end
         self._frames = Connection(ConnectionType.SERVER)
-        self._bucket = TokenBucket(limits.FRAMES_PER_SECOND, limits.FRAMES_BURST, clock)
+        self.account = channel.account
         self._held: Any = None
         self._message = bytearray()
         self._fragments = 0
@@ -100,8 +99,9 @@ class Socket:
     def _take(self) -> None:
         """Hands on every frame that is here, at most as fast as a wallet may send."""
         for event in self._frames.events():
+            self.account.spend(1)
             self._handle(event)
-            wait = 0.0 if self._closing else self._bucket.take()
+            wait = 0.0 if self._closing else self.account.hold
             if wait > 0:
                 self._channel.transport.pauseProducing()
                 self._held = self._clock.callLater(wait, self._go_on)
@@ -160,6 +160,7 @@ class Socket:
                 raise Refusal(ErrorCode.BAD_FRAME, "a frame is not empty")
             message = codec.decode(payload)
         except Refusal as refusal:
+            self.account.garbage(len(payload))
             self._complain(refusal)
             return
         self._metrics.message(message)
@@ -168,6 +169,7 @@ class Socket:
             if Role.WALLET not in messages.senders_of(type(message)):
                 name = type(message).__name__
                 raise Refusal(ErrorCode.NOT_AUTHORISED, f"a {Role.WALLET.value} may not send {name}")
+            self.account.ask(message, len(payload))
             self._deliver(message)
         except Refusal as refusal:
             self._complain(refusal, request_id)
@@ -203,7 +205,10 @@ class Socket:
     # -- out -----------------------------------------------------------------------------------------
 
     def send(self, message: messages.AnyMessage) -> None:
-        self.send_payload(codec.encode(message))
+        payload = codec.encode(message)
+        if isinstance(message, messages.Reply):
+            payload = self.account.answer(message, payload)
+        self.send_payload(payload)
 
     def send_payload(self, payload: bytes) -> None:
         """Sends an encoded message. Bounded: a reader who lets ``limits.OUT_QUEUE_WALLET`` bytes pile up is cut off."""

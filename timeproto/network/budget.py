@@ -1,0 +1,255 @@
+"""Who may ask how much, over TCP, WebSocket and HTTP alike.
+
+What costs what is in :mod:`timeproto.network.costs`. A connection pays from a purse of its own and from that of its
+address block (an IPv4 address, an IPv6 /64), which all connections from there share; on the loopback, where a proxy may
+stand for many people, from its own alone. Who spends more than comes in is *held back*: read, or over HTTP answered,
+later, so that a burst costs nobody an error. Past ``limits.DEBT`` a request is refused with ``over_limit``, and who
+asks on until the debt is twice as large is sent away.
+
+So much for one; any number of them together must leave the node its time for votes. When all wallets ask for more than
+``limits.COST_NODE_PER_SECOND``, time passes more slowly for their purses, and so for those who ask much: what each may
+have shrinks until all fit, and who asks for less than that notices nothing.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from ipaddress import ip_address
+from typing import Any
+
+import attrs
+
+from timeproto import limits
+from timeproto.errors import ErrorCode, Policy, Refusal
+from timeproto.network import costs
+from timeproto.network.discovery import is_loopback
+from timeproto.wire import messages
+
+HELD_MOST = 2 * limits.DEBT
+"""Longest time for which a connection is not read."""
+_LOOK = 0.1
+"""Seconds between two looks at what all ask together …"""
+_SLOWER = 0.25
+_FASTER = 1.1
+"""… and by how much time may pass more slowly, or faster, from one to the next."""
+_GREETINGS = (messages.Handshake, messages.HandshakeAck)
+
+
+def block_of(host: str) -> str | None:
+    """The block of addresses that one household or server has: an IPv4 address, the first 64 bits of an IPv6 one.
+
+    None on the loopback: whatever stands in front of the node there (a proxy, a tunnel) is many people.
+    """
+    if is_loopback(host):
+        return None
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if address.version == 4:
+        return host
+    mapped = address.ipv4_mapped
+    return address.exploded[:19] if mapped is None else block_of(str(mapped))
+
+
+class Overdrawn(Refusal):
+    """An ``over_limit`` to somebody who went on and on after the first: the connection closes."""
+
+    @property
+    def policy(self) -> Policy:
+        return Policy(closes=True)
+
+
+class Pace:
+    """Time as it passes for those who pay: ``speed`` is 1 unless they, ``payers`` in number, ask too much together."""
+
+    __slots__ = ("_looked", "_seconds", "_spent", "_then", "payers", "speed")
+
+    def __init__(self, clock: Any) -> None:
+        self._seconds = clock.seconds
+        self._looked: float = clock.seconds()
+        self._then = 0.0
+        self._spent = 0.0
+        self.payers = 0
+        self.speed = 1.0
+
+    def now(self, cost: float = 0.0) -> float:
+        """Seconds as they have passed for purses; ``cost`` was spent now."""
+        self._spent += cost
+        passed: float = self._seconds() - self._looked
+        if passed >= _LOOK:
+            self._look(passed)
+            passed = 0.0
+        return self._then + passed * self.speed
+
+    def _look(self, passed: float) -> None:
+        self._then += passed * self.speed
+        self._looked += passed
+        asked, self._spent = self._spent / passed, 0.0
+        most = _FASTER ** min(passed / _LOOK, 100.0)
+        fits = limits.COST_NODE_PER_SECOND / asked if asked else most
+        # Never slower than what fits even if everybody is greedy.
+        least = limits.COST_NODE_PER_SECOND / (limits.COST_PER_SECOND * max(1, self.payers))
+        self.speed = min(1.0, max(least, self.speed * min(max(fits, _SLOWER), most)))
+
+
+class Purse:
+    """``rate`` comes in a second of ``pace``, at most ``burst`` is kept; starts full. Below 0 ``level`` is a debt."""
+
+    __slots__ = ("_filled", "_pace", "burst", "level", "rate")
+
+    def __init__(self, rate: float, burst: float, pace: Pace) -> None:
+        self.rate = rate
+        self.burst = burst
+        self.level = burst
+        self._pace = pace
+        self._filled = pace.now()
+
+    def take(self, cost: float, now: float) -> float:
+        """What is left; ``now`` as the pace says it."""
+        level = self.level + (now - self._filled) * self.rate
+        most = self.burst * self._pace.speed
+        if level > most:  # noqa: PLR1730  (min() takes three times as long)
+            level = most
+        self._filled = now
+        self.level = level = level - cost
+        return level
+
+    @property
+    def debt(self) -> float:
+        """Seconds of ``rate`` that are owed, as of the last :meth:`take`; below 0 if none are."""
+        return -self.level / self.rate
+
+
+@attrs.define(eq=False)
+class Block:
+    """What the connections of one address block share; ``connections`` of them are open."""
+
+    purse: Purse
+    connections: int = 0
+
+
+class Account:
+    """Who pays for what one connection asks. ``owes`` is true while it, or its block, has spent more than it had; then
+    ``hold`` says how long it is not to be read."""
+
+    __slots__ = ("_block", "_budgets", "_own", "owes")
+
+    def __init__(self, budgets: Budgets, own: Purse, block: Block | None) -> None:
+        self._budgets = budgets
+        self._own = own
+        self._block = None if block is None else block.purse
+        self.owes = False
+
+    def ask(self, message: Any, size: int) -> None:
+        """A message that came in ``size`` bytes. Raises :class:`Refusal` if it is not to be answered."""
+        cost = costs.of_request(message, size)
+        self.spend(cost)
+        # Who greets may be a masternode, whatever its neighbours owe.
+        if self.owes and type(message) not in _GREETINGS:
+            self._require_credit(cost)
+
+    def pay(self, cost: float) -> None:
+        """What is about to be done; raises :class:`Refusal` if it is not to be."""
+        self.spend(cost)
+        if self.owes:
+            self._require_credit(cost)
+
+    def answer(self, reply: Any, payload: bytes) -> bytes:
+        """The payload of an answer as it is to be sent; it is paid for by whoever asked."""
+        cost = costs.of_reply(reply, len(payload))
+        if cost:
+            self.spend(cost)
+        return payload
+
+    def garbage(self, size: int) -> None:
+        """Something that is no message, in ``size`` bytes."""
+        self.spend(costs.of_garbage(size))
+
+    def spend(self, cost: float) -> None:
+        """What is done already."""
+        now = self._budgets.pace.now(cost)
+        owes = self._own.take(cost, now) < 0
+        block = self._block
+        self.owes = owes if block is None else block.take(cost, now) < 0 or owes
+
+    @property
+    def hold(self) -> float:
+        """Seconds until the next message is to be read, or this one answered."""
+        if not self.owes:
+            return 0.0
+        debt = self._own.debt if self._block is None else max(self._own.debt, self._block.debt)
+        return min(debt / self._budgets.pace.speed, HELD_MOST)
+
+    def _require_credit(self, cost: float) -> None:
+        """Raises if too much was owed before this."""
+        for limit, purse in (("cost_per_second", self._own), ("cost_block_per_second", self._block)):
+            if purse is None:
+                continue
+            over = purse.debt - cost / purse.rate - limits.DEBT
+            if over > 0:
+                self.spend(min(0.0, costs.REFUSED - cost))  # what was not done is given back
+                self._refuse(limit, purse, over, cost)
+
+    def _refuse(self, limit: str, purse: Purse, over: float, cost: float) -> None:
+        budgets = self._budgets
+        wait = over / budgets.pace.speed
+        details: dict[str, str | int] = {
+            "limit": limit, "value": int(purse.rate), "cost": int(cost), "retry_after_ms": int(wait * 1000) + 1
+        }  # fmt: skip
+        if over > limits.DEBT:
+            budgets.sent_away += 1
+            raise Overdrawn(ErrorCode.OVER_LIMIT, "too much was asked, and asked again", **details)
+        budgets.refused += 1
+        raise Refusal(ErrorCode.OVER_LIMIT, "more is asked from here than this node answers in time", **details)
+
+
+class Budgets:
+    """The accounts of one node's wallets. ``refused`` and ``sent_away`` count requests since the start."""
+
+    def __init__(self, clock: Any) -> None:
+        """``clock``: an IReactorTime provider."""
+        self.pace = Pace(clock)
+        self._busy: dict[str, Block] = {}
+        self._idle: OrderedDict[str, Block] = OrderedDict()
+        self.refused = 0
+        self.sent_away = 0
+
+    def open(self, host: str, cost: float = 0.0) -> Account:
+        """The account of a new connection from ``host``; every one is to be :meth:`closed`."""
+        own = Purse(limits.COST_PER_SECOND, limits.COST_BURST, self.pace)
+        name = block_of(host)
+        account = Account(self, own, None if name is None else self._join(name))
+        account.spend(cost)
+        self.pace.payers += 1
+        return account
+
+    def _join(self, name: str) -> Block:
+        block = self._busy.get(name) or self._idle.pop(name, None)
+        if block is None:
+            block = Block(Purse(limits.COST_BLOCK_PER_SECOND, limits.COST_BLOCK_BURST, self.pace))
+        self._busy[name] = block
+        block.connections += 1
+        return block
+
+    def closed(self, host: str) -> None:
+        """A connection from ``host`` is gone. Its block is remembered for a while: the next one goes on as it ended."""
+        self.pace.payers -= 1
+        name = block_of(host)
+        block = None if name is None else self._busy.get(name)
+        if name is None or block is None:
+            return
+        block.connections -= 1
+        if not block.connections:
+            self._idle[name] = self._busy.pop(name)
+            if len(self._idle) > limits.BLOCKS_KNOWN:
+                self._idle.popitem(last=False)
+
+    def is_overdrawn(self, host: str) -> bool:
+        """True if so much is owed from there that nobody is let in, not even to be told so."""
+        name = block_of(host)
+        block = None if name is None else self._busy.get(name) or self._idle.get(name)
+        if block is None:
+            return False
+        block.purse.take(0, self.pace.now())
+        return block.purse.debt > 2 * limits.DEBT

@@ -1,0 +1,83 @@
+"""What a wallet's message costs, in units of about 25 µs of a node's work: a ping is one (docs/protocol.md).
+
+Besides what its type costs, every message pays for its bytes and for those of its answer. The numbers are of one
+order with the work, so that who pays 4,000 a second takes about a tenth of a core, whatever it asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from timeproto.errors import POLICY
+from timeproto.wire import messages
+
+PLAIN = 1
+"""Of a message that is not named below."""
+BASE: dict[type, int] = {
+    messages.Handshake: 4,
+    messages.TransactionBroadcast: 3,
+    messages.TransactionCancel: 8,
+    messages.UTXOSubscribe: 2,
+    messages.GetAddressUTXOs: 2,
+    messages.GetTransaction: 4,
+    messages.GetFinalityProof: 4,
+    messages.GetEvidence: 8,
+    messages.GetInfo: 2,
+}
+RESUMED = 20
+"""A subscription that goes on from a cursor, or is taken up with its token: its log is read, its filter put back."""
+GARBAGE = 50
+"""What is no message of ours, with four times the price of its bytes: it was read again to say what is wrong with it.
+And a message that its sender must have known to be false."""
+REFUSED = 10
+"""A request that was refused for what others cost before it."""
+CONNECTION = 4
+"""A new connection …"""
+TLS = 60
+"""… with a TLS handshake."""
+
+_SIGNATURE = 64
+_FAULTS = frozenset(code.value for code, policy in POLICY.items() if policy.penalty)
+
+
+def _paid_for(message: messages.TransactionBroadcast) -> int:
+    return len(message.tx.signature) // _SIGNATURE
+
+
+def _asked_for(message: messages.UTXOStateQuery) -> int:
+    return len(message.outpoints) >> 3
+
+
+def _watched(message: messages.UTXOSubscribe) -> int:
+    resumed = message.since is not None or message.token is not None
+    return (len(message.outpoints) + len(message.addresses) >> 3) + (RESUMED if resumed else 0)
+
+
+_MORE: dict[type, Callable[[Any], int]] = {
+    messages.TransactionBroadcast: _paid_for,
+    messages.UTXOStateQuery: _asked_for,
+    messages.UTXOSubscribe: _watched,
+}
+
+
+def of_bytes(size: int) -> int:
+    """One for each whole 4 KiB."""
+    return size >> 12
+
+
+def of_request(message: Any, size: int) -> int:
+    """Of a message that came in ``size`` bytes, before it is answered."""
+    kind = type(message)
+    more = _MORE.get(kind)
+    return (size >> 12) + BASE.get(kind, PLAIN) + (0 if more is None else more(message))
+
+
+def of_reply(reply: Any, size: int) -> int:
+    """Of an answer in ``size`` bytes, and of what it complains about."""
+    is_fault = type(reply) is messages.Error and reply.code in _FAULTS
+    return (size >> 12) + (GARBAGE if is_fault else 0)
+
+
+def of_garbage(size: int) -> int:
+    return GARBAGE + 4 * (size >> 12)
