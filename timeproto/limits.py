@@ -151,6 +151,10 @@ INCOMING_SCAN = 4_000
 """Inputs and outputs that are looked at to show those who begin to listen what is on its way …"""
 INCOMING_PAUSE = 0.1
 """… all of them at once, and at most so often."""
+TRACE_RIVALS = 32
+"""Rivals told of one transaction …"""
+TRACE_COINS = 100
+"""… and its coins that are looked at for them, beside those that undecided transactions want."""
 FETCH = 500
 """Transaction ids in one ``GetTransactions`` or ``GetVotes``."""
 ANSWER = 16 * 1024 * 1024
@@ -230,6 +234,8 @@ _RELATIONS = (
     # a reply to the longest query fits a frame
     QUERY * 700 < FRAME_PEER,
     CATCH_UP_PAGE * 68 < FRAME_PEER,
+    # so does a trace: a largest transaction, proof and place in a block, all voters three times, all rivals
+    TRANSACTION_SIZE * 6 + MASTERNODES * (PROOF_PATH * 67 + 1_400) + TRACE_RIVALS * 400 < FRAME_PEER,
     # a largest proof: every masternode's signature with the longest path
     MASTERNODES * (PROOF_PATH * 67 + 400) < FRAME_PEER,
     # a block with its commit, and as a proposal with its vote, fits a peer's frame, and all its leaves a path

@@ -75,7 +75,9 @@ class Queries(HandlerCase):
         self.assertEqual((info.tx, info.status), (tx, "final"))
         proofs = self.ask(messages.GetFinalityProof(id=1, txid=tx.txid))
         check_proof(proofs.proofs[0], self.node.genesis.masternode_set, self.node.genesis.hash)
-        for question in (messages.GetTransaction, messages.GetFinalityProof):
+        trace = self.ask(messages.GetTrace(id=1, txid=tx.txid))
+        self.assertEqual((trace.status, trace.tx, trace.proof), ("final", tx, info.proof))
+        for question in (messages.GetTransaction, messages.GetFinalityProof, messages.GetTrace):
             self.assert_refused("not_found", question(id=2, txid="00" * 32))
 
     def test_the_coins_of_an_address(self) -> None:

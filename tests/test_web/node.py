@@ -164,6 +164,37 @@ class FakeNode:
     def transaction(self, txid: str) -> messages.TransactionInfo | None:
         return self.known.get(txid)
 
+    def trace(self, txid: str) -> messages.Trace | None:
+        """What was done by hand, in the words of a node."""
+        found, seen = self.known.get(txid), self.seen.get(txid, VotesSeen())
+        if found is None:
+            return None
+        status, stages = found.status, self._stages(txid)
+        if status == "pending":
+            status = "seen" if not stages else stages[-1].name
+        elif status == "final" and found.height is not None:
+            status = "confirmed"
+        cast = seen.commit if status == "pending" else seen.lock
+        rivals = [messages.TraceRival(each, found.tx.outpoints[0], "seen") for each in seen.rivals]
+        votes = self.votes(txid) or VotesSeen()
+        proved = () if found.proof is None else tuple(vote.voter for vote in found.proof.votes)
+        return messages.Trace(
+            txid=txid, cursor=messages.Cursor(self.node_key, self.position()), status=status, stages=tuple(stages),
+            complete=True, quorum=QUORUM, lock=tuple(votes.lock), commit=proved or tuple(votes.commit),
+            abort=tuple(votes.abort), contested=bool(votes.rivals), rivals=tuple(rivals), tx=found.tx,
+            waits_for={"seen": "lock", "locked": "lock", "pending": "commit", "final": "block"}.get(status),
+            missing=tuple(messages.MissingVoter(key, key != KEYS[-1]) for key in KEYS if key not in cast)
+            if found.status == "pending" else (),
+            proof=found.proof, height=found.height, inclusion=found.inclusion, conflicting_txid=found.conflicting_txid,
+        )  # fmt: skip
+
+    def _stages(self, txid: str) -> list[messages.TraceStage]:
+        names = {"Locked": "locked", "SpentPending": "pending", "SpentFinalized": "final", "Confirmed": "confirmed",
+                 "Unspent": "aborted"}  # fmt: skip
+        moved = [each for each in self.log if each.txid == txid and each.old_state is not None]
+        return [messages.TraceStage(name, at) for name, at in  # type: ignore[arg-type]
+                {names[kind(each.new_state)]: each.timestamp for each in moved}.items()]
+
     def votes(self, txid: str) -> VotesSeen | None:
         found = self.known.get(txid)
         return self.seen.get(txid) if found is not None and found.status == "pending" else None

@@ -157,64 +157,60 @@ class Transactions(SynchronousTestCase):
     def find(self, txid: str = PAYMENT.txid) -> Any:
         return self.web.get(f"/v1/transactions/{txid}").json
 
+    def trace(self, txid: str = PAYMENT.txid) -> Any:
+        return self.web.get(f"/v1/transactions/{txid}/trace").json
+
     def test_the_way_of_a_payment(self) -> None:
-        """Each step with its time; votes while it is undecided; a proof that holds as soon as there is one."""
+        """Each stage with its time; votes while it is undecided; a proof that holds as soon as there is one."""
         node, clock = self.web.node, self.web.clock
         start = node.now()
         node.lock(PAYMENT)
-        found = self.find()
-        self.assertEqual((found["status"], found["votes"]["lock"]), ("pending", [VOTERS[0].public_hex]))
-        self.assertNotIn("proof", found)
+        self.assertEqual(set(self.find()), {"type", "tx", "status"})
+        trace = self.trace()
+        self.assertEqual((trace["status"], trace["lock"], trace["waits_for"]),
+                         ("locked", [VOTERS[0].public_hex], "lock"))
         clock.advance(0.04)
         node.pend(PAYMENT)
-        self.assertEqual(len(self.find()["votes"]["lock"]), 5)
+        self.assertEqual(len(self.trace()["lock"]), 5)
         clock.advance(0.03)
         node.finalize(PAYMENT)
         found = self.find()
         proof = msgspec.convert(found["proof"], FinalityProof)
         check_proof(proof, MASTERNODES, GENESIS.hash)
-        self.assertNotIn("votes", found)
+        self.assertNotIn("lock", self.trace())
         clock.advance(2)
         node.decide()
-        found = self.find()
-        self.assertEqual([(step["state"], step["at"] - start) for step in found["steps"]], [
-            ("Locked", 0), ("SpentPending", 40), ("SpentFinalized", 70), ("Confirmed", 2_070)])
-        info = msgspec.convert({"type": "TransactionInfo"} | {key: value for key, value in found.items()
-                               if key != "steps"}, messages.TransactionInfo)
+        trace = self.trace()
+        self.assertEqual([(stage["name"], stage["at"] - start) for stage in trace["stages"]], [
+            ("locked", 0), ("pending", 40), ("final", 70), ("confirmed", 2_070)])
+        info = msgspec.convert(self.find(), messages.TransactionInfo)
+        self.assertEqual((trace["proof"], trace["inclusion"]), (plain(info.proof), plain(info.inclusion)))
         assert info.inclusion is not None
         check_inclusion(info.inclusion, transaction_leaf(PAYMENT.txid), MASTERNODES, GENESIS.hash)
-        self.assertEqual(found["height"], 1)
+        self.assertEqual(info.height, 1)
 
     def test_an_aborted_one(self) -> None:
-        """The verdict's place in its block proves the end of both rivals; the release is a step."""
+        """The verdict's place in its block proves the end of both rivals; the release is a stage."""
         self.web.node.lock(PAYMENT, RIVAL)
         contested = self.web.get("/v1/contested").json["transactions"]
         self.assertEqual({line["txid"] for line in contested}, {PAYMENT.txid, RIVAL.txid})
         self.assertEqual(contested[0]["votes"]["rivals"], [RIVAL.txid])
+        self.assertEqual(self.trace()["rivals"][0]["txid"], RIVAL.txid)
         self.web.node.decide(PAYMENT, RIVAL)
         found = self.find()
         self.assertEqual(found["status"], "aborted")
-        self.assertEqual([step["state"] for step in found["steps"]], ["Locked", "Released"])
+        self.assertEqual([stage["name"] for stage in self.trace()["stages"]], ["locked", "aborted"])
         info = self.web.node.known[PAYMENT.txid]
         assert info.inclusion is not None
         check_inclusion(info.inclusion, verdict_leaf("abort", PAYMENT.txid), MASTERNODES, GENESIS.hash)
         self.assertEqual(self.web.get("/v1/contested").json, {"transactions": []})
 
-    def test_steps_of_before_the_start(self) -> None:
-        """What the feed did not see is told by the state of a coin, as far as that goes."""
-        self.web.node.feed = None
-        node = self.web.node
-        for step, name in ((node.lock, "Locked"), (node.pend, "SpentPending"), (node.finalize, "SpentFinalized")):
-            step(PAYMENT)
-            self.assertEqual([each["state"] for each in self.find()["steps"]], [name])
-        node.decide()
-        self.assertEqual([each["state"] for each in self.find()["steps"]], ["Confirmed"])
-
     def test_unknown(self) -> None:
         """404, with the txid for programs; 400 for what is no txid."""
-        answer = self.web.get(f"/v1/transactions/{PAYMENT.txid}")
-        self.assertEqual((answer.status, answer.json["details"]), (404, {"txid": PAYMENT.txid}))
-        self.assertEqual(self.web.get("/v1/transactions/xyz").status, 400)
+        for more in ("", "/trace"):
+            answer = self.web.get(f"/v1/transactions/{PAYMENT.txid}{more}")
+            self.assertEqual((answer.status, answer.json["details"]), (404, {"txid": PAYMENT.txid}))
+            self.assertEqual(self.web.get(f"/v1/transactions/xyz{more}").status, 400)
 
     def test_the_proof_alone(self) -> None:
         """The finality proof as a document of its own; 404 while there is none."""

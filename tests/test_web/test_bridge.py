@@ -71,7 +71,7 @@ class SameAnswers(SynchronousTestCase):
         words = [
             messages.GetInfo(id=1), messages.GetGenesis(), messages.Ping(id=2), messages.Ping(), messages.Pong(id=1),
             messages.UTXOStateQuery(id=3, outpoints=({"txid": "x"}, "y", 1)),
-            messages.GetTransaction(id=4, txid="ab" * 32),
+            messages.GetTransaction(id=4, txid="ab" * 32), messages.GetTrace(id=4, txid="ab" * 32),
             messages.UTXOSubscribe(id=5, subscriber_id="w", outpoints=(plain(Outpoint(GENESIS.hash, 0)),)),
             messages.TransactionBroadcast(id=6, tx=PAYMENT), messages.GetPeers(id=7), messages.GetVotes(id=8),
             messages.TransactionAccepted(id=9, txid="ab" * 32), messages.Error(id=10, code="busy", message="no"),

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.examples import ALICE, BOB, CAROL, FEE, GENESIS, PAYMENT, VOTERS, address, build
+from tests.examples import ALICE, BOB, CAROL, FEE, GENESIS, PAYMENT, VOTERS, address, build, replace
 from tests.test_web.harness import Connection, Web, read_events
 from timeproto.model.transaction import Outpoint
 from timeproto.params import COIN
@@ -260,11 +260,11 @@ class SlowReaders(SynchronousTestCase):
 
 class Memory(SynchronousTestCase):
     def test_the_feed_is_bounded(self) -> None:
-        """Entries and steps past their bounds are forgotten, and the weight is that of what is kept."""
+        """Entries and beginnings past their bounds are forgotten, and the weight is that of what is kept."""
         web = Web()
         feed = web.service.feed
         self.patch(bounds, "FEED_KEPT", 10)
-        self.patch(bounds, "STEPS_KEPT", 3)
+        self.patch(bounds, "LOCKS_KEPT", 3)
         self.patch(bounds, "PROOFS_COUNTED", 2)
         coin, amount = Outpoint(GENESIS.hash, 0), 1_000 * COIN
         for _ in range(8):
@@ -274,7 +274,10 @@ class Memory(SynchronousTestCase):
             coin = tx.output_outpoint(0)
         self.assertEqual(len(feed._recent), 10)
         self.assertEqual(feed._weight, sum(each.weight for each in feed._recent))
-        self.assertEqual(len(feed._steps), 3)
+        self.assertEqual(len(feed._locked), 0)
+        for number in range(5):
+            feed.broadcast_state_notification([replace(web.node.log[0], txid=f"{number}" * 64)], {})
+        self.assertEqual(len(feed._locked), 3)
         self.assertEqual(feed.signed()[1], 2)
         self.assertEqual(set(feed.signed()[0].values()), {2})
         self.patch(bounds, "FEED_BYTES", 3_000)

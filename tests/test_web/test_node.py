@@ -65,7 +65,8 @@ class Payments(SynchronousTestCase):
         self.assertEqual((answer.status, answer.json["txid"]), (202, tx.txid))
         shown = web.get(f"/v1/transactions/{tx.txid}").json
         self.assertEqual(shown["status"], "final")
-        self.assertEqual([step["state"] for step in shown["steps"]], ["Locked", "SpentPending", "SpentFinalized"])
+        trace = web.get(f"/v1/transactions/{tx.txid}/trace").json
+        self.assertEqual([stage["name"] for stage in trace["stages"]], ["seen", "locked", "pending", "final"])
         proof = msgspec.convert(shown["proof"], FinalityProof)
         genesis = web.alone.genesis
         check_proof(proof, genesis.masternode_set, genesis.hash)
@@ -78,7 +79,8 @@ class Payments(SynchronousTestCase):
         height = web.alone.make_block()
         shown = web.get(f"/v1/transactions/{tx.txid}").json
         self.assertEqual((shown["height"], shown["inclusion"]["header"]["height"]), (height, height))
-        self.assertEqual(shown["steps"][-1]["state"], "Confirmed")
+        stages = web.get(f"/v1/transactions/{tx.txid}/trace").json["stages"]
+        self.assertEqual(stages[-1], {"name": "confirmed", "at": shown["inclusion"]["header"]["timestamp"]})
         self.assertIn(tx.txid, web.get(f"/v1/blocks/{height}").json["transactions"])
         coin = web.get(f"/v1/coins/{tx.outpoints[0]}").json
         self.assertEqual(coin["state"]["Confirmed"]["txid"], tx.txid)

@@ -30,7 +30,7 @@ DIRECTIONS: dict[str, set[Role]] = {
     "TransactionAccepted": TELLS, "UTXOStateResponse": TELLS, "UTXOSubscribed": TELLS, "UTXOUnsubscribed": TELLS,
     "UTXOWatermark": {Role.NODE}, "UTXOSubscriptionNotice": {Role.NODE}, "TransactionStatus": {Role.NODE},
     "UTXOStateNotification": TELLS, "AddressUTXOs": TELLS, "TransactionInfo": TELLS, "GenesisDocument": TELLS,
-    "Info": TELLS, "FinalityProofs": TELLS,
+    "Info": TELLS, "FinalityProofs": TELLS, "GetTrace": BOTH, "Trace": TELLS,
     "GetTransactions": VOTERS, "Transactions": VOTERS, "VoteBatch": VOTERS, "GetVotes": VOTERS, "Votes": VOTERS,
     "GetFinalized": VOTERS, "Finalized": VOTERS, "GetPeers": VOTERS, "Peers": VOTERS,
     "TransactionCancel": BOTH, "CancelAccepted": TELLS, "GetEvidence": BOTH, "EvidenceFound": TELLS,

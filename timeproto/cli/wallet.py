@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from timeproto.cli import wallet_trace
 from timeproto.cli.wallet_setting import (
     add_options,
     ask_any,
@@ -21,6 +22,7 @@ from timeproto.cli.wallet_setting import (
     password_of,
     read_text,
     run_wallet,
+    txid_of,
     with_account,
 )
 from timeproto.cli.wallet_text import (
@@ -85,6 +87,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="N",
         help="stop after N changes, payments on their way not counted (default: at Ctrl-C)",
     )
+    trace = add("trace", "show where a payment is: each stage with its time, who voted, who is missing, and its rivals")
+    wallet_trace.add_arguments(trace)
     proof = add("proof", "fetch the proof that a transaction is final, and the block that contains it, and verify both")
     proof.add_argument("txid", metavar="TXID")
     proof.add_argument("--block", action="store_true", help="the proof is to be its place in a decided block")
@@ -219,7 +223,7 @@ async def _send(reactor: Any, account: Any, arguments: argparse.Namespace) -> in
 
 
 async def _cancel(reactor: Any, account: Any, arguments: argparse.Namespace) -> int:
-    txid, client = _txid(arguments), account.client
+    txid, client = txid_of(arguments), account.client
     pending = {tx.txid: tx for tx in account.pending}
     tx = pending.get(txid) or await client.belief.claimed(txid)
     key = account.key_in(tx)
@@ -243,15 +247,6 @@ async def _height(client: Any, txid: str) -> int | None:
     except Refusal:
         return None
     return height
-
-
-def _txid(arguments: argparse.Namespace) -> str:
-    from timeproto.model.canonical import is_hex
-
-    txid: str = arguments.txid
-    if not is_hex(txid, 32):
-        raise ConfigurationError(f"{txid!r} is not a txid: 64 characters of lower-case hex")
-    return txid
 
 
 async def _watch(reactor: Any, account: Any, arguments: argparse.Namespace) -> int:
@@ -282,7 +277,7 @@ def _proof(arguments: argparse.Namespace) -> int:
     from timeproto.wallet.belief import Belief, Lie
     from timeproto.wire import codec, messages
 
-    txid = _txid(arguments)
+    txid = txid_of(arguments)
     genesis = open_wallet(arguments).genesis
 
     async def main(reactor: Any) -> int:
@@ -324,4 +319,5 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "cancel": with_account(_cancel),
     "watch": with_account(_watch),
     "proof": _proof,
+    "trace": wallet_trace.run,
 }

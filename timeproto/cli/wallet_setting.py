@@ -65,6 +65,15 @@ def password_of(arguments: argparse.Namespace, *, twice: bool = False) -> str:
     return password
 
 
+def txid_of(arguments: argparse.Namespace) -> str:
+    from timeproto.model.canonical import is_hex
+
+    txid: str = arguments.txid
+    if not is_hex(txid, 32):
+        raise ConfigurationError(f"{txid!r} is not a txid: 64 characters of lower-case hex")
+    return txid
+
+
 def read_text(path: Path, what: str) -> str:
     try:
         return path.expanduser().read_text("utf-8")

@@ -32,13 +32,15 @@ class Ballot:
     def is_full(self) -> bool:
         return max(len(self._locks), len(self._commits), len(self._aborts)) >= limits.BATCH_VOTES
 
-    def lock(self, payment: Payment) -> None:
+    def lock(self, payment: Payment, now: int) -> None:
         payment.cast_lock = True
+        payment.note(locked=now)
         self._locks[payment.txid] = payment
         payment.votes.add(VoteKind.LOCK, self._key.public_hex, self._open)
 
-    def commit(self, payment: Payment) -> None:
+    def commit(self, payment: Payment, now: int) -> None:
         payment.cast_commit = True
+        payment.note(pending=now)
         self._commits[payment.txid] = payment
         payment.votes.add(VoteKind.COMMIT, self._key.public_hex, self._open)
 
@@ -75,5 +77,5 @@ class Ballot:
         for payment in (*self._locks.values(), *self._commits.values(), *self._aborts.values()):
             assert payment.tx is not None  # nobody votes for what he has not seen
             turn.own_votes[payment.txid] = payment.own
-            turn.transactions[payment.txid] = TransactionRecord(payment.tx, "pending")
+            turn.transactions[payment.txid] = TransactionRecord(payment.tx, "pending", times=payment.times)
         self._open, self._locks, self._commits, self._aborts = OwnBatch(), {}, {}, {}

@@ -6,6 +6,8 @@ mints. All of it is one change set, with the block.
 
 from __future__ import annotations
 
+import msgspec
+
 from timeproto.consensus.chain import Chain
 from timeproto.consensus.finality import Finality
 from timeproto.consensus.payments import Payment
@@ -14,7 +16,7 @@ from timeproto.consensus.utxo_state_manager import IllegalTransition
 from timeproto.consensus.validation import check_context
 from timeproto.errors import Refusal
 from timeproto.model.block import DecidedBlock
-from timeproto.model.ledger import Coin, Ending, OwnVotes, TransactionRecord
+from timeproto.model.ledger import Coin, Ending, OwnVotes, Times, TransactionRecord
 from timeproto.model.transaction import Outpoint, Transaction
 from timeproto.model.utxo_state import UNSPENT, Confirmed, SpentFinalized
 
@@ -96,12 +98,16 @@ class Decisions:
         if ending.by is None or record is not None or (payment is not None and payment.own != OwnVotes()):
             turn.endings[txid] = ending
             if tx is not None:
-                turn.transactions[txid] = TransactionRecord(tx, "aborted")
+                known = payment if payment is not None else record
+                times = known.times if known is not None and known.times is not None else Times()
+                times = msgspec.structs.replace(times, ended=turn.now)
+                turn.transactions[txid] = TransactionRecord(tx, "aborted", times=times)
         if tx is not None:
             self._freed += finality.manager.release_transaction(tx, turn.now)
         if payment is not None:
-            finality.answer_all(payment, aborted(txid, ending))
-            finality.payments.refuse(payment)
+            refusal = aborted(txid, ending)
+            finality.answer_all(payment, refusal)
+            finality.payments.refuse(payment, refusal)
         for child in finality.payments.waiting_for(txid):
             if child.tx is not None:
                 finality.give_up(child, unknown_input(child.tx, finality.manager))
@@ -116,7 +122,7 @@ class Decisions:
         record = finality.record(txid)
         assert record is not None  # final
         finality.manager.confirm_transaction(record.tx, height, header.timestamp)
-        finality.turn.transactions[txid] = TransactionRecord(record.tx, "final", record.proof, height)
+        finality.turn.transactions[txid] = TransactionRecord(record.tx, "final", record.proof, height, record.times)
         finality.is_in_block(txid)
 
     def _finalize(self, txid: str, decided: DecidedBlock) -> None:

@@ -90,7 +90,7 @@ class Finality(Suspicion):
                 self.turn.answer(ticket, in_flight() if full else crowded())
                 return
             payment = payment or self.payments.open(tx.txid, self.tick)
-            self.payments.seen(payment, tx, None)
+            self.payments.seen(payment, tx, None, self.turn.now)
         payment.tickets.append(ticket)
         self.admit(payment)
 
@@ -104,7 +104,7 @@ class Finality(Suspicion):
         if not self._has_room(tx, payment):
             return  # the votes for it stay, and it is fetched again when there is room or more of them
         payment = payment or self.payments.open(tx.txid, self.tick)
-        self.payments.seen(payment, tx, sender)
+        self.payments.seen(payment, tx, sender, self.turn.now)
         self.admit(payment)
 
     def _has_room(self, tx: Transaction, payment: Payment | None) -> bool:
@@ -174,7 +174,7 @@ class Finality(Suspicion):
                 raise IllegalTransition(f"two lock votes for {outpoint}: {payment.txid} and {rival.txid}")
         self.manager.process_transaction(payment.tx, self.turn.now)
         payment.standing = Standing.LOCKED
-        self._ballot.lock(payment)
+        self._ballot.lock(payment, self.turn.now)
         self._sign_if_full()
         if payment.source is None:
             self.turn.relay.append(payment.tx)
@@ -232,7 +232,7 @@ class Finality(Suspicion):
             blame = Refusal(ErrorCode.BAD_VOTE, f"a lock vote for an invalid transaction: {refusal.message}")
             voters = payment.votes.voters(VoteKind.LOCK)
             self.turn.effects.blame += [(voter, blame) for voter in voters if voter != self.key.public_hex]
-        self.payments.refuse(payment)
+        self.payments.refuse(payment, refusal)
 
     # -- votes ------------------------------------------------------------------------------------------
 
@@ -295,7 +295,7 @@ class Finality(Suspicion):
             if payment.standing is Standing.LOCKED:
                 votes = payment.votes.count(VoteKind.LOCK)
                 self.manager.pend_transaction(payment.tx, votes, len(self.masternodes), self.turn.now)
-            self._ballot.commit(payment)
+            self._ballot.commit(payment, self.turn.now)
             self._sign_if_full()
             if payment.votes.has_quorum(VoteKind.COMMIT):
                 self._finishing[payment.txid] = payment
@@ -351,7 +351,8 @@ class Finality(Suspicion):
         tx, txid = payment.tx, payment.txid
         assert tx is not None
         self.manager.finalize_transaction(tx, votes, self.turn.now)
-        record = self.turn.transactions[txid] = TransactionRecord(tx, "final", proof)
+        times = payment.note(final=self.turn.now)
+        record = self.turn.transactions[txid] = TransactionRecord(tx, "final", proof, times=times)
         self.turn.finalized.append(txid)
         self.finalized += 1
         self.await_block(record)
@@ -365,9 +366,9 @@ class Finality(Suspicion):
     def _reconsider_beaten(self, rival: Payment) -> None:
         """A rival lost a coin for ever. Others may still be locked for it: the block with the winner frees those."""
         assert rival.tx is not None
-        self.answer_all(rival, double_spend(rival.tx, self.manager))
+        self.answer_all(rival, refusal := double_spend(rival.tx, self.manager))
         if self.is_beaten(rival.tx):
-            self.payments.refuse(rival)
+            self.payments.refuse(rival, refusal)
         else:
             rival.standing = Standing.RIVAL
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from timeproto.consensus.payments import Payment, Standing
+from timeproto.consensus.refusals import double_spend
 from timeproto.model.ledger import OwnVotes, TransactionRecord
 from timeproto.model.utxo_state import SpentFinalized
 from timeproto.model.vote import VoteBatch, VoteKind
@@ -23,6 +24,7 @@ def recall(finality: Finality, record: TransactionRecord) -> None:
     tx, me, ledger = record.tx, finality.key.public_hex, finality.ledger
     payment = finality.payments.open(tx.txid, finality.tick)
     finality.payments.seen(payment, tx, me)
+    payment.times = record.times or payment.times
     own = payment.own = ledger.own_votes(tx.txid) or OwnVotes()
     for kind, number in ((VoteKind.LOCK, own.lock), (VoteKind.COMMIT, own.commit), (VoteKind.ABORT, own.abort)):
         batch = None if number is None else ledger.batch(number)
@@ -35,7 +37,7 @@ def recall(finality: Finality, record: TransactionRecord) -> None:
         if isinstance(state, SpentFinalized):
             finality.payments.is_beaten_by(tx.txid, state.txid)
     if finality.is_beaten(tx):
-        finality.payments.refuse(payment)
+        finality.payments.refuse(payment, double_spend(tx, finality.manager))
         return
     payment.standing = Standing.LOCKED if finality.manager.holds(tx) else Standing.RIVAL
     finality.contend(payment)

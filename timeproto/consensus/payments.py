@@ -11,17 +11,19 @@ from collections.abc import Iterable, Iterator
 from enum import Enum, auto
 
 import attrs
+import msgspec
 
 from timeproto import limits
 from timeproto.consensus.effects import Ticket
 from timeproto.consensus.retained import Retained
 from timeproto.consensus.vote_set import VoteSet
+from timeproto.errors import Refusal
 from timeproto.model.certificate import FinalityProof
-from timeproto.model.ledger import OwnVotes
+from timeproto.model.ledger import OwnVotes, Times
 from timeproto.model.masternodes import MasternodeSet
 from timeproto.model.transaction import Outpoint, Transaction
 from timeproto.model.vote import VoteBatch, VoteKind
-from timeproto.wire.messages import TransactionCancel
+from timeproto.wire.messages import Reason, TransactionCancel, reason_of
 
 CONTEST_TICKS = math.ceil(limits.CONTEST_DELAY / limits.TICK) + 1
 """Ticks from contest to abort vote: ``limits.CONTEST_DELAY`` at least, wherever within a tick the contest began."""
@@ -50,7 +52,7 @@ JUDGED = (Standing.OPEN, Standing.LOCKED, Standing.RIVAL)
 class Payment:
     """One undecided transaction. ``born`` is the tick of its arrival; ``source`` is the masternode the transaction
     came from, None for a wallet; one that is not here ``is_asked_for`` once. ``missing`` are the parents it waits for,
-    ``contested`` is the tick since which it is.
+    ``contested`` is the tick since which it is. ``times`` tells how far it came, and when.
     """
 
     txid: str
@@ -70,6 +72,12 @@ class Payment:
     tickets: list[Ticket] = attrs.field(factory=list)
     missing: dict[str, None] = attrs.field(factory=dict)
     early_voters: set[str] = attrs.field(factory=set)
+    times: Times = attrs.field(factory=Times)
+
+    def note(self, **when: int) -> Times:
+        """How far it came, and when (Unix ms)."""
+        self.times = msgspec.structs.replace(self.times, **when)
+        return self.times
 
 
 class Payments:
@@ -83,7 +91,7 @@ class Payments:
         self._early: dict[str, dict[str, None]] = {}
         self._waiting: dict[str | None, dict[str, int]] = {}
         self._parked = 0
-        self._refused: dict[str, None] = {}
+        self._refused: dict[str, Reason] = {}
         self._contested: dict[str, None] = {}
         self._beaten: dict[str, dict[str, None]] = {}
         self._seen = 0
@@ -148,9 +156,9 @@ class Payments:
         for kind, txid in self._retained.forget_least(voter):
             self._payments[txid].votes.remove(kind, voter)
 
-    def seen(self, payment: Payment, tx: Transaction, source: str | None) -> None:
-        """The transaction arrived, from the masternode ``source`` or from a wallet."""
-        payment.tx, payment.source = tx, source
+    def seen(self, payment: Payment, tx: Transaction, source: str | None, now: int | None = None) -> None:
+        """The transaction arrived at ``now`` (Unix ms), from the masternode ``source`` or from a wallet."""
+        payment.tx, payment.source, payment.times = tx, source, Times(now)
         self._seen += 1
         self._forget_early(payment)
 
@@ -227,6 +235,10 @@ class Payments:
         """``winner`` is final and spends a coin that ``loser`` wants: the block with the one ends the other."""
         self._beaten.setdefault(winner, {})[loser] = None
 
+    def beaten_by(self, winner: str) -> list[str]:
+        """Whom the block with ``winner``, which is final, will end."""
+        return list(self._beaten.get(winner, ()))
+
     def take_beaten(self, winner: str) -> list[str]:
         """Whom ``winner`` ends, now that a block contains it: the beaten, and whoever still wants its coins."""
         return list(self._beaten.pop(winner, ()))
@@ -248,15 +260,19 @@ class Payments:
                     if not wanted_by:
                         del self._contenders[outpoint]
 
-    def refuse(self, payment: Payment) -> None:
-        """Drop a payment that can never become final, and remember not to fetch it again."""
+    def refuse(self, payment: Payment, why: Refusal) -> None:
+        """Drop a payment that can never become final, and remember not to fetch it again, and why."""
         self.drop(payment)
-        self._refused[payment.txid] = None
+        self._refused[payment.txid] = reason_of(why)
         if len(self._refused) > limits.REFUSED_CACHE:
             del self._refused[next(iter(self._refused))]
 
     def is_refused(self, txid: str) -> bool:
         return txid in self._refused
+
+    def refusal(self, txid: str) -> Reason | None:
+        """Why the transaction was refused for ever, if it was and that is remembered."""
+        return self._refused.get(txid)
 
     # -- contests ------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from timeproto import limits
 from timeproto.consensus.payments import JUDGED, Standing
 from timeproto.consensus.replica import Replica
 from timeproto.masternode.integration import MasternodeUTXOIntegration
+from timeproto.masternode.trace import Tracer
 from timeproto.model.block import DecidedBlock, InclusionProof, inclusion_proof
 from timeproto.model.genesis import Genesis
 from timeproto.model.ledger import BlockEvidence, ChainTip, Coin, Evidence, Ledger, Transition
@@ -78,6 +79,15 @@ class ReplicaView:
         self._on_locked = on_locked
         self._digest: tuple[float, str] | None = None
         self._blocks: dict[int, DecidedBlock] = {}
+        self._tracer = Tracer(
+            replica,
+            ledger,
+            genesis.masternode_set,
+            info=self.transaction,
+            block=self._recent_block,
+            cursor=lambda: messages.Cursor(node_key, self.position()),
+            links=self._links,
+        )
 
     def read(self, question: Callable[[], T]) -> Deferred[T]:
         return self._integration.read(question)
@@ -127,14 +137,27 @@ class ReplicaView:
         place = self._place(ending.height, None, txid) if rival is None else self._place(ending.height, rival)
         return msgspec.structs.replace(info, height=ending.height, inclusion=place, conflicting_txid=ending.by)
 
+    def trace(self, txid: str) -> messages.Trace | None:
+        """Where a transaction is, who voted and who is missing; None if nothing is known of it."""
+        return self._tracer.trace(txid)
+
+    def _links(self) -> frozenset[str]:
+        """The masternodes that are connected, this one among them."""
+        return frozenset(peer.node_key for peer in self._surroundings.peers_info() if peer.direction != "none")
+
+    def _recent_block(self, height: int) -> DecidedBlock | None:
+        decided = self._blocks.pop(height, None) or self._ledger.block(height)
+        if decided is not None:
+            self._blocks[height] = decided
+            if len(self._blocks) > BLOCKS_AT_HAND:
+                del self._blocks[next(iter(self._blocks))]
+        return decided
+
     def _place(self, height: int, txid: str | None, verdict: str | None = None) -> InclusionProof | None:
         """The proof that a decided block contains a transaction, or the verdict on one."""
-        decided = self._blocks.pop(height, None) or self._ledger.block(height)
+        decided = self._recent_block(height)
         if decided is None:
             return None
-        self._blocks[height] = decided
-        if len(self._blocks) > BLOCKS_AT_HAND:
-            del self._blocks[next(iter(self._blocks))]
         block = decided.block
         index = block.index(txid) if txid is not None else block.verdict_index(verdict or "")
         return inclusion_proof(decided, index)

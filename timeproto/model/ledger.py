@@ -41,17 +41,31 @@ class Transition(Noun, frozen=True):
     timestamp: int
 
 
+class Times(Noun, frozen=True, omit_defaults=True):
+    """When a transaction came how far here, in Unix ms; None: it did not, or it is not known.
+
+    ``pending`` is when its lock certificate was held, ``ended`` when a block ended it.
+    """
+
+    seen: int | None = None
+    locked: int | None = None
+    pending: int | None = None
+    final: int | None = None
+    ended: int | None = None
+
+
 class TransactionRecord(Noun, frozen=True):
     """A transaction this replica voted for (``pending``), holds final (``final``), or saw ended (``aborted``).
 
     A final one has the ``proof``, unless a block made it final; ``height`` is its block's, None while it is in none.
-    Of an aborted one the :class:`Ending` says why.
+    Of an aborted one the :class:`Ending` says why. ``times`` is None in what older versions wrote, and of a coinbase.
     """
 
     tx: Transaction
     status: Literal["pending", "final", "aborted"]
     proof: FinalityProof | None = None
     height: int | None = None
+    times: Times | None = None
 
 
 class Ending(Noun, frozen=True):

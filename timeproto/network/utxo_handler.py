@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import singledispatchmethod
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -33,6 +33,8 @@ from timeproto.network.snapshots import coin_state, item_state
 from timeproto.network.subscriptions import Subscriptions, over, require_room
 from timeproto.wire import messages
 from timeproto.wire.messages import Cursor
+
+T = TypeVar("T")
 
 
 class UTXOProtocolHandler:
@@ -185,6 +187,14 @@ class UTXOProtocolHandler:
         return view.read(look)
 
     @_answer.register
+    def _get_trace(self, message: messages.GetTrace, client: Client, view: NodeView) -> Deferred[None]:
+        def look() -> None:
+            trace = _known(view.trace(message.txid), message.txid)
+            client.send(msgspec.structs.replace(trace, id=message.id))
+
+        return view.read(look)
+
+    @_answer.register
     def _get_proof(self, message: messages.GetFinalityProof, client: Client, view: NodeView) -> Deferred[None]:
         def look() -> None:
             info = _known(view.transaction(message.txid), message.txid)
@@ -242,7 +252,7 @@ class UTXOProtocolHandler:
             self._incoming.seen(transactions)
 
 
-def _known(found: messages.TransactionInfo | None, txid: str) -> messages.TransactionInfo:
+def _known(found: T | None, txid: str) -> T:
     if found is None:
         raise Refusal(ErrorCode.NOT_FOUND, f"no transaction {txid} is known here", txid=txid)
     return found

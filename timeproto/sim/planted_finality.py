@@ -10,12 +10,14 @@ from timeproto.consensus.contest import Contest
 from timeproto.consensus.finality import Finality
 from timeproto.consensus.gossip import Gossip
 from timeproto.consensus.payments import Payments, Standing
+from timeproto.consensus.refusals import aborted
 from timeproto.consensus.utxo_state_manager import UTXOStateManager
 from timeproto.consensus.validation import check_context
 from timeproto.consensus.verifier import Verifier
 from timeproto.consensus.vote_set import VoteSet
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.certificate import FinalityProof
+from timeproto.model.ledger import Ending
 from timeproto.model.utxo_state import Locked, SpentFinalized, from_wire
 from timeproto.model.vote import VoteKind
 from timeproto.sim.grafting import Graft
@@ -198,7 +200,7 @@ def act_on_abort_certificate() -> list[Graft]:
             for payment in known.payments.contested:
                 if payment.votes.has_quorum(ABORT) and payment.tx is not None:
                     known.manager.release_transaction(payment.tx, known.turn.now)
-                    known.payments.refuse(payment)
+                    known.payments.refuse(payment, aborted(payment.txid, Ending(known.height)))
 
         return hasty
 

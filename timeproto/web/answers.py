@@ -7,15 +7,13 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from timeproto.model.block import BlockHeader, Commit, InclusionProof
+from timeproto.model.block import BlockHeader, Commit
 from timeproto.model.canonical import I64, U32, Hex32, Noun
-from timeproto.model.certificate import FinalityProof
 from timeproto.model.transaction import AddressText, Outpoint, Transaction, TxOutput
 from timeproto.model.utxo_state import WireState
 from timeproto.wire.messages import Count, Cursor, HostPort
 
 Sum = Annotated[str, Meta(pattern=r"\A(0|[1-9][0-9]{0,29})\Z", description="an amount in smallest units, in decimal")]
-StepName = Literal["Locked", "SpentPending", "SpentFinalized", "Confirmed", "Released"]
 
 
 class CoinAnswer(Noun, frozen=True):
@@ -47,13 +45,6 @@ class AddressAnswer(Noun, frozen=True):
     balance: Balance
 
 
-class Step(Noun, frozen=True):
-    """The first coin of the transaction came to this state ``at`` that moment, by this node's clock."""
-
-    state: StepName
-    at: I64
-
-
 class VotesAnswer(Noun, frozen=True):
     """Masternodes by what they signed about an undecided transaction, as far as this node has heard."""
 
@@ -61,20 +52,6 @@ class VotesAnswer(Noun, frozen=True):
     commit: tuple[Hex32, ...]
     abort: tuple[Hex32, ...]
     rivals: tuple[Hex32, ...]
-
-
-class TransactionAnswer(Noun, frozen=True, omit_defaults=True):
-    """A transaction and what became of it (wire.messages.TransactionInfo), with its ``steps`` as this node saw them
-    and, while it is undecided, its ``votes``."""
-
-    tx: Transaction
-    status: Literal["pending", "final", "aborted"]
-    steps: tuple[Step, ...]
-    proof: FinalityProof | None = None
-    height: Count | None = None
-    inclusion: InclusionProof | None = None
-    conflicting_txid: Hex32 | None = None
-    votes: VotesAnswer | None = None
 
 
 class BlockLine(Noun, frozen=True):

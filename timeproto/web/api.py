@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 
@@ -14,7 +14,7 @@ from timeproto.model.block import DecidedBlock
 from timeproto.model.certificate import FinalityProof
 from timeproto.model.ledger import Coin
 from timeproto.model.transaction import Outpoint, Transaction, parse_outpoint
-from timeproto.model.utxo_state import Confirmed, Locked, SpentFinalized, SpentPending, Unspent, to_wire
+from timeproto.model.utxo_state import Locked, SpentPending, Unspent, to_wire
 from timeproto.web import answers, bounds
 from timeproto.web.events import Stream, parse_cursor
 from timeproto.web.feed import Feed
@@ -35,6 +35,8 @@ from timeproto.web.routes import TAKEN, Ask, Body, Route, read_body
 from timeproto.web.view import NodeView, VotesSeen
 from timeproto.wire import codec, messages
 from timeproto.wire.messages import CoinState, Cursor
+
+T = TypeVar("T")
 
 
 class Api:
@@ -63,7 +65,9 @@ class Api:
             Route("GET", "/v1/addresses/{address}/coins", "The coins of an address, page by page",
                   messages.AddressUTXOs, self.coins, (ADDRESS, *PAGE), cost=5, refuses=(ErrorCode.BAD_ADDRESS,)),
             Route("GET", "/v1/transactions/{txid}", "A transaction, what became of it, and what proves it",
-                  answers.TransactionAnswer, self.transaction, (TXID,), cost=2, refuses=not_found),
+                  messages.TransactionInfo, self.transaction, (TXID,), cost=2, refuses=not_found),
+            Route("GET", "/v1/transactions/{txid}/trace", "Where it is: its stages, who voted and who is missing",
+                  messages.Trace, self.trace, (TXID,), cost=2, refuses=not_found),
             Route("GET", "/v1/transactions/{txid}/proof", "The finality proof of a transaction",
                   FinalityProof, self.proof, (TXID,), cost=2, refuses=not_found),
             Route("POST", "/v1/transactions", "Send a payment: accepted means locked and durable here, not final",
@@ -182,50 +186,19 @@ class Api:
 
     # -- transactions --------------------------------------------------------------------------------
 
-    def transaction(self, ask: Ask) -> Deferred[answers.TransactionAnswer]:
+    def transaction(self, ask: Ask) -> Deferred[messages.TransactionInfo]:
         txid = ask.values["txid"]
+        return self._view.read(lambda: _known(self._view.transaction(txid), txid))
 
-        def look() -> answers.TransactionAnswer:
-            found = self._known(txid)
-            votes = self._view.votes(txid)
-            return answers.TransactionAnswer(
-                tx=found.tx,
-                status=found.status,
-                steps=self._feed.steps(txid) or self._steps_in_coins(found.tx),
-                proof=found.proof,
-                height=found.height,
-                inclusion=found.inclusion,
-                conflicting_txid=found.conflicting_txid,
-                votes=None if votes is None else _votes(votes),
-            )
-
-        return self._view.read(look)
-
-    def _known(self, txid: str) -> messages.TransactionInfo:
-        found = self._view.transaction(txid)
-        if found is None:
-            raise Refusal(ErrorCode.NOT_FOUND, f"no transaction {txid} is known here", txid=txid)
-        return found
-
-    def _steps_in_coins(self, tx: Transaction) -> tuple[answers.Step, ...]:
-        """What the state of a transaction's first coin still tells of its way: the last step alone."""
-        coin = self._view.coin(tx.outpoints[0])
-        match None if coin is None else coin.state:
-            case Locked(txid=txid, locked_at=at) if txid == tx.txid:
-                return (answers.Step("Locked", at),)
-            case SpentPending(txid=txid, spent_at=at) if txid == tx.txid:
-                return (answers.Step("SpentPending", at),)
-            case SpentFinalized(txid=txid, finalized_at=at) if txid == tx.txid:
-                return (answers.Step("SpentFinalized", at),)
-            case Confirmed(txid=txid, confirmed_at=at) if txid == tx.txid:
-                return (answers.Step("Confirmed", at),)
-        return ()
+    def trace(self, ask: Ask) -> Deferred[messages.Trace]:
+        txid = ask.values["txid"]
+        return self._view.read(lambda: _known(self._view.trace(txid), txid))
 
     def proof(self, ask: Ask) -> Deferred[FinalityProof]:
         txid = ask.values["txid"]
 
         def look() -> FinalityProof:
-            found = self._known(txid)
+            found = _known(self._view.transaction(txid), txid)
             if found.proof is None:
                 raise Refusal(ErrorCode.NOT_FOUND, f"there is no finality proof of {txid}", txid=txid)
             return found.proof
@@ -341,6 +314,12 @@ class Api:
 
     def _cursor(self) -> Cursor:
         return Cursor(self._view.node_key, self._view.position())
+
+
+def _known(found: T | None, txid: str) -> T:
+    if found is None:
+        raise Refusal(ErrorCode.NOT_FOUND, f"no transaction {txid} is known here", txid=txid)
+    return found
 
 
 def _outpoint(text: str) -> Outpoint:

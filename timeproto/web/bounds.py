@@ -60,8 +60,8 @@ FEED_KEPT = 2_048
 """Newest transitions kept encoded, so that each is encoded once for all streams …"""
 FEED_BYTES = 16 * 1024 * 1024
 """… and their bytes; streams further behind read the log."""
-STEPS_KEPT = 20_000
-"""Transactions whose steps, with their times, are remembered."""
+LOCKS_KEPT = 20_000
+"""Payments under way whose beginning is remembered."""
 FINALS_KEPT = 500
 """Newest final payments whose time to finality is remembered."""
 PROOFS_COUNTED = 1_000

@@ -17,10 +17,10 @@ from timeproto.model.block import DecidedBlock
 from timeproto.model.certificate import FinalityProof, SignedVote
 from timeproto.model.ledger import Transition
 from timeproto.model.transaction import Outpoint
-from timeproto.model.utxo_state import Locked, SpentFinalized, Unspent, holder, kind
+from timeproto.model.utxo_state import Locked, SpentFinalized
 from timeproto.network.notifications import Proofs, notification
 from timeproto.web import bounds
-from timeproto.web.answers import Final, Step
+from timeproto.web.answers import Final
 from timeproto.web.metrics import Metrics
 from timeproto.wire import codec
 
@@ -55,7 +55,7 @@ class Told:
 
 
 class Feed:
-    """The newest transitions in memory, their steps by transaction, and who is to be woken."""
+    """The newest transitions in memory, how long payments took, and who is to be woken."""
 
     log = Logger()
 
@@ -66,7 +66,7 @@ class Feed:
         self._recent: deque[Told] = deque()
         self._weight = 0
         self._listeners: dict[Callable[[], None], None] = {}
-        self._steps: dict[str, dict[str, int]] = {}
+        self._locked: dict[str, int] = {}
         self._voters: deque[tuple[str, ...]] = deque()
         self._signed: Counter[str] = Counter()
         self.finals: deque[Final] = deque(maxlen=bounds.FINALS_KEPT)
@@ -88,7 +88,7 @@ class Feed:
             for transition in transitions:
                 proof = proofs.get(transition.txid)
                 self._keep(Told(transition, shown, weight + (0 if proof is None else _votes_weight(proof.votes))))
-                self._note_step(transition)
+                self._time(transition)
                 self._metrics.notify_seconds.observe(max(0.0, self._now() - transition.timestamp / 1000))
             for proof in proofs.values():
                 self._count(tuple(vote.voter for vote in proof.votes))
@@ -106,30 +106,17 @@ class Feed:
         while len(self._recent) > bounds.FEED_KEPT or self._weight > bounds.FEED_BYTES:
             self._weight -= self._recent.popleft().weight
 
-    def _note_step(self, transition: Transition) -> None:
-        """A transaction's step is when the first of its coins took it."""
-        state = transition.new_state
-        if isinstance(state, Unspent):
-            was = None if transition.old_state is None else holder(transition.old_state)
-            if was is not None:
-                self._steps_of(was).setdefault("Released", transition.timestamp)
-            return
-        steps, name = self._steps_of(transition.txid), kind(state)
-        if name in steps:
-            return
-        steps[name] = transition.timestamp
-        if isinstance(state, SpentFinalized) and Locked.__name__ in steps:
-            took = max(0, transition.timestamp - steps[Locked.__name__])
-            self.finals.append(Final(transition.txid, transition.timestamp, took))
+    def _time(self, transition: Transition) -> None:
+        """From the lock of a transaction's first coin to its finality."""
+        state, txid = transition.new_state, transition.txid
+        if isinstance(state, Locked):
+            self._locked.setdefault(txid, transition.timestamp)
+            if len(self._locked) > bounds.LOCKS_KEPT:
+                del self._locked[next(iter(self._locked))]
+        elif isinstance(state, SpentFinalized) and txid in self._locked:
+            took = max(0, transition.timestamp - self._locked.pop(txid))
+            self.finals.append(Final(txid, transition.timestamp, took))
             self._metrics.final_seconds.observe(took / 1000)
-
-    def _steps_of(self, txid: str) -> dict[str, int]:
-        steps = self._steps.get(txid)
-        if steps is None:
-            while len(self._steps) >= bounds.STEPS_KEPT:
-                del self._steps[next(iter(self._steps))]
-            steps = self._steps[txid] = {}
-        return steps
 
     def _count(self, voters: tuple[str, ...]) -> None:
         self._voters.append(voters)
@@ -138,11 +125,6 @@ class Feed:
             self._signed.subtract(self._voters.popleft())
 
     # -- to those who ask ----------------------------------------------------------------------------
-
-    def steps(self, txid: str) -> tuple[Step, ...]:
-        """The steps of a transaction with their times, as far as they were seen and are remembered."""
-        found = self._steps.get(txid, {})
-        return tuple(Step(name, at) for name, at in found.items())  # type: ignore[arg-type]
 
     def signed(self) -> tuple[Mapping[str, int], int]:
         """Of the newest finality proofs, how many each masternode signed, and how many there are."""

@@ -79,6 +79,9 @@ class NodeView(Protocol):
     def transaction(self, txid: str) -> messages.TransactionInfo | None:
         """A transaction with its proof and inclusion, None if it is not known here."""
 
+    def trace(self, txid: str) -> messages.Trace | None:
+        """Where a transaction is, who voted and who is missing; None if nothing is known of it."""
+
     def votes(self, txid: str) -> VotesSeen | None:
         """The votes seen for an undecided transaction; None for any other."""
 

@@ -141,8 +141,21 @@ class Error(Reply, frozen=True, kw_only=True):
 
 def error_of(refusal: Refusal, request_id: int | None = None) -> Error:
     """The ``Error`` message that tells a refusal: one line, at most 512 characters."""
+    why = reason_of(refusal)
+    return Error(id=request_id, code=why.code, message=why.message, details=why.details)
+
+
+class Reason(Noun, frozen=True, omit_defaults=True):
+    """Why something was refused, as an ``Error`` says it."""
+
+    code: Annotated[str, Meta(max_length=64)]
+    message: Annotated[str, Meta(max_length=512)]
+    details: Annotated[dict[str, str | I64], Meta(max_length=16)] | None = None
+
+
+def reason_of(refusal: Refusal) -> Reason:
     text = "".join(c if c.isprintable() else "?" for c in refusal.message)[:512]
-    return Error(id=request_id, code=str(refusal.code), message=text, details=refusal.details or None)
+    return Reason(str(refusal.code), text, refusal.details or None)
 
 
 # -- wallet → node, and the node's replies -----------------------------------------------------------
@@ -438,6 +451,93 @@ class TransactionInfo(Reply, frozen=True, kw_only=True):
     conflicting_txid: Hex32 | None = None
 
 
+TraceStatus = Literal["announced", "seen", "locked", "pending", "final", "confirmed", "refused", "aborted"]
+WaitsFor = Literal["transaction", "parents", "lock", "commit", "verdict", "block"]
+
+
+class TraceStage(Noun, frozen=True):
+    """A transaction came so far ``at`` that moment (Unix ms) by the telling node's clock, or by the block's for
+    ``confirmed``; null if it is not known any more. ``pending`` is when its lock certificate was here."""
+
+    name: Literal["seen", "locked", "pending", "final", "confirmed", "aborted"]
+    at: I64 | None
+
+
+class MissingVoter(Noun, frozen=True):
+    """A masternode whose vote is waited for, and whether it is connected to the telling node (itself: always)."""
+
+    node_key: Hex32
+    connected: bool
+
+
+class TraceRival(Noun, frozen=True, omit_defaults=True):
+    """Another transaction that spends ``outpoint`` too, as far as the telling node knows of it. ``seen`` is when it
+    came (Unix ms), ``height`` the block's that contains or ended it; ``proven``: the node holds what proves its status.
+    """
+
+    txid: Hex32
+    outpoint: Outpoint
+    status: TraceStatus
+    seen: I64 | None = None
+    height: Count | None = None
+    proven: bool = False
+
+
+class GetTrace(Request, frozen=True, kw_only=True):
+    """Where is this payment? ``{"type": "GetTrace", "txid": hex32}`` → ``Trace`` or ``Error`` ``not_found``"""
+
+    txid: Hex32
+
+
+class Trace(Reply, frozen=True, kw_only=True):
+    """Everything one node knows of a transaction as of ``cursor``.
+
+    ``status``: ``announced`` if there are votes for it and not the transaction itself; ``seen`` if it is here and not
+    locked; ``locked``, ``pending``, ``final``, ``confirmed`` as its coins are; ``refused`` if it can never be final,
+    for ``refusal``; ``aborted`` as in ``TransactionInfo``. ``stages`` are in the order of the way; not ``complete`` if
+    there may have been others that are not known any more.
+
+    ``waits_for`` says what it stands still for: the ``transaction``, its ``parents`` (their txids), ``lock`` or
+    ``commit`` votes (``missing``: who has not cast it, nor one to abort), the ``verdict`` of a block since it is
+    ``contested`` (``missing``: who neither locked nor aborts), a ``block``; null if for nothing. ``cancelled``: an
+    owner asked to end it. ``not_voting`` is why the telling node itself does not vote.
+
+    ``lock``, ``commit``, ``abort`` are who cast that vote, as far as known: while it is undecided those heard of, later
+    those in its proof or in the block's verdict. ``more``: there are more ``rivals``. The rest is as in
+    ``TransactionInfo``.
+
+    ``{"type": "Trace", "txid": hex32, "cursor": {…}, "status": "locked", "stages": [{"name": "seen", "at":
+    1700000000000}, {"name": "locked", "at": 1700000000004}], "complete": true, "waits_for": "lock", "quorum": 5,
+    "lock": [hex32], "commit": [], "abort": [], "missing": [{"node_key": hex32, "connected": false}],
+    "contested": true, "cancelled": false, "parents": [], "rivals": [{"txid": hex32, "outpoint": {…}, "status":
+    "seen", "seen": 1700000000002}], "more": false, "tx": {…}}``
+    """
+
+    txid: Hex32
+    cursor: Cursor
+    status: TraceStatus
+    stages: tuple[TraceStage, ...]
+    complete: bool
+    waits_for: WaitsFor | None = None
+    quorum: U32
+    lock: tuple[Hex32, ...] = ()
+    commit: tuple[Hex32, ...] = ()
+    abort: tuple[Hex32, ...] = ()
+    missing: tuple[MissingVoter, ...] = ()
+    contested: bool = False
+    cancelled: bool = False
+    parents: tuple[Hex32, ...] = ()
+    rivals: tuple[TraceRival, ...] = ()
+    more: bool = False
+    refusal: Reason | None = None
+    not_voting: str | None = None
+    tx: Transaction | None = None
+    proof: FinalityProof | None = None
+    height: Count | None = None
+    inclusion: InclusionProof | None = None
+    conflicting_txid: Hex32 | None = None
+
+
 class GetFinalityProof(Request, frozen=True, kw_only=True):
     """``{"type": "GetFinalityProof", "txid": hex32}`` → ``FinalityProofs`` or ``Error`` ``not_found``"""
 
@@ -717,6 +817,8 @@ AnyMessage = (
     | AddressUTXOs
     | GetTransaction
     | TransactionInfo
+    | GetTrace
+    | Trace
     | GetFinalityProof
     | GetEvidence
     | EvidenceFound
