@@ -211,6 +211,8 @@ INBOX_SHARE = 200
 """… and so much of each, whatever others send."""
 REQUEST_TIME = 20.0
 """How long we wait for a reply of ours before the request fails with ``timeout``."""
+CERTIFICATE_LOOK = 30.0
+"""Pause between two looks at the files of the TLS certificate."""
 RECONNECT_MAX = 60.0
 """Longest pause between two dials of one peer."""
 MISBEHAVIOUR = 100
