@@ -45,6 +45,8 @@ BACKLOG = 200_000
 """Final transactions that are in no block yet; beyond it wallets are told ``busy``."""
 CLOCK_AHEAD = 10.0
 """How far a block's time may be ahead of a voter's clock."""
+BLOCK_LAG = 2.0
+"""By how much less than the interval a replica waits after a block: what passes from its time to its decision."""
 PROPOSE_TIME = 2.0
 """How long a replica waits for a proposal and what it names, in round 0 …"""
 VOTE_TIME = 1.0
