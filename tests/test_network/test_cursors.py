@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Any
 
 from tests.alone_node import Client
-from tests.cluster import address
+from tests.cluster import COIN, address, pay
 from tests.test_network.test_utxo_handler import HandlerCase
 from timeproto import limits
 from timeproto.errors import Refusal
+from timeproto.model.transaction import Outpoint
+from timeproto.model.utxo_state import from_wire, holder, kind
 from timeproto.wire import codec, messages
 from timeproto.wire.messages import Cursor, UTXOStateNotification, UTXOSubscribe, UTXOSubscribed, UTXOWatermark
+
+
+def step_of(word: UTXOStateNotification) -> tuple[str, str]:
+    """The transaction that a change belongs to, and which step of it: what it spends and creates is one step."""
+    change = word.notification
+    if change.old_state is None:
+        return change.outpoint.txid, "SpentFinalized"
+    if isinstance(change.new_state, str):
+        return str(holder(from_wire(change.old_state))), change.new_state
+    state = from_wire(change.new_state)
+    return str(holder(state)), kind(state)
 
 
 class Reader(Client):
@@ -304,6 +318,42 @@ class SeveralSubscriptions(CursorCase):
         self.assertEqual(len([each for each in other.events if str(each.notification.outpoint) == coin]), 3)
         self.assertEqual(other.positions, sorted(set(other.positions)))
         self.assertEqual(len(self.node.replica.manager.subscriptions), 1)
+
+
+class Together(CursorCase):
+    def test_changes_of_one_transaction_come_in_a_row(self) -> None:
+        """Payments of two coins, several in one commit: each one's coins, spent and created, none missing (S-8)."""
+        owners = tuple(map(address, self.node.wallets))
+        node, broadcast, most = self.node, self.node.handler.broadcast_state_notification, [0]
+
+        def spy(transitions: Any, *more: Any) -> None:
+            told = list(transitions)
+            most[0] = max(most[0], len({each.outpoint.txid for each in told if each.old_state is None}))
+            broadcast(told, *more)
+
+        self.patch(node.handler, "broadcast_state_notification", spy)
+        self.subscribe(self.reader, addresses=owners)
+        payments = []
+        node.hold()
+        for wallet in range(len(owners)):
+            for at in (0, 2):
+                spends = [(self.coin(wallet, at + n), 10 * COIN, node.wallets[wallet]) for n in range(2)]
+                payments.append(pay(node.genesis, spends, [(owners[wallet - 1], COIN)]))
+                node.handler.handle_message(Client(), messages.TransactionBroadcast(id=1, tx=payments[-1]))
+        node.release()
+        self.assertGreater(most[0], 1, "each had a commit of its own")
+        live = self.reader.events
+        rows = [(step, {each.notification.outpoint for each in row}) for step, row in groupby(live, step_of)]
+        found = dict(rows)
+        self.assertEqual(len(rows), len(found))
+        for tx in payments:
+            whole = {*tx.outpoints, *(Outpoint(tx.txid, vout) for vout in range(len(tx.outputs)))}
+            self.assertEqual(found[tx.txid, "SpentFinalized"], whole)
+            self.assertEqual(found[tx.txid, "Locked"], set(tx.outpoints))
+        later = Reader()
+        self.resume(0, later, addresses=owners)
+        self.catch_up()
+        self.assertEqual(later.events, live)
 
 
 class SlowReaders(CursorCase):

@@ -7,6 +7,7 @@ by filter, readers that stop reading, leases that end: at random, and then the t
 from __future__ import annotations
 
 import random
+from itertools import groupby
 from typing import Any
 
 from hypothesis import Phase, given, settings
@@ -15,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.alone_node import Node
 from tests.cluster import COIN, address, pay
-from tests.test_network.test_cursors import Reader
+from tests.test_network.test_cursors import Reader, step_of
 from timeproto import limits
 from timeproto.model.ledger import Transition
 from timeproto.model.utxo_state import to_wire
@@ -153,6 +154,9 @@ class Watcher:
         told = [(word.cursor.position, word.notification.outpoint, word.notification.new_state) for word in self.log]
         real = [(entry.position, entry.outpoint, to_wire(entry.new_state)) for entry in truth]
         assert told == (real if at_rest else real[: len(told)]), f"told {told}, is {real}"
+        steps = [step_of(word) for word in self.log]
+        together = [step for step, _ in groupby(steps)]
+        assert len(together) == len(set(steps)), f"a transaction's changes are told apart: {together}"
         for outpoint, state in self.known.items() if at_rest else ():
             coin = node.store.coin(outpoint)
             assert coin is not None and to_wire(coin.state) == state

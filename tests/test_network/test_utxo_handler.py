@@ -207,6 +207,18 @@ class Subscriptions(HandlerCase):
         self.assertEqual(self.node.handler.subscription_count, 0)
         self.assertEqual(len(self.node.replica.manager.subscriptions), 0)
 
+    def test_an_end_while_a_commit_is_on_its_way(self) -> None:
+        """What it changes is told before the acknowledgement or not at all (W-06)."""
+        self.subscribe(self.client, outpoints=(str(self.coin()),))
+        self.node.hold()
+        self.node.handler.handle_message(Client(), messages.TransactionBroadcast(id=1, tx=self.payment()))
+        self.node.handler.handle_message(self.client, UTXOUnsubscribe(id=2, subscriber_id="s"))
+        self.node.release()
+        self.send(self.payment(number=1))
+        kinds = [type(each) for each in self.client.told]
+        self.assertEqual(kinds.count(messages.UTXOUnsubscribed), 1)
+        self.assertIs(kinds[-1], messages.UTXOUnsubscribed)
+
     def test_a_filter_grows_in_place(self) -> None:
         """The same name again adds to it, and answers for what was added."""
         self.subscribe(self.client, outpoints=(str(self.coin()),))
