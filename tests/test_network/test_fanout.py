@@ -39,9 +39,9 @@ class Turns(SynchronousTestCase):
         class Member:
             is_due = False
 
-            def hold(self, shared: Shared) -> Any:
+            def hold(self, shared: Shared) -> bool:
                 was_due, self.is_due = self.is_due, True
-                return None if was_due else self
+                return not was_due
 
             def flush(self) -> None:
                 self.is_due = False
@@ -80,17 +80,6 @@ class Turns(SynchronousTestCase):
         self.clock.advance(0)
         self.assertEqual(self.written, [0, 2, 3, 4])
 
-    def test_one_that_cannot_hold(self) -> None:
-        """It is sent the payload at once, as it is."""
-        told: list[bytes] = []
-
-        class Simple:
-            def send_payload(self, payload: bytes) -> None:
-                told.append(payload)
-
-        self.fan_out.send(Simple(), shared(5))
-        self.assertEqual(told, [b'{"type":"Pong","id":5}'])
-
     def test_without_a_clock(self) -> None:
         """Nobody waits for a turn that never comes."""
         FanOut(None).send(self.member("now"), shared(1))
@@ -119,28 +108,28 @@ class Order(ProtocolCase):
     def ids(self) -> list[Any]:
         return [each.get("id", each.get("code")) for each in self.said()]
 
-    def hold(self, number: int) -> Any:
-        return self.protocol.hold(shared(number))
+    def hold(self, number: int) -> bool:
+        return self.protocol.outbox.hold(shared(number))
 
     def test_what_is_held_goes_before_what_is_sent(self) -> None:
         """An answer does not wait for the turn: it takes along what it must not overtake."""
-        due = self.hold(1)
-        self.assertIsNone(self.hold(2))
+        self.assertTrue(self.hold(1))
+        self.assertFalse(self.hold(2))
         self.assertEqual(self.ids(), [])
         self.protocol.send(messages.Pong(id=3))
-        self.assertIsNone(self.hold(4))  # the turn that was due is still to come
-        due.flush()
+        self.assertFalse(self.hold(4))  # the turn that was due is still to come
+        self.protocol.outbox.flush()
         self.assertEqual(self.ids(), [1, 2, 3, 4])
-        self.assertIsNotNone(self.hold(5))
+        self.assertTrue(self.hold(5))
 
     def test_a_transport_that_has_enough(self) -> None:
         """What is held waits with the rest for it to ask for more, in order."""
         self.protocol.send(messages.Pong(id=1))
-        due = self.hold(2)
+        self.hold(2)
         self.protocol.pauseProducing()
         self.protocol.send(messages.Pong(id=3))
         self.hold(4)
-        due.flush()
+        self.protocol.outbox.flush()
         self.assertEqual(self.ids(), [1])
         self.protocol.resumeProducing()
         self.protocol.send(messages.Pong(id=5))
@@ -149,35 +138,36 @@ class Order(ProtocolCase):
 
     def test_at_once(self) -> None:
         """Votes for all: in one piece, behind what was held before, whether or not its turn has come."""
-        due = self.hold(1)
+        self.hold(1)
         self.protocol.send_at_once([shared(2), shared(3)])
         self.assertEqual(self.ids(), [1, 2, 3])
-        due.flush()
+        self.protocol.outbox.flush()
         self.assertEqual(self.ids(), [1, 2, 3])
 
     def test_closing(self) -> None:
         """What was told before the last word is written before it, and nothing afterwards."""
-        due = self.hold(1)
+        self.hold(1)
         self.protocol.close(Refusal(ErrorCode.GOING_AWAY, "bye"))
-        self.assertIsNone(self.hold(2))
-        due.flush()
+        self.assertFalse(self.hold(2))
+        self.protocol.outbox.flush()
         self.assertEqual(self.ids(), [1, "going_away"])
 
     def test_one_that_has_gone(self) -> None:
         """Its turn comes and nothing happens."""
-        due = self.hold(1)
+        self.hold(1)
         self.lose()
-        due.flush()
-        self.assertIsNone(self.hold(2))
+        self.protocol.outbox.flush()
+        self.assertFalse(self.hold(2))
         self.assertEqual((self.ids(), self.protocol.backlog), ([], 0))
 
     def test_one_that_never_reads(self) -> None:
         """What is held counts as what waits: it is cut off at the same bound."""
-        large = Shared(b"x" * 1_000_000)
-        for _ in range(limits.OUT_QUEUE_WALLET // 1_000_000):
-            self.protocol.hold(large)
+        large = [Shared(b"x" * 1_000_000)] * (limits.OUT_QUEUE_WALLET // 1_000_000)
+        self.protocol.pauseProducing()
+        self.protocol.send_at_once(large)
         self.assertFalse(self.transport.aborted)
-        self.protocol.hold(large)
+        self.assertEqual(self.protocol.backlog, len(large) * 1_000_004)
+        self.protocol.send_at_once(large[:1])
         self.assertTrue(self.transport.aborted)
         self.assertEqual(self.protocol.backlog, 0)
 
@@ -241,9 +231,7 @@ class Sockets(SynchronousTestCase):
     def test_at_once(self) -> None:
         """The kernel has it before the reactor has turned; nobody waits to write."""
         one, two = shared(1), shared(2)
-        self.protocol.hold(one)
-        due = self.protocol.hold(two) or self.protocol._out
-        due.flush()
+        self.protocol.send_at_once([one, two])
         self.assertEqual(self.reactor.writers, set())
         self.assertEqual(self.far.recv(1_000), one.frame + two.frame)
 
@@ -253,9 +241,7 @@ class Sockets(SynchronousTestCase):
         large = [Shared(bytes([65 + number]) * 300_000) for number in range(4)]
         expected = b"".join(each.frame for each in large) + frame_of(codec.encode(QUESTION), squeezed=False)
         for each in large:
-            due = self.protocol.hold(each)
-            assert due is not None
-            due.flush()
+            self.protocol.send_at_once([each])
         self.protocol.send(QUESTION)
         self.assertEqual(self.reactor.writers, {self.transport})
         self.assertEqual(self.heard(len(expected)), expected)
@@ -264,9 +250,7 @@ class Sockets(SynchronousTestCase):
     def test_behind_what_the_transport_has(self) -> None:
         """An answer that waits for the reactor is not overtaken."""
         self.protocol.send(QUESTION)
-        due = self.protocol.hold(shared(1))
-        assert due is not None
-        due.flush()
+        self.protocol.send_at_once([shared(1)])
         expected = frame_of(codec.encode(QUESTION), squeezed=False) + shared(1).frame
         self.assertEqual(self.heard(len(expected)), expected)
 
@@ -274,8 +258,6 @@ class Sockets(SynchronousTestCase):
         """The loss is the transport's to find, in its own time: telling raises nothing."""
         self.far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
         self.far.close()
-        due = self.protocol.hold(shared(1))
-        assert due is not None
-        due.flush()
+        self.protocol.send_at_once([shared(1)])
         self.assertEqual(self.reactor.writers, {self.transport})
         self.assertIsNotNone(self.transport.doWrite())

@@ -20,7 +20,7 @@ from tests.test_network.test_cursors import Reader, step_of
 from timeproto import limits
 from timeproto.model.ledger import Transition
 from timeproto.model.utxo_state import to_wire
-from timeproto.network.fanout import Shared, frame_of
+from timeproto.network.fanout import frame_of
 from timeproto.network.outbox import Outbox
 from timeproto.wire import messages
 from timeproto.wire.messages import (
@@ -40,8 +40,8 @@ class Holding(Reader):
 
     def __init__(self) -> None:
         super().__init__()
-        self._out = Outbox()
-        self._out.open(self)
+        self.outbox = Outbox()
+        self.outbox.open(self)
 
     def write(self, data: bytes) -> None:
         """The transport."""
@@ -51,10 +51,7 @@ class Holding(Reader):
             data = data[size:]
 
     def send_payload(self, payload: bytes) -> None:
-        self._out.write(frame_of(payload, squeezed=False))
-
-    def hold(self, shared: Shared) -> Outbox | None:
-        return self._out if self._out.hold(shared.frame) else None
+        self.outbox.write(frame_of(payload, squeezed=False))
 
 
 TTL = 40_000

@@ -325,7 +325,7 @@ class Deadlines(ProtocolCase):
         self.protocol.send(QUESTION)
         self.lose()
         self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.assertEqual((len(self.protocol._buffer), len(self.protocol._out._kept), self.protocol.is_gone), (0, 0, 1))
+        self.assertEqual((len(self.protocol._buffer), self.protocol.backlog, self.protocol.is_gone), (0, 0, 1))
 
     def test_an_old_deadline_does_not_bite(self) -> None:
         """An honest connection that speaks now and then lives on."""

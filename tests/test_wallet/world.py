@@ -18,6 +18,7 @@ from tests.cluster import key
 from timeproto.masternode.service import Dispatcher
 from timeproto.network.fanout import Shared
 from timeproto.network.node_protocol import NodeFactory
+from timeproto.network.outbox import Outbox
 from timeproto.network.peer_manager import PeerManager
 from timeproto.wallet.client import WalletClient
 
@@ -30,6 +31,18 @@ class Place:
     def __init__(self, address: str) -> None:
         self.address = address
         self.key = None
+
+
+class _Bent(Outbox):
+    """What is told to many is bent for each."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._world = world
+
+    def hold(self, shared: Shared) -> bool:
+        message = self._world.bend(json.loads(shared.payload))
+        return message is not None and super().hold(Shared(json.dumps(message).encode()))
 
 
 @implementer(IStreamClientEndpoint)
@@ -66,18 +79,14 @@ class World:
             return fail(Refused())
         self.connections += 1
         server: Any = NodeFactory(self.clock, self.manager).buildProtocol(None)
-        said, held = server.send_payload, server.hold
+        said = server.send_payload
 
         def bent(payload: bytes) -> None:
             message = self.bend(json.loads(payload))
             if message is not None:
                 said(json.dumps(message).encode())
 
-        def bent_held(shared: Shared) -> Any:
-            message = self.bend(json.loads(shared.payload))
-            return None if message is None else held(Shared(json.dumps(message).encode()))
-
-        server.send_payload, server.hold = bent, bent_held
+        server.send_payload, server.outbox = bent, _Bent(self)
         client = protocolFactory.buildProtocol(None)
         self._servers.append(server)
         self._pumps.append(

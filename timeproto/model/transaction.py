@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -47,6 +48,9 @@ class Outpoint(Noun, frozen=True, order=True):
 
 NULL_OUTPOINT = Outpoint("0" * 64, 2**32 - 1)
 """What a coinbase spends: nothing."""
+
+
+_SPELLED = re.compile("([0-9a-f]{64}):(0|[1-9][0-9]{0,9})")
 
 
 class TxInput(Noun, frozen=True):
@@ -156,16 +160,13 @@ def parse_outpoint(item: Any) -> Outpoint | None:
     if isinstance(item, Outpoint):
         return item
     if isinstance(item, str):
-        txid, colon, digits = item.partition(":")
-        if not colon or not digits.isascii() or not digits.isdigit() or len(digits) > 10:
+        spelled = _SPELLED.fullmatch(item)
+        if spelled is None:
             return None
-        vout: Any = int(digits)
-        if str(vout) != digits:
-            return None
-    elif isinstance(item, dict) and item.keys() == {"txid", "vout"}:
+        txid: Any = spelled[1]
+        vout: Any = int(spelled[2])
+    elif isinstance(item, dict) and item.keys() == {"txid", "vout"} and is_hex(item["txid"], 32):
         txid, vout = item["txid"], item["vout"]
     else:
         return None
-    if not is_hex(txid, 32) or type(vout) is not int or not 0 <= vout <= 2**32 - 1:
-        return None
-    return Outpoint(txid, vout)
+    return Outpoint(txid, vout) if type(vout) is int and 0 <= vout <= 2**32 - 1 else None

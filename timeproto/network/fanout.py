@@ -45,7 +45,11 @@ class Shared:
         return frame_of(self.payload, squeezed=True)
 
 
-class Flushable(Protocol):
+class Holder(Protocol):
+    """Keeps what goes to many until its turn (:class:`timeproto.network.outbox.Outbox`)."""
+
+    def hold(self, shared: Shared) -> bool: ...
+
     def flush(self) -> None: ...
 
 
@@ -55,19 +59,14 @@ class FanOut:
     def __init__(self, clock: Any) -> None:
         """``clock``: an IReactorTime provider, or None: then nobody waits for a turn."""
         self._clock = clock
-        self._due: deque[Flushable] = deque()
+        self._due: deque[Holder] = deque()
         self._is_called = False
 
-    def send(self, client: Any, shared: Shared) -> None:
-        """To one of many: in its turn, if ``client`` can hold it until then."""
-        hold = getattr(client, "hold", None)
-        if hold is None:
-            client.send_payload(shared.payload)
+    def send(self, outbox: Holder, shared: Shared) -> None:
+        """To one of many, in its turn."""
+        if not outbox.hold(shared):
             return
-        due = hold(shared)
-        if due is None:
-            return
-        self._due.append(due)
+        self._due.append(outbox)
         if self._clock is None:
             self._due.pop().flush()
         elif not self._is_called:

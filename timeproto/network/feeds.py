@@ -28,6 +28,7 @@ from timeproto.network.fanout import FanOut, Shared
 from timeproto.network.history import History, Watched
 from timeproto.network.node_view import Client, NodeView
 from timeproto.network.notifications import Proofs, notification
+from timeproto.network.outbox import Outbox
 from timeproto.wire import codec, messages
 from timeproto.wire.messages import Cursor
 
@@ -94,6 +95,7 @@ class Feed:
     decided: list[str] = attrs.field(factory=list)
     waiting: deque[Callable[[], None]] = attrs.field(factory=deque)
     call: Any = None
+    outbox: Outbox | None = None
 
     @property
     def wants_watermarks(self) -> bool:
@@ -115,13 +117,16 @@ class Feeds:
         self._view = view
         self._clock = clock
         self._history = History(view, clock)
-        self.fan_out = FanOut(clock)
+        self._fan_out = FanOut(clock)
         self.all: dict[Client, Feed] = {}
         self.listeners: set[Subscriber] = set()
         """Whoever asked for hints too (network.incoming)."""
 
     def of(self, client: Client) -> Feed:
-        return self.all.setdefault(client, Feed(client))
+        feed = self.all.get(client)
+        if feed is None:
+            feed = self.all[client] = Feed(client, outbox=getattr(client, "outbox", None))
+        return feed
 
     def is_open(self, feed: Feed) -> bool:
         """False once its connection is lost."""
@@ -147,7 +152,17 @@ class Feeds:
 
     def is_slow(self, feed: Feed) -> bool:
         """True if so much waits for its reader that there is no use in sending more now."""
-        return self._clock is not None and getattr(feed.client, "backlog", 0) > limits.FEED_QUEUE
+        if self._clock is None:
+            return False
+        waiting = getattr(feed.client, "backlog", 0) if feed.outbox is None else feed.outbox.size
+        return bool(waiting > limits.FEED_QUEUE)
+
+    def send_shared(self, feed: Feed, shared: Shared) -> None:
+        """To one of many, whose reader is not slow: it holds that until its turn, if it can."""
+        if feed.outbox is None:
+            feed.client.send_payload(shared.payload)
+        else:
+            self._fan_out.send(feed.outbox, shared)
 
     def cursor(self, feed: Feed | None = None) -> Cursor:
         """Up to where everything has been told, at a boundary."""
@@ -211,7 +226,7 @@ class Feeds:
                     self.go_on(feed, limits.FEED_PAUSE)
                 if feed.at is None:
                     shared = shared or Shared(codec.encode(notification(transition, self._view.node_key, known)))
-                    self.fan_out.send(client, shared)
+                    self.send_shared(feed, shared)
             if transition.old_state is not None:  # a coin that has just been created ends no payment
                 watchers = (each for each in subscribers if isinstance(each, Subscriber))
                 finished += [each for each in watchers if _is_over(each, transition)]

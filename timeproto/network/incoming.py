@@ -243,7 +243,7 @@ class Incoming:
                     height=height,
                 )
                 words[key] = Shared(codec.encode(word))
-            self._feeds.fan_out.send(client, words[key])
+            self._feeds.send_shared(self._feeds.all[client], words[key])
 
     def _paid(self, payment: _Payment, among: Collection[Client] | None = None) -> dict[Client, list[int]]:
         """Who asked for hints and is paid, and by which of the outputs; ``among`` these, or all."""

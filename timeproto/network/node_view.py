@@ -19,8 +19,9 @@ T = TypeVar("T")
 class Client(Protocol):
     """A wallet's connection, as far as it is needed here. Compared by identity.
 
-    One that also has ``backlog``, the bytes that wait for its reader, is told no faster than it reads; and one with
-    ``close(refusal)`` can be sent away if it reads too slowly for the log.
+    One that also has ``backlog``, the bytes that wait for its reader, is told no faster than it reads; one with an
+    ``outbox`` (network.outbox) is told in its turn; and one with ``close(refusal)`` can be sent away if it reads too
+    slowly for the log.
     """
 
     def send(self, message: messages.AnyMessage) -> None: ...

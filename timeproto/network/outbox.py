@@ -11,11 +11,13 @@ from typing import Any
 
 from twisted.internet.tcp import Connection
 
+from timeproto.network.fanout import Shared
+
 
 class Outbox:
     """Frames in the order they came, whether they are written at once, later, or in their turn."""
 
-    __slots__ = ("_is_due", "_is_plain", "_kept", "_paused", "_transport", "size")
+    __slots__ = ("_is_closed", "_is_due", "_is_plain", "_kept", "_paused", "_transport", "size", "squeezes")
 
     def __init__(self) -> None:
         self._kept: deque[bytes] = deque()
@@ -23,6 +25,9 @@ class Outbox:
         self._is_plain = False
         self._paused = False
         self._is_due = False
+        self._is_closed = False
+        self.squeezes = False
+        """True if the other end takes compressed frames."""
         self.size = 0
         """Bytes that are kept."""
 
@@ -39,9 +44,11 @@ class Outbox:
         else:
             self._transport.write(frame)
 
-    def hold(self, frame: bytes) -> bool:
-        """Keeps ``frame`` until :meth:`flush`, before whatever comes later; True if no flush was due yet."""
-        self._keep(frame)
+    def hold(self, shared: Shared) -> bool:
+        """Keeps one of many until :meth:`flush`, before whatever comes later; True if no flush was due yet."""
+        if self._is_closed:
+            return False
+        self._keep(shared.squeezed if self.squeezes else shared.frame)
         was_due, self._is_due = self._is_due, True
         return not was_due
 
@@ -61,7 +68,12 @@ class Outbox:
             self.size -= len(frame)
             self._transport.write(frame)
 
-    def clear(self) -> None:
+    def close(self) -> None:
+        """What is kept is given up, and nothing more is held."""
+        self._is_closed = True
+        self._clear()
+
+    def _clear(self) -> None:
         self._kept.clear()
         self.size = 0
 
@@ -71,7 +83,7 @@ class Outbox:
 
     def _write_kept(self) -> None:
         data = self._kept[0] if len(self._kept) == 1 else b"".join(self._kept)
-        self.clear()
+        self._clear()
         transport = self._transport
         if self._is_plain and not transport.dataBuffer and not transport._tempDataBuffer:  # nothing goes before it
             try:

@@ -53,10 +53,9 @@ class MessageProtocol(Int32StringReceiver):
         self._buffer = bytearray()
         self._expected: int | None = None
         self._limit = limits.FRAME_WALLET
-        self._zstd = False
         self._requests = Requests(clock)
         self._held: Any = None
-        self._out = Outbox()
+        self.outbox = Outbox()
         self._closing = False
         self._secure = False
         self._spoken = False
@@ -99,7 +98,7 @@ class MessageProtocol(Int32StringReceiver):
         if set_no_delay is not None:
             set_no_delay(True)  # a vote that waits for Nagle is late
         self.peer_host = str(getattr(transport.getPeer(), "host", "?"))
-        self._out.open(transport)
+        self.outbox.open(transport)
         transport.registerProducer(self, True)
         self._rearm()
         self.made()
@@ -119,7 +118,7 @@ class MessageProtocol(Int32StringReceiver):
                 call.cancel()
         self._watch = self._held = None
         self._buffer.clear()
-        self._out.clear()
+        self.outbox.close()
         self._requests.fail_all(ConnectionGone(f"the connection to {self.peer_host} is lost"))
         self.gone(reason)
         listeners, self._lost_listeners = self._lost_listeners, []
@@ -141,10 +140,10 @@ class MessageProtocol(Int32StringReceiver):
             return
         if refusal is not None:
             self.send(messages.error_of(refusal))
-        self._out.flush()
+        self.outbox.flush()
         self._closing = True
         self._closed_at = self._clock.seconds()
-        self._out.clear()
+        self.outbox.close()
         transport: Any = self.transport
         transport.unregisterProducer()
         transport.resumeProducing()  # a paused transport would not notice that the other end has closed
@@ -154,7 +153,7 @@ class MessageProtocol(Int32StringReceiver):
     def abort(self) -> None:
         """Ends the connection now, whatever is unread or unwritten."""
         self._closing = True
-        self._out.clear()
+        self.outbox.close()
         transport: Any = self.transport
         if transport is not None:
             transport.abortConnection()
@@ -170,27 +169,17 @@ class MessageProtocol(Int32StringReceiver):
     def send_payload(self, payload: bytes) -> None:
         """Sends an encoded message. Bounded: a reader who lets ``out_queue`` bytes pile up is cut off."""
         if not self._closing and self.transport is not None:
-            self._out.write(frame_of(payload, squeezed=self._zstd))
-            if self._out.size > self.out_queue:
+            self.outbox.write(frame_of(payload, squeezed=self.outbox.squeezes))
+            if self.outbox.size > self.out_queue:
                 self._cut_off()
-
-    def hold(self, shared: Shared) -> Outbox | None:
-        """Sends one of many: before all that is sent later, but not before what is returned is flushed.
-
-        None if that is to be done already, or there is nothing to do."""
-        if self._closing or self.transport is None:
-            return None
-        out = self._out
-        is_due = out.hold(shared.squeezed if self._zstd else shared.frame)
-        if out.size > self.out_queue:
-            self._cut_off()
-        return out if is_due else None
 
     def send_at_once(self, shared: Iterable[Shared]) -> None:
         """Sends what others are sent too, in one piece, and before the reactor turns."""
         for each in shared:
-            self.hold(each)
-        self._out.flush()
+            self.outbox.hold(each)
+        self.outbox.flush()
+        if self.outbox.size > self.out_queue:
+            self._cut_off()
 
     def _cut_off(self) -> None:
         self.log.info("{who} does not read: cut off", who=self)
@@ -210,19 +199,19 @@ class MessageProtocol(Int32StringReceiver):
     @property
     def backlog(self) -> int:
         """Bytes that wait for the other end to read."""
-        return self._out.size
+        return self.outbox.size
 
     def pauseProducing(self) -> None:
         """The transport has enough to write."""
-        self._out.pause()
+        self.outbox.pause()
 
     def resumeProducing(self) -> None:
         """The transport can take more."""
-        self._out.resume()
+        self.outbox.resume()
 
     def stopProducing(self) -> None:
         """The transport is gone; connectionLost follows."""
-        self._out.clear()
+        self.outbox.close()
 
     # -- in ------------------------------------------------------------------------------------------
 
@@ -232,7 +221,7 @@ class MessageProtocol(Int32StringReceiver):
 
     def hear_capabilities(self, capabilities: Sequence[str]) -> None:
         """What the other end's ``Handshake`` offers, in answer to ours or before it: from here on both may use it."""
-        self._zstd = ZSTD in capabilities
+        self.outbox.squeezes = ZSTD in capabilities
 
     def dataReceived(self, data: bytes) -> None:
         if self._closing:
@@ -306,7 +295,7 @@ class MessageProtocol(Int32StringReceiver):
     def stringReceived(self, string: bytes) -> None:
         """One frame's payload. Nothing it can hold makes this raise."""
         try:
-            if self._zstd and compression.is_squeezed(string):
+            if self.outbox.squeezes and compression.is_squeezed(string):
                 string = compression.expand(string, self._limit)
             message = codec.decode(string)
         except Refusal as refusal:

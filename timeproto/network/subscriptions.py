@@ -248,7 +248,7 @@ class Subscriptions:
                 self._keep_time()
                 if feed.wants_watermarks and feed.at is None and not self._feeds.is_slow(feed):
                     shared = shared or Shared(codec.encode(self._feeds.watermark()))
-                    self._feeds.fan_out.send(feed.client, shared)
+                    self._feeds.send_shared(feed, shared)
 
         self._at_boundary(tell)
 
