@@ -39,18 +39,29 @@ class Contestants(SynchronousTestCase):
         self.assertEqual(set(size["ms"]), {"timeproto", "bare loop", *present})
         self.assertEqual(set(report["absent"]), set(BROKERS) - set(present))
         self.assertEqual(size["to_bare"]["bare loop"], 1.0)
-        self.assertTrue(all(times["runs"] == 2 and times["min"] > 0 for times in size["ms"].values()))
+        tellings = 2 * notify.TELLINGS
+        self.assertTrue(all(times["runs"] == tellings and times["min"] > 0 for times in size["ms"].values()))
+        self.assertTrue(all(ratios["runs"] == 2 for ratios in size["to_bare_range"].values()))
+        self.assertEqual(set(report["versions"]), set(present))
+        self.assertTrue(all(any(each.isdigit() for each in version) for version in report["versions"].values()))
         text = "\n".join(notify.text(report))
         self.assertIn("3 subscribers", text)
         self.assertTrue(all(f"{name} is not installed" in text for name in report["absent"]))
         self.assertTrue(notify.draw(report, "note").startswith("<svg"))
 
     def test_more_than_is_allowed(self) -> None:
-        """A size for which there are too few files is left out, in words."""
+        """Of a size for which there are too few files as many are measured as there are, once, and that is said."""
+        self.patch(notify, "allow_files", lambda wanted: notify.OPEN_FILES + 3)
+        report = notify.measure((1_000, 2_000), 1, Quiet(), brokers=False)
+        self.assertEqual([each["subscribers"] for each in report["sizes"]], [3])
+        self.assertIn("3 subscribers instead of 1000: 603 open files are allowed", notify.text(report)[0])
+
+    def test_none_is_allowed(self) -> None:
+        """Nothing is measured, in words."""
         self.patch(notify, "allow_files", lambda wanted: 100)
         report = notify.measure((1_000,), 1, Quiet(), brokers=False)
         self.assertEqual(report["sizes"], [])
-        self.assertIn("1000 subscribers were left out: 100 open files are allowed", notify.text(report)[0])
+        self.assertIn("0 subscribers instead of 1000", notify.text(report)[0])
 
 
 class Children(SynchronousTestCase):

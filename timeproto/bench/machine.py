@@ -73,14 +73,20 @@ def percentile(values: Sequence[float], percent: float) -> float | None:
     return round(ordered[int(rank) - 1], 3)
 
 
+def middle(values: Sequence[float]) -> float:
+    """The median of one or more."""
+    ordered = sorted(values)
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
+
+
 def spread(values: Sequence[float | None]) -> dict[str, float] | None:
     """``{"median", "min", "max", "runs"}`` of repeated measurements; None of nothing."""
     known = sorted(value for value in values if value is not None)
     if not known:
         return None
-    middle = len(known) // 2
-    median = known[middle] if len(known) % 2 else (known[middle - 1] + known[middle]) / 2
-    return {"median": round(median, 3), "min": round(known[0], 3), "max": round(known[-1], 3), "runs": len(known)}
+    median = round(middle(known), 3)
+    return {"median": median, "min": round(known[0], 3), "max": round(known[-1], 3), "runs": len(known)}
 
 
 def allow_files(wanted: int) -> int:

@@ -1,7 +1,8 @@
 """Questions about coins to one node, while payments go on: on a store with a great many coins.
 
-Batches of several sizes are asked in turn, at fixed times. Clocked to the last byte of the answer; every item of it
-must be known. Beside it: the node's memory, and how long it takes to start on that store and on an empty one.
+Batches of several sizes are asked in turn, at fixed times whatever became of those before. Clocked from the moment a
+question had to be asked to the last byte of its answer; every item of it must be known. Beside it: the node's memory,
+and how long it takes to start on that store and on an empty one.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import random
 import signal
 import tempfile
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +39,8 @@ IN_FRAME = min(limits.QUERY, (limits.FRAME_WALLET - 200) // 70)
 """Outpoints as text that fit a wallet's frame."""
 PREPARED = 200
 """Questions of each size that are encoded before the clock starts, and asked in turn."""
-PAUSE = 0.02
-"""Seconds between two questions."""
+SPACING = 0.03
+"""Seconds from one question to the next: for what all of them together cost, a node does not hold a wallet back."""
 POLL = 0.02
 
 
@@ -55,14 +57,25 @@ class Plan:
     base_port: int
 
 
+@attrs.define
+class Question:
+    """``left``: how many of its items are not answered yet."""
+
+    size: int
+    due: float
+    left: int
+
+
 class Asker:
-    """One connection that asks one question after another."""
+    """One connection that asks at fixed times, whatever became of the questions before."""
 
     def __init__(self, reactor: Any, coins: int, batches: tuple[int, ...]) -> None:
         self._reactor = reactor
         self._line = Line(self._hear)
-        self._waiting: Deferred[None] | None = None
-        self._left = 0
+        self._open: deque[Question] = deque()
+        self._times: dict[int, list[float]] = {}
+        self._done: Deferred[None] | None = None
+        self._error: Exception | None = None
         chance = random.Random(5)  # noqa: S311  (which coins are asked for is no secret)
         self._questions = {size: [self._question(chance, coins, size) for _ in range(PREPARED)] for size in batches}
 
@@ -83,33 +96,39 @@ class Asker:
 
     def _hear(self, payload: bytes) -> None:
         known = payload.count(b'"status":"known"')
-        self._left -= known
-        waiting = self._waiting
-        if waiting is None or (known and self._left):
+        if not known or not self._open:
+            self._end(ConfigurationError(f"a node does not know the coins it was asked for: {payload[:200]!r}"))
             return
-        self._waiting = None
-        if known:
-            waiting.callback(None)
-        else:
-            waiting.errback(ConfigurationError(f"a node does not know the coins it was asked for: {payload[:200]!r}"))
+        question = self._open[0]  # a node answers a connection in order
+        question.left -= known
+        if question.left <= 0:
+            self._open.popleft()
+            self._times[question.size].append(1000 * (time.perf_counter() - question.due))
+            if not self._open:
+                self._end(None)
+
+    def _end(self, error: Exception | None) -> None:
+        self._error = self._error or error
+        done, self._done = self._done, None
+        if done is not None:
+            done.callback(None)
 
     async def ask(self, seconds: float) -> dict[int, list[float]]:
-        """Milliseconds of every answer, by the size of the question."""
-        times: dict[int, list[float]] = {size: [] for size in self._questions}
-        until = time.perf_counter() + seconds
-        at = 0
-        while time.perf_counter() < until:
-            for size, questions in self._questions.items():
-                answered = self._waiting = Deferred()
-                self._left = size
-                began = time.perf_counter()
+        """Milliseconds from when a question had to be asked to the last byte of its answer, by size."""
+        self._times = {size: [] for size in self._questions}
+        began = time.perf_counter()
+        for at in range(max(1, round(seconds / SPACING / len(self._questions)))):
+            for place, (size, questions) in enumerate(self._questions.items()):
+                due = began + SPACING * (at * len(self._questions) + place)
+                await deferLater(self._reactor, max(0.0, due - time.perf_counter()))
+                self._open.append(Question(size, due, size))
                 self._line.send(questions[at % PREPARED])
-                answered.addTimeout(limits.REQUEST_TIME, self._reactor, onTimeoutCancel=_silent)
-                await answered
-                times[size].append(1000 * (time.perf_counter() - began))
-                await deferLater(self._reactor, PAUSE)
-            at += 1
-        return times
+        if self._open and self._error is None:
+            self._done = Deferred()
+            await self._done.addTimeout(limits.REQUEST_TIME, self._reactor, onTimeoutCancel=_silent)
+        if self._error is not None:
+            raise self._error
+        return self._times
 
 
 def _silent(result: Any, seconds: float) -> None:

@@ -28,7 +28,7 @@ async def measure(reactor: Any, base_port: int, repeat: int, progress: Progress)
     stepped = step.measure(MASTERNODES, (50,), (250,), repeat, progress)
     coded = codec.measure(repeat, progress)
     stored = store.measure((100,), repeat, progress)
-    told = notify.measure((SUBSCRIBERS,), max(3, repeat), progress, brokers=False)
+    told = notify.measure((SUBSCRIBERS,), repeat, progress, brokers=False)
     batch = stepped["batches"][0]
     one, hundred = (batch["p50_ms"]["median"] for batch in asked["batches"])
     checks = [
@@ -36,7 +36,7 @@ async def measure(reactor: Any, base_port: int, repeat: int, progress: Progress)
         _check("decoding a payment, to json.loads", coded["types"]["TransactionBroadcast"]["decode_to_json"], 8),
         _check("encoding a payment, to json.dumps", coded["types"]["TransactionBroadcast"]["encode_to_json"], 2),
         _check("committing 100 payments, to a bare durable write", stored["sizes"][0]["to_bare"], 300),
-        _check(f"telling {SUBSCRIBERS}, to a bare loop", told["sizes"][0]["to_bare"]["timeproto"], 40),
+        _check(f"telling {SUBSCRIBERS}, to a bare loop", told["sizes"][0]["to_bare"]["timeproto"], 20),
         _check("asking for 100 coins, to asking for one", hundred / one, 60),
     ]
     whole = all(each["failed"] == 0 and each["nodes_agree"] for each in paid["rates"])

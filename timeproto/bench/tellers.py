@@ -322,5 +322,12 @@ BROKERS: dict[str, Callable[[str, Path, int, int], Teller]] = {"mosquitto": Mosq
 """By program."""
 
 
+def version_of(name: str, path: str) -> str:
+    """What the program says of itself, in its first line."""
+    option = "-h" if name == "mosquitto" else "--version"
+    said = subprocess.run([path, option], capture_output=True, text=True, timeout=START, check=False)
+    return next(iter((said.stdout or said.stderr).splitlines()), "says no version").split(" sha=")[0]
+
+
 def find_program(name: str) -> str | None:
     return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")

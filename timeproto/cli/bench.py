@@ -108,8 +108,9 @@ def _add_notify(benches: Any) -> None:
         "notify",
         "one transition told to many subscribers",
         "From the moment a transition is durable to the last byte at the last subscriber, against a bare loop of"
-        " socket.send and, if they are installed, Mosquitto and Redis fanning out as many bytes.",
-        repeat=7,
+        " socket.send and, if they are installed, Mosquitto and Redis fanning out as many bytes. All take turns, in"
+        " several rounds.",
+        repeat=3,
     )
     parser.add_argument(
         "--subscribers", type=numbers(1, 30_000), default=(1_000, 10_000), metavar="N[,N…]", help="(1000,10000)"
