@@ -7,20 +7,23 @@ chooses coins (that is MuHash3072's work, in blocks).
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable
 
-from timeproto.model.canonical import sha256, sized, u32, u64
+from timeproto.model.canonical import sha256
 from timeproto.model.transaction import Outpoint, TxOutput
 
 _MODULUS = 2**256
+_NUMBERS = struct.Struct("<IQI").pack
+_LENGTH = struct.Struct("<I").pack
 
 
 def entry(outpoint: Outpoint, output: TxOutput, kind: str, txids: Iterable[str]) -> int:
     """The contribution of one coin; ``txids`` holds or has spent it, in ascending order."""
-    parts = [bytes.fromhex(outpoint.txid), u32(outpoint.vout), u64(output.amount)]
-    parts += (sized(output.address.encode("utf-8")), sized(kind.encode("ascii")))
-    parts += (bytes.fromhex(txid) for txid in txids)
-    return int.from_bytes(sha256(b"".join(parts)), "big")
+    address, name = output.address.encode("utf-8"), kind.encode("ascii")
+    place = bytes.fromhex(outpoint.txid) + _NUMBERS(outpoint.vout, output.amount, len(address))
+    holders = bytes.fromhex("".join(txids))
+    return int.from_bytes(sha256(place + address + _LENGTH(len(name)) + name + holders), "big")
 
 
 def add(digest: int, contribution: int) -> int:

@@ -242,18 +242,30 @@ class Finality(Suspicion):
             for kind, txid in batch.votes():
                 own_votes.compare(self, kind, txid)
             return
-        for kind, txid in batch.votes():
-            payment = self.spoken_of(txid, batch.voter, sender)
-            if payment is None:
-                continue
-            if self.payments.count(payment, kind, batch):
-                if kind is VoteKind.LOCK:
-                    for outpoint, rival in self.payments.rivals(payment):
-                        self.suspect(batch.voter, outpoint, payment, rival)
-                elif kind is VoteKind.ABORT:
-                    self._heed_aborts(payment)
-                self._weigh(payment)
+        payments, kept = self.payments, self.payments.retained.keep(batch)
+        for kind, txids in batch.lists():
+            for txid in txids:
+                payment = payments.get(txid)
+                if payment is None or payment.tx is None:
+                    payment = self.spoken_of(txid, batch.voter, sender)
+                if payment is None or not payment.votes.add(kind, batch.voter, kept.batch):
+                    continue
+                kept.counting += 1
+                if payment.contested is not None or kind is VoteKind.ABORT:
+                    self._count_contested(payment, kind, batch.voter)
+                if payment.votes.has_quorum(kind):
+                    self._weigh(payment)
+        payments.retained.let_go(kept)
         self._heard_of[batch.voter] = None
+
+    def _count_contested(self, payment: Payment, kind: VoteKind, voter: str) -> None:
+        """A vote for a payment that meets rivals, or that its owner wants to end."""
+        if kind is VoteKind.LOCK:
+            for outpoint, rival in self.payments.rivals(payment):
+                self.suspect(voter, outpoint, payment, rival)
+        elif kind is VoteKind.ABORT:
+            self._heed_aborts(payment)
+            self._weigh(payment)
 
     def conclude(self) -> None:
         """At the very end of a step, since within it what was counted stays counted."""

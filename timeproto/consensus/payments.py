@@ -22,7 +22,7 @@ from timeproto.model.certificate import FinalityProof
 from timeproto.model.ledger import OwnVotes, Times
 from timeproto.model.masternodes import MasternodeSet
 from timeproto.model.transaction import Outpoint, Transaction
-from timeproto.model.vote import VoteBatch, VoteKind
+from timeproto.model.vote import VoteKind
 from timeproto.wire.messages import Reason, TransactionCancel, reason_of
 
 CONTEST_TICKS = math.ceil(limits.CONTEST_DELAY / limits.TICK) + 1
@@ -144,17 +144,18 @@ class Payments:
         oldest.early_voters.discard(voter)
         return None if oldest.early_voters else oldest
 
-    def count(self, payment: Payment, kind: VoteKind, batch: VoteBatch) -> bool:
-        """Count a vote of another masternode for the payment; False if it was counted before."""
-        if not payment.votes.add(kind, batch.voter, batch):
-            return False
-        self._retained.add(kind, payment.txid, batch)
-        return True
+    @property
+    def retained(self) -> Retained:
+        """The batches of others, as long as a vote in them counts."""
+        return self._retained
 
     def forget_least(self, voter: str) -> None:
         """Keep no more of a voter's batches than there is room for."""
-        for kind, txid in self._retained.forget_least(voter):
-            self._payments[txid].votes.remove(kind, voter)
+        for batch in self._retained.forget_least(voter):
+            for kind, txid in batch.votes():
+                payment = self._payments.get(txid)
+                if payment is not None:
+                    payment.votes.remove(kind, batch)
 
     def seen(self, payment: Payment, tx: Transaction, source: str | None, now: int | None = None) -> None:
         """The transaction arrived at ``now`` (Unix ms), from the masternode ``source`` or from a wallet."""
@@ -245,8 +246,8 @@ class Payments:
 
     def drop(self, payment: Payment) -> None:
         if self._payments.pop(payment.txid, None) is not None:
-            for kind, batch in payment.votes.cast():
-                self._retained.remove(kind, payment.txid, batch)
+            for batch in payment.votes.cast():
+                self._retained.remove(batch)
             if payment.tx is not None:
                 self._seen -= 1
         self._forget_early(payment)

@@ -13,19 +13,18 @@ from collections.abc import Iterator
 import attrs
 
 from timeproto import limits
-from timeproto.model.vote import VoteBatch, VoteKind
+from timeproto.model.vote import VoteBatch
 
 BATCH = 8
 """What a batch weighs beside its votes, each of which weighs 1."""
 
-Cast = tuple[VoteKind, str]
-"""The kind of a vote, and its txid."""
-
 
 @attrs.define(eq=False)
-class _Kept:
+class Kept:
+    """A batch that is kept since ``counting`` of its votes count, or are being counted."""
+
     batch: VoteBatch
-    votes: dict[Cast, None] = attrs.field(factory=dict)
+    counting: int = 0
 
     @property
     def weight(self) -> int:
@@ -35,43 +34,48 @@ class _Kept:
     @property
     def worth(self) -> tuple[float, str]:
         """How much of it counts; among equals there is an order too."""
-        return len(self.votes) / self.weight, self.batch.signature
+        return self.counting / self.weight, self.batch.signature
 
 
 class Retained:
-    """The batches that are kept, by voter and signature, with those of their votes that count."""
+    """The batches that are kept, by voter and signature."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, dict[str, _Kept]] = {}
+        self._kept: dict[str, dict[str, Kept]] = {}
         self._weights: dict[str, int] = {}
 
-    def add(self, kind: VoteKind, txid: str, batch: VoteBatch) -> None:
-        """A vote of the batch counts."""
+    def keep(self, batch: VoteBatch) -> Kept:
+        """The place of a batch whose votes are about to be counted: held until :meth:`let_go`, since it may be none."""
         batches = self._kept.setdefault(batch.voter, {})
         kept = batches.get(batch.signature)
         if kept is None:
-            kept = batches[batch.signature] = _Kept(batch)
+            kept = batches[batch.signature] = Kept(batch)
             self._weights[batch.voter] = self._weights.get(batch.voter, 0) + kept.weight
-        kept.votes[kind, txid] = None
+        kept.counting += 1
+        return kept
 
-    def remove(self, kind: VoteKind, txid: str, batch: VoteBatch) -> None:
-        """It counts no more; nothing if it is not kept here, as this replica's own are not."""
+    def let_go(self, kept: Kept) -> None:
+        """One reason less to keep a batch."""
+        kept.counting -= 1
+        if not kept.counting:
+            self._forget(kept)
+
+    def remove(self, batch: VoteBatch) -> None:
+        """One of its votes counts no more; nothing if it is not kept here, as this replica's own are not."""
         kept = self._kept.get(batch.voter, {}).get(batch.signature)
         if kept is not None:
-            kept.votes.pop((kind, txid), None)
-            if not kept.votes:
-                self._forget(kept)
+            self.let_go(kept)
 
-    def forget_least(self, voter: str) -> Iterator[Cast]:
-        """What of ``voter`` must not count any more for want of room: the votes of the batches of least worth."""
+    def forget_least(self, voter: str) -> Iterator[VoteBatch]:
+        """The batches of ``voter`` whose votes must not count any more for want of room: those of least worth."""
         if self._weights.get(voter, 0) <= limits.VOTES_KEPT:
             return
         for kept in sorted(self._kept[voter].values(), key=lambda each: each.worth):
             if self._weights[voter] <= limits.VOTES_KEPT * 3 // 4:  # so that this is not done for each new vote
                 break
             self._forget(kept)
-            yield from kept.votes
+            yield kept.batch
 
-    def _forget(self, kept: _Kept) -> None:
+    def _forget(self, kept: Kept) -> None:
         del self._kept[kept.batch.voter][kept.batch.signature]
         self._weights[kept.batch.voter] -= kept.weight

@@ -110,7 +110,7 @@ class UTXOStateManager:
         if summary is None:
             raise ValueError("the ledger is empty: commit founding_changes(genesis) first")
         self._ledger = ledger
-        self._tallies = dict(summary.tallies)
+        self._tallies = {name: [tally.coins, tally.amount] for name, tally in summary.tallies.items()}
         self._digest = summary.digest
         self._position = summary.position
         self._staged: dict[Outpoint, Coin] = {}
@@ -143,7 +143,7 @@ class UTXOStateManager:
     @property
     def tallies(self) -> dict[str, Tally]:
         """Number of coins and sum of amounts, by name of state."""
-        return dict(self._tallies)
+        return {name: Tally(coins, amount) for name, (coins, amount) in self._tallies.items()}
 
     def state_digest(self, contenders: Iterable[tuple[Outpoint, list[str]]]) -> str:
         """The digest over every coin: (outpoint, amount, owner, state kind, txids).
@@ -284,7 +284,7 @@ class UTXOStateManager:
             batches=batches,
             evidence=evidence,
             digest=self._digest,
-            tallies=dict(self._tallies),
+            tallies=self.tallies,
         )
         changes = Changes(summary, coins=self._staged, transitions=self._transitions)
         self._staged, self._transitions = {}, []
@@ -354,9 +354,9 @@ class UTXOStateManager:
         return transition
 
     def _count(self, coin: Coin, by: int) -> None:
-        name = kind(coin.state)
-        tally = self._tallies[name]
-        self._tallies[name] = Tally(tally.coins + by, tally.amount + by * coin.output.amount)
+        tally = self._tallies[kind(coin.state)]
+        tally[0] += by
+        tally[1] += by * coin.output.amount
 
 
 def _happened(transitions: Iterable[Transition | None]) -> list[Transition]:

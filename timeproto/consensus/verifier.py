@@ -148,13 +148,12 @@ class Verifier:
         """Why the transaction is not valid by itself, from memory if the same bytes were refused before."""
         if known.get(tx.txid) == tx:  # the same to the last byte: the txid does not cover the signatures
             return None
-        same = sha256(tx.canonical + bytes.fromhex(tx.txid) + bytes(tx.signature))
-        refusal = self._refusals.get(same)
+        refusal = self._refusals.get(_same(tx)) if self._refusals else None
         if refusal is None:
             try:
                 check_stateless(tx, self._genesis.params, self._genesis.hash)
             except Refusal as found:
-                refusal = self._refusals[same] = _anew(found)
+                refusal = self._refusals[_same(tx)] = _anew(found)
                 if len(self._refusals) > limits.REFUSED_CACHE:
                     del self._refusals[next(iter(self._refusals))]
         return None if refusal is None else _anew(refusal)
@@ -255,6 +254,11 @@ class Verifier:
             faults.append(refusal)
             return False
         return self._good_contents(block, faults)
+
+
+def _same(tx: Transaction) -> bytes:
+    """What only the same bytes have in common: the txid does not cover the signatures, and it may be a lie."""
+    return sha256(tx.canonical + bytes.fromhex(tx.txid) + bytes(tx.signature))
 
 
 def _anew(refusal: Refusal) -> Refusal:

@@ -33,69 +33,66 @@ class VoteSet:
     def __init__(self, txid: str, masternodes: MasternodeSet) -> None:
         self.txid = txid
         self._masternodes = masternodes
-        self._votes: dict[VoteKind, dict[int, VoteBatch | OwnBatch]] = {}
+        self._votes: dict[VoteKind, dict[int, VoteBatch | OwnBatch]] = {kind: {} for kind in VoteKind}
 
     def add(self, kind: VoteKind, voter: str, batch: VoteBatch | OwnBatch) -> bool:
         """Count the vote; False if the voter is a stranger or was counted already. The first copy stays."""
         member = self._masternodes.index(voter)
         if member is None:
             return False
-        votes = self._votes.setdefault(kind, {})
+        votes = self._votes[kind]
         if member in votes:
             return False
         votes[member] = batch
         return True
 
     def count(self, kind: VoteKind) -> int:
-        return len(self._votes.get(kind, ()))
+        return len(self._votes[kind])
 
     def has_quorum(self, kind: VoteKind) -> bool:
         """A level, not an edge: ask again whenever anything arrives."""
         return self.count(kind) >= self._masternodes.quorum
 
     def has(self, kind: VoteKind, voter: str) -> bool:
-        return self._masternodes.index(voter) in self._votes.get(kind, ())
+        return self._masternodes.index(voter) in self._votes[kind]
 
     def voters(self, kind: VoteKind) -> list[str]:
         """The keys of those who cast this vote, in the order of the set."""
-        return [self._masternodes.keys[member] for member in sorted(self._votes.get(kind, ()))]
+        return [self._masternodes.keys[member] for member in sorted(self._votes[kind])]
 
     def signed(self, kind: VoteKind, voter: str) -> SignedVote | None:
         """One voter's vote with its proof, None if there is none (or it is not signed yet)."""
         member = self._masternodes.index(voter)
-        cast = self._votes.get(kind, {}).get(-1 if member is None else member)
+        cast = self._votes[kind].get(-1 if member is None else member)
         return None if cast is None else _prove(cast, kind, self.txid)
 
-    def remove(self, kind: VoteKind, voter: str) -> None:
-        """Count the vote no more: there is no room for the batch that carried it."""
-        member = self._masternodes.index(voter)
-        if member is not None:
-            self._votes.get(kind, {}).pop(member, None)
+    def remove(self, kind: VoteKind, batch: VoteBatch) -> None:
+        """Count the vote no more, if it is this batch that carried it: there is no room for it."""
+        member = self._masternodes.index(batch.voter)
+        if member is not None and self._votes[kind].get(member) is batch:
+            del self._votes[kind][member]
 
-    def cast(self) -> Iterator[tuple[VoteKind, VoteBatch]]:
-        """Every vote counted here with the signed batch that carries it."""
-        for kind, votes in self._votes.items():
-            for cast in votes.values():
-                batch = _batch_of(cast)
-                if batch is not None:
-                    yield kind, batch
+    def cast(self) -> list[VoteBatch]:
+        """The signed batch of every vote counted here: once for each of them."""
+        batches = (_batch_of(cast) for votes in self._votes.values() for cast in votes.values())
+        return [batch for batch in batches if batch is not None]
 
     def batches(self) -> Iterator[VoteBatch]:
         """Every signed batch that carries a vote counted here, each once."""
-        yield from {batch.signature: batch for _, batch in self.cast()}.values()
+        yield from {batch.signature: batch for batch in self.cast()}.values()
 
     def certificate(self, kind: VoteKind) -> tuple[SignedVote, ...]:
         """Exactly q votes of ``kind``, of the members that come first in the set; :class:`ValueError` if there are
         fewer that are signed."""
-        proved = []
-        for _, cast in sorted(self._votes.get(kind, {}).items()):
-            vote = _prove(cast, kind, self.txid)
+        votes, needed = self._votes[kind], self._masternodes.quorum
+        proved: list[SignedVote] = []
+        for member in sorted(votes):
+            vote = _prove(votes[member], kind, self.txid)
             if vote is not None:
                 proved.append(vote)
-        needed = self._masternodes.quorum
-        if len(proved) < needed:
-            raise ValueError(f"{len(proved)} {kind.name} votes make no certificate, {needed} do")
-        return tuple(proved[:needed])
+                if len(proved) == needed:
+                    return tuple(proved)
+        raise ValueError(f"{len(proved)} {kind.name} votes make no certificate, {needed} do")
 
     def proof(self) -> FinalityProof:
         """The finality proof: a certificate of commit votes."""

@@ -44,8 +44,8 @@ class FinalityProof(Noun, frozen=True):
 
 def signed_vote(batch: VoteBatch, index: int) -> SignedVote:
     """Leaf ``index`` of ``batch`` with the path that proves it."""
-    path = tuple(node.hex() for node in batch.tree.path(index))
-    return SignedVote(batch.voter, batch.height, index, batch.tree.size, path, batch.signature)
+    tree = batch.tree
+    return SignedVote(batch.voter, batch.height, index, tree.size, tree.hex_path(index), batch.signature)
 
 
 def vote_is_valid(

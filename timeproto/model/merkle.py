@@ -7,8 +7,12 @@ ever doubled, so no two lists of leaves share a root.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256 as _sha256
+from typing import TypeVar
 
 from timeproto.model.canonical import sha256
+
+T = TypeVar("T")
 
 
 def leaf_hash(data: bytes) -> bytes:
@@ -20,16 +24,19 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 
 class MerkleTree:
-    """All levels of a tree, so that every path is a walk and no hash is made twice."""
+    """All levels of a tree, so that every path is a walk, and no hash is made or spelled twice."""
 
-    __slots__ = ("_levels", "size")
+    __slots__ = ("_levels", "_spelled", "size")
 
     def __init__(self, leaves: Sequence[bytes]) -> None:
         self.size = len(leaves)
-        level = [leaf_hash(data) for data in leaves]
+        # Leaves and nodes are hashed in place: a masternode makes a dozen of each for every payment.
+        level = [_sha256(b"\x00" + data).digest() for data in leaves]
         self._levels = [level]
+        self._spelled: list[list[str]] | None = None
         while len(level) > 1:
-            above = [node_hash(level[at], level[at + 1]) for at in range(0, len(level) - 1, 2)]
+            pairs = zip(level[::2], level[1::2], strict=False)
+            above = [_sha256(b"\x01" + left + right).digest() for left, right in pairs]
             if len(level) % 2:
                 above.append(level[-1])
             self._levels.append(above)
@@ -41,14 +48,23 @@ class MerkleTree:
 
     def path(self, index: int) -> list[bytes]:
         """The audit path of leaf ``index``, from the bottom up."""
+        return self._walk(self._levels, index)
+
+    def hex_path(self, index: int) -> tuple[str, ...]:
+        """The same path as it is sent, in hex."""
+        if self._spelled is None:
+            self._spelled = [[node.hex() for node in level] for level in self._levels]
+        return tuple(self._walk(self._spelled, index))
+
+    def _walk(self, levels: list[list[T]], index: int) -> list[T]:
         if not 0 <= index < self.size:
             raise IndexError(f"leaf {index} of a tree of {self.size}")
         path = []
-        for level in self._levels[:-1]:
+        for level in levels[:-1]:
             sibling = index ^ 1
             if sibling < len(level):
                 path.append(level[sibling])
-            index //= 2
+            index >>= 1
         return path
 
 

@@ -73,14 +73,14 @@ class VoteBatch(Noun, frozen=True, dict=True, gc=True, tag="VoteBatch", tag_fiel
 
     def votes(self) -> Iterator[tuple[VoteKind, str]]:
         """Every vote as (kind, txid), in the order of the leaves."""
-        for kind, txids in self._lists():
+        for kind, txids in self.lists():
             for txid in txids:
                 yield kind, txid
 
     def index(self, kind: VoteKind, txid: str) -> int:
         """The place of a vote among the leaves; :class:`ValueError` if it is not in this batch."""
         start = 0
-        for each, txids in self._lists():
+        for each, txids in self.lists():
             if each is kind:
                 at = bisect_left(txids, txid)
                 if at < len(txids) and txids[at] == txid:
@@ -88,12 +88,13 @@ class VoteBatch(Noun, frozen=True, dict=True, gc=True, tag="VoteBatch", tag_fiel
             start += len(txids)
         raise ValueError(f"no {kind.name} vote for {txid} in this batch")
 
-    def _lists(self) -> tuple[tuple[VoteKind, tuple[str, ...]], ...]:
+    def lists(self) -> tuple[tuple[VoteKind, tuple[str, ...]], ...]:
+        """The votes by kind, in the order of the leaves."""
         return (VoteKind.LOCK, self.lock), (VoteKind.COMMIT, self.commit), (VoteKind.ABORT, self.abort)
 
     @cached_property
     def tree(self) -> MerkleTree:
-        return MerkleTree([vote_leaf(kind, txid) for kind, txid in self.votes()])
+        return MerkleTree([_PREFIX[kind] + bytes.fromhex(txid) for kind, txids in self.lists() for txid in txids])
 
     def message(self, genesis_hash: str) -> bytes:
         return vote_message(genesis_hash, self.set, self.height, self.tree.root)

@@ -48,7 +48,7 @@ from timeproto.model.ledger import (
     Transition,
 )
 from timeproto.model.transaction import Outpoint, TxOutput
-from timeproto.model.utxo_state import WireState, from_wire, to_wire
+from timeproto.model.utxo_state import Unspent, UTXOState, WireState, from_wire, kind
 from timeproto.model.vote import VoteBatch
 from timeproto.wire.codec import pack, unpacker
 
@@ -164,8 +164,14 @@ def pack_summary(summary: Summary) -> bytes:
     )
 
 
+def _tagged(state: UTXOState) -> Any:
+    """What packs into the same bytes as the state's tagged form, at a third of the cost: nobody checks it on the way
+    out."""
+    return "Unspent" if isinstance(state, Unspent) else {kind(state): state}
+
+
 def pack_coin(coin: Coin) -> bytes:
-    return pack(CoinRecord(coin.output, to_wire(coin.state)))
+    return pack(CoinRecord(coin.output, _tagged(coin.state)))
 
 
 def pack_transition(transition: Transition) -> bytes:
@@ -173,8 +179,8 @@ def pack_transition(transition: Transition) -> bytes:
     record = TransitionRecord(
         transition.outpoint,
         transition.output,
-        None if old is None else to_wire(old),
-        to_wire(transition.new_state),
+        None if old is None else _tagged(old),
+        _tagged(transition.new_state),
         transition.txid,
         transition.timestamp,
     )
