@@ -2,18 +2,22 @@
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.made
+# A program of its own: it holds back the cryptography that we run with.
+SSLYZE := $(VENV)/sslyze
 
 .PHONY: venv demo test bench hostile sim hunt torture lint types wheel-check check model clean
 
 venv: $(STAMP)
 
 # A plain `pip install -e .` hides the twistd plugin of a flat layout; the compat mode does not.
-$(STAMP): setup.cfg pyproject.toml
+$(STAMP): setup.cfg pyproject.toml .ci/sslyze.txt
 	$(PYTHON) -c 'import sys; sys.exit("timeproto needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else 0'
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
 	    --config-settings editable_mode=compat -e '.[dev]'
+	test -x $(SSLYZE)/bin/python || $(PYTHON) -m venv $(SSLYZE)
+	$(SSLYZE)/bin/python -m pip install --quiet --disable-pip-version-check -r .ci/sslyze.txt
 	touch $(STAMP)
 
 demo: venv

@@ -45,6 +45,8 @@ BACKLOG = 200_000
 """Final transactions that are in no block yet; beyond it wallets are told ``busy``."""
 CLOCK_AHEAD = 10.0
 """How far a block's time may be ahead of a voter's clock."""
+BLOCK_LAG = 2.0
+"""By how much less than the interval a replica waits after a block: what passes from its time to its decision."""
 PROPOSE_TIME = 2.0
 """How long a replica waits for a proposal and what it names, in round 0 …"""
 VOTE_TIME = 1.0
@@ -211,6 +213,8 @@ INBOX_SHARE = 200
 """… and so much of each, whatever others send."""
 REQUEST_TIME = 20.0
 """How long we wait for a reply of ours before the request fails with ``timeout``."""
+CERTIFICATE_LOOK = 30.0
+"""Pause between two looks at the files of the TLS certificate."""
 RECONNECT_MAX = 60.0
 """Longest pause between two dials of one peer."""
 MISBEHAVIOUR = 100

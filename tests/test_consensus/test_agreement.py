@@ -324,7 +324,7 @@ class Liars(SynchronousTestCase):
         alone.decide()
         key = alone.keys[2].public_hex
         for height, kind in ((1, messages.Blocks), (5, messages.GetBlocks)):
-            alone.tick()
+            alone.tick(2)
             sent = []
             for round_ in range(5):
                 word = alone.word(PREVOTE, 2, round_, None, height=height)
@@ -379,6 +379,34 @@ class Together(SynchronousTestCase):
         self.assertEqual([(milliseconds, wake.height) for milliseconds, wake in timers], [(0, 2)])
         alone.begin()
         self.assertEqual((alone.tip, alone.replica.unconfirmed), (2, 2))
+
+    def test_a_fast_clock_hurries_nobody(self) -> None:
+        """After a block it waits nearly the interval, however late it is by the own clock; only a new life does not."""
+        alone = Chained(4)
+        interval = alone.genesis.block_interval * 1_000
+        least = interval - int(limits.BLOCK_LAG * 1_000)
+        for late, expected in ((0, interval), (1_000, interval - 1_000), (600_000, least), (-600_000, interval)):
+            block = alone.block(timestamp=alone.time + 100)
+            alone.now = block.header.timestamp + late - 1
+            alone.hear(messages.Blocks(blocks=(alone.decided(block),), head=alone.height))
+            alone.passed(block)
+            (timer,) = [timer for timer in alone.node.effects[-1].timers if timer[1].what is Timer.HEIGHT]
+            self.assertEqual((timer[1].height, timer[0]), (alone.height, expected))
+        alone.start()
+        alone.now = alone.time + 600_000
+        (timer,) = alone.act(Tick()).timers
+        self.assertEqual((timer[1].height, timer[0]), (alone.height, 0))
+
+    def test_a_page_of_blocks_sets_one_timer(self) -> None:
+        """Who catches up waits for the height after the last of them, not for each that is decided already."""
+        alone = Chained(4)
+        page = []
+        for _ in range(5):
+            block = alone.block()
+            page.append(alone.decided(block))
+            alone.passed(block)
+        effects = alone.hear(messages.Blocks(blocks=tuple(page), head=5))
+        self.assertEqual([wake.height for _, wake in effects.timers], [6])
 
     def test_one_step_takes_words_in_any_order(self) -> None:
         """Proposal, prevotes and precommits in one step, backwards: decided in it."""

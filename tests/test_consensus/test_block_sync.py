@@ -106,6 +106,27 @@ class Asking(SynchronousTestCase):
         world.act(Tick())
         self.assertEqual(len(sent(world.hear(old, 2), messages.Blocks)), 1)
 
+    def test_a_word_that_comes_when_the_block_is_decided_is_not(self) -> None:
+        """Of n precommits the last come late, from those who have the block too; who says it again later has not."""
+        world = Behind([0] * 3)
+        world.blocks([1, 2, 3])
+        late = world.word(PRECOMMIT, 2, 0, None, height=3)
+        for _ in range(2):
+            self.assertEqual(sent(world.hear(late, 2), messages.Blocks), [])
+            world.act(Tick())
+        ((_, answer),) = sent(world.hear(late, 2), messages.Blocks)
+        self.assertEqual([each.block.header.height for each in answer.blocks], [3])
+
+    def test_blocks_that_are_decided_here_are_no_news(self) -> None:
+        """Nobody makes it check the commits of old ones again; what it lacks, and the head, are left as they came."""
+        world = Behind([0] * 4)
+        world.blocks([1, 2])
+        old = messages.Blocks(blocks=tuple(world.chain[:2]), head=9)
+        mixed = messages.Blocks(blocks=tuple(world.chain), head=9)
+        self.assertEqual(world.replica.news(old), messages.Blocks(blocks=(), head=9))
+        self.assertEqual(world.replica.news(mixed), messages.Blocks(blocks=tuple(world.chain[2:]), head=9))
+        self.assertIs(world.replica.news(empty := messages.Blocks(blocks=(), head=9)), empty)
+
 
 class Serving(SynchronousTestCase):
     def pages(self, world: Behind, since: int) -> list[int]:

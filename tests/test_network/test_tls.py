@@ -1,12 +1,16 @@
-"""TLS: the binding of RFC 9266, version 1.3 only, host names, certificates made here."""
+"""TLS: the binding of RFC 9266, version 1.3 only, host names, certificates that change and those made here."""
 
 from __future__ import annotations
 
+import datetime
 import stat
 from pathlib import Path
 from typing import Any
 
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import x25519
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLContextFactory
 from twisted.internet.protocol import Factory, Protocol
@@ -17,14 +21,15 @@ from twisted.test.iosim import connect
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from tests.authority import DAY, Authority
 from timeproto import limits
 from timeproto.errors import ConfigurationError
+from timeproto.network.certificates import LIFETIME, RENEW_BEFORE, make_certificate, renew_certificate
 from timeproto.network.protocol import MessageProtocol
 from timeproto.network.tls import (
     KeyedConnectionCreator,
     ServerContextFactory,
     channel_binding,
-    make_certificate,
     named_connection_creator,
 )
 from timeproto.wire import messages
@@ -134,9 +139,9 @@ class Channels(TLSCase):
 class Names(TLSCase):
     """Wallets that trust a name."""
 
-    def authority(self) -> tuple[Path, ServerContextFactory]:
+    def authority(self, not_after: Any = None) -> tuple[Path, ServerContextFactory]:
         ca = trustme.CA()
-        issued = ca.issue_cert("node.example")
+        issued = ca.issue_cert("node.example", not_after=not_after)
         folder = Path(self.mktemp())
         folder.mkdir()
         ca.cert_pem.write_to_path(str(folder / "ca.pem"))
@@ -159,6 +164,15 @@ class Names(TLSCase):
             self.assertFalse(client.was_ready and client.is_open)
         self.flushLoggedErrors()
 
+    def test_a_certificate_that_has_ended(self) -> None:
+        """A wallet that checks names is not served by it; the node's port goes on all the same (T-03)."""
+        ca, context = self.authority(datetime.datetime.now(datetime.UTC) - DAY)
+        client, _, _ = self.pair(named_connection_creator("node.example", ca), context)
+        self.assertFalse(client.was_ready and client.is_open)
+        keyed, _, _ = self.pair(KeyedConnectionCreator(), context)
+        self.assertTrue(keyed.was_ready)
+        self.flushLoggedErrors()
+
     def test_an_authority_that_cannot_be_read(self) -> None:
         """A sentence, not a traceback."""
         with self.assertRaises(ConfigurationError):
@@ -173,13 +187,108 @@ class Certificates(TLSCase):
         self.assertEqual(stat.S_IMODE(self.key.stat().st_mode), 0o600)
         self.assertEqual(len(list(self.key.parent.iterdir())), 2)
 
+    def test_it_is_as_scanners_want_it(self) -> None:
+        """P-256, signed with SHA-256, for its host, for less than 366 days, and for servers."""
+        made = self.read()
+        self.assertLessEqual((made.not_valid_after_utc - made.not_valid_before_utc).days, 366)
+        names = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        self.assertEqual([str(each) for each in names.get_values_for_type(x509.IPAddress)], ["127.0.0.1"])
+        self.assertEqual(made.signature_algorithm_oid._name, "ecdsa-with-SHA256")
+
+    def read(self) -> x509.Certificate:
+        return x509.load_pem_x509_certificate(self.certificate.read_bytes())
+
+    def test_it_is_renewed_before_it_ends(self) -> None:
+        """Same key, same name, a new life; not earlier than it must be."""
+        old, key, now = self.read(), self.key.read_bytes(), datetime.datetime.now(datetime.UTC)
+        early, late = now + LIFETIME - RENEW_BEFORE - DAY, now + LIFETIME - RENEW_BEFORE + DAY
+        self.assertFalse(renew_certificate(self.certificate, self.key, early))
+        self.assertEqual(self.read(), old)
+        self.assertTrue(renew_certificate(self.certificate, self.key, late))
+        new = self.read()
+        self.assertEqual((new.public_key(), new.subject, self.key.read_bytes()), (old.public_key(), old.subject, key))
+        self.assertGreater(new.not_valid_after_utc, late + LIFETIME - DAY)
+        self.assertEqual(new.extensions.get_extension_for_class(x509.SubjectAlternativeName).value,
+                         old.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+
+    def test_what_others_made_is_left_alone(self) -> None:
+        """An operator's certificate that ends is the operator's to renew; so is what cannot be read."""
+        Authority(self.certificate.parent).issue(self.certificate, self.key, life=DAY)
+        before = self.certificate.read_bytes()
+        self.assertFalse(renew_certificate(self.certificate, self.key))
+        self.assertEqual(self.certificate.read_bytes(), before)
+        self.certificate.write_text("nonsense")
+        self.assertFalse(renew_certificate(self.certificate, self.key))
+        self.assertFalse(renew_certificate(Path("missing.pem"), self.key))
+
     def test_files_that_do_not_serve_are_named(self) -> None:
         """Missing, not PEM, or not belonging together."""
         junk = Path(self.mktemp())
         junk.write_text("nonsense")
         other = Path(self.mktemp())
         make_certificate(Path(self.mktemp()), other, "::1")
-        for certificate, key in ((junk, self.key), (self.certificate, junk), (self.certificate, other)):
-            with self.assertRaises(ConfigurationError) as caught:
+        exchange = Path(self.mktemp())
+        agreeing = x25519.X25519PrivateKey.generate()
+        exchange.write_bytes(agreeing.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        for certificate, key in (
+            (junk, self.key), (self.certificate, junk), (self.certificate, other), (self.certificate, exchange),
+            (Path("missing.pem"), self.key), (self.certificate, Path("missing.pem")),
+        ):  # fmt: skip
+            with self.assertRaisesRegex(ConfigurationError, "cannot be used: [^:/]+$") as caught:
                 ServerContextFactory(certificate, key)
             self.assertIn(str(key), str(caught.exception))
+
+
+class Reloading(TLSCase):
+    """Files that change under a running port."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.context = ServerContextFactory(self.certificate, self.key)
+        self.now = datetime.datetime.now(datetime.UTC)
+        self.authority = Authority(self.certificate.parent)
+
+    def serial(self, client: Talking) -> int:
+        """The serial number of the certificate that the client was shown."""
+        shown = client.transport.getPeerCertificate().to_cryptography()  # type: ignore[union-attr]
+        return int(shown.serial_number)
+
+    def test_new_connections_get_the_new_one(self) -> None:
+        """And those that are there go on with theirs."""
+        old, server, pump = self.pair(KeyedConnectionCreator(), self.context)
+        before = self.serial(old)
+        loaded = self.context.loaded
+        serial = self.authority.issue(self.certificate, self.key)
+        self.assertNotEqual(self.context.fingerprint(), loaded)
+        unchanged, _, _ = self.pair(KeyedConnectionCreator(), self.context)
+        self.assertEqual(self.serial(unchanged), before)
+        self.context.reload(self.now)
+        self.assertEqual(self.context.fingerprint(), self.context.loaded)
+        new, _, _ = self.pair(KeyedConnectionCreator(), self.context)
+        self.assertEqual(self.serial(new), serial)
+        server.send(messages.Ping(id=7))
+        pump.flush()
+        self.assertTrue(old.is_open and server.is_open)
+        self.assertEqual(self.serial(old), before)
+
+    def test_all_of_it_or_nothing(self) -> None:
+        """Half a pair, junk, a file that is gone, one that has ended: the one before stays."""
+        before = self.pair(KeyedConnectionCreator(), self.context)[0]
+        certificate, key = self.certificate.read_bytes(), self.key.read_bytes()
+
+        def junk() -> None:
+            self.certificate.write_bytes(b"nonsense")
+
+        def half() -> None:
+            self.authority.issue(self.certificate, Path(self.mktemp()))
+
+        def ended() -> None:
+            self.authority.issue(self.certificate, self.key, life=-DAY)
+
+        for spoil in (junk, half, self.key.unlink, ended):
+            spoil()
+            self.assertRaises(ConfigurationError, self.context.reload, self.now)
+            client, _, _ = self.pair(KeyedConnectionCreator(), self.context)
+            self.assertEqual(self.serial(client), self.serial(before))
+            self.certificate.write_bytes(certificate)
+            self.key.write_bytes(key)

@@ -17,10 +17,11 @@ from tests.examples import GENESIS, VOTERS
 from tests.test_network.harness import Network, Recorder, address
 from timeproto import limits
 from timeproto.errors import ConfigurationError
+from timeproto.network.certificates import make_certificate
 from timeproto.network.node_protocol import NodeFactory, NodeProtocol
 from timeproto.network.peer_manager import PeerManager
 from timeproto.network.protocol import MessageProtocol
-from timeproto.network.tls import KeyedConnectionCreator, ServerContextFactory, make_certificate
+from timeproto.network.tls import KeyedConnectionCreator, ServerContextFactory
 from timeproto.wire import messages
 from timeproto.wire.messages import Role
 
@@ -157,21 +158,16 @@ class Ports(SynchronousTestCase):
         failure = self.failureResultOf(self.listen(self.manager(Taken())), ConfigurationError)
         self.assertIn("127.0.0.1:24100", str(failure.value))
 
-    def test_tls_files_are_made_once_and_kept(self) -> None:
-        """Missing ones are made; one alone is never completed with a stranger."""
+    def test_tls_where_there_is_a_context(self) -> None:
+        """The port then speaks TLS, whatever it is asked in."""
         folder = Path(self.mktemp())
         folder.mkdir()
-        certificate, key = folder / "c.pem", folder / "k.pem"
-        for _ in range(2):
-            self.successResultOf(self.listen(self.manager(MemoryReactorClock(), tls=(certificate, key))))
-            made = getattr(self, "_made", None) or certificate.read_bytes()
-            self._made = made
-            self.assertEqual(certificate.read_bytes(), made)
-        key.unlink()
-        self.failureResultOf(
-            self.listen(self.manager(MemoryReactorClock(), tls=(certificate, key))), ConfigurationError
-        )
-        self.assertFalse(key.exists())
+        make_certificate(folder / "c.pem", folder / "k.pem", "127.0.0.1")
+        reactor = MemoryReactorClock()
+        context = ServerContextFactory(folder / "c.pem", folder / "k.pem")
+        self.successResultOf(self.listen(self.manager(reactor, tls=context)))
+        self.assertEqual((len(reactor.tcpServers), len(reactor.sslServers)), (0, 1))
+        self.assertIs(reactor.sslServers[0][2], context)
 
     def test_before_it_runs_nobody_is_served(self) -> None:
         """A connection between ``listen`` and ``startService`` is told to come again, and leaves nothing."""

@@ -51,6 +51,7 @@ class Agreement:
         self._fresh: list[BlockVote] = []
         self._age = 0
         self._is_awake = self._is_due = self._is_ripe = False
+        self._was_full = False
         self._rounds = self._next_height()
 
     def _next_height(self) -> Rounds:
@@ -203,14 +204,16 @@ class Agreement:
                 message = messages.BlockProposal(vote=proposal, block=block, polka=polka)
                 self._finality.turn.effects.send.append((peer, message))
 
-    def _await_height(self, *, was_full: bool = False) -> None:
-        """What is left of the interval since the last block, by this replica's clock, which may be wrong and then costs
-        a round; nothing while there is more than the last block could hold, or where it began before."""
-        more = was_full and self._contest.has_verdicts
+    def _await_height(self, *, is_new: bool = False) -> None:
+        """What is left of the interval since the last block, by this replica's clock; nothing while there is more than
+        the last block could hold, or where it began before. The clock may be wrong: after a block that came just now it
+        shortens the pause by little, or with one liar's word it would make the others hurry too."""
+        more = self._was_full and self._contest.has_verdicts
         full = len(self._finality.unconfirmed) >= limits.BLOCK_TRANSACTIONS or more
         resumes = self._signed.height == self.height
         interval = self._finality.genesis.block_interval * 1000
-        left = min(interval, max(0, self.chain.tip.timestamp + interval - self._finality.turn.now))
+        least = interval - int(limits.BLOCK_LAG * 1000) if is_new else 0
+        left = min(interval, max(0, least, self.chain.tip.timestamp + interval - self._finality.turn.now))
         self._finality.turn.effects.timers.append((0 if full or resumes else left, Wake(self.height, 0, Timer.HEIGHT)))
 
     def _fetch(self, peer: str) -> None:
@@ -229,7 +232,7 @@ class Agreement:
         """Called at the end of every step, when all that was final or cast in it is settled."""
         finality = self._finality
         self._fresh = []
-        most = limits.BLOCK_TRANSACTIONS
+        height, most = self.height, limits.BLOCK_TRANSACTIONS
         try:
             if self.sync.advance(self._apply, most):
                 self._is_due = True
@@ -242,6 +245,8 @@ class Agreement:
         except IllegalTransition as broken:
             finality.alarm(broken)
         finality.settle()
+        if self.height != height and not self.sync.is_behind:
+            self._await_height(is_new=True)
 
     def _is_here_now(self, missing: Missing) -> bool:
         """True if the first of them has come; what was here, and is not final, is not looked at in every step."""
@@ -288,11 +293,12 @@ class Agreement:
         finality = self._finality
         if finality.not_voting is not None:
             return
-        digest, block = action.block, self._blocks.get(action.block or "")
-        if block is None or digest is None:
-            block = self.chain.build(action.round, finality.turn.now, self._contest.verdicts())
-            digest = block.header.hash(finality.genesis.hash)
-            self._keep(digest, block)
+        digest = action.block
+        if digest is None:
+            made = self.chain.build(action.round, finality.turn.now, self._contest.verdicts())
+            digest = made.header.hash(finality.genesis.hash)
+            self._keep(digest, made)
+        block = self._blocks[digest]  # the body of what is valid here is kept, over restarts too
         vote = self._sign(BlockVoteKind.PROPOSAL, action.round, digest, action.valid_round)
         if vote is not None:
             message = messages.BlockProposal(vote=vote, block=block, polka=action.polka)
@@ -350,7 +356,7 @@ class Agreement:
         self.sync.vouch()
         self._rounds = self._next_height()
         self._is_due = True
-        self._await_height(was_full=self.chain.is_full_of_verdicts(decided.block))
+        self._was_full = self.chain.is_full_of_verdicts(decided.block)
 
 
 def _last(signed: SignState) -> tuple[int, int, int]:

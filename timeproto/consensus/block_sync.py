@@ -31,6 +31,7 @@ class BlockSync:
         self._lacking = 0
         self._asked: set[str] = set()
         self._served: set[str] = set()
+        self._moved = -2
 
     @property
     def is_behind(self) -> bool:
@@ -55,9 +56,12 @@ class BlockSync:
 
     def heard_of(self, height: int, peer: str, *, is_own: bool) -> None:
         """``peer`` speaks of the agreement at another ``height`` than this replica's; ``is_own``: it is in it."""
-        if height > self._chain.tip.height + 1:
+        tip = self._chain.tip.height
+        if height > tip + 1:
             self._heads[peer] = max(height - 1, self._heads.get(peer, 0))
             self._ask(peer)
+        elif height == tip and self._finality.tick <= self._moved + 1:
+            return  # of n precommits the last n - q come when q have decided: they say nothing of what is missing there
         elif is_own and peer not in self._served:
             self._served.add(peer)
             self.serve(messages.GetBlocks(since=height - 1), peer)
@@ -115,7 +119,7 @@ class BlockSync:
                 self._finality.vote_after(self._finality.mandate.same_chain, peer)
 
     def _passed(self) -> None:
-        tip = self._chain.tip.height
+        tip, self._moved = self._chain.tip.height, self._finality.tick
         self._waiting = {height: decided for height, decided in self._waiting.items() if height > tip}
         self.wanted = frozenset()
         if tip + 1 in self._waiting:

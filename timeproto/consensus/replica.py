@@ -120,12 +120,17 @@ class Replica:
         return all(txid in self._finality.recent for _, txid in batch.votes())
 
     def news(self, message: messages.AnyMessage) -> messages.AnyMessage:
-        """``message`` without the proofs of what has just become final here: each costs a quorum of signature checks,
-        and under load they come from everybody who was asked for votes a moment too early."""
+        """``message`` without the proofs of what has just become final here, and without blocks that are decided here:
+        each costs a quorum of signature checks. Under load proofs come from everybody who was asked for votes a moment
+        too early; and old blocks from a liar, without end."""
         if isinstance(message, messages.Votes | messages.Transactions | messages.FinalityProofs) and message.proofs:
             proofs = tuple(proof for proof in message.proofs if proof.txid not in self._finality.recent)
             if len(proofs) < len(message.proofs):
                 return msgspec.structs.replace(message, proofs=proofs)
+        elif isinstance(message, messages.Blocks):
+            blocks = tuple(decided for decided in message.blocks if decided.block.header.height > self.height)
+            if len(blocks) < len(message.blocks):
+                return msgspec.structs.replace(message, blocks=blocks)
         return message
 
     def state_digest(self) -> str:

@@ -96,6 +96,11 @@ class Config:
             self.tls_key or self.datadir / "tls-key.pem",
         )
 
+    @property
+    def tls_host(self) -> str:
+        """Whom a certificate that the node makes for itself is for."""
+        return parse_address(self.announce or self.listen)[0]
+
 
 _SHAPES: dict[str, Any] = {
     "datadir": str,

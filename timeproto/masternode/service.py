@@ -23,6 +23,7 @@ from timeproto import limits
 from timeproto.consensus.replica import Replica, found
 from timeproto.consensus.verifier import Verifier
 from timeproto.errors import ConfigurationError, ExitStatus, IdentityConflict, Refusal, StorageError
+from timeproto.masternode.certificates import Certificates
 from timeproto.masternode.config import Config
 from timeproto.masternode.integration import MasternodeUTXOIntegration
 from timeproto.masternode.open_files import connections
@@ -130,6 +131,7 @@ class TimeNode(service.MultiService):
         self._timers = Timers(reactor)
         self._store: RocksStore | None = None
         self._integration: MasternodeUTXOIntegration | None = None
+        self._certificates: Certificates | None = None
         self._starting: Deferred[None] | None = None
         self._leaving = False
         self._asked = False
@@ -149,6 +151,8 @@ class TimeNode(service.MultiService):
     def _begin(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._asked_to_stop)
+        if self._config.tls:
+            signal.signal(signal.SIGHUP, self._asked_to_reload)
         if self._until_stdin_closes:
             stdio.StandardIO(_UntilEnd(self._stop_reactor), reactor=self._reactor)
         self._starting = ensureDeferred(self._start())
@@ -163,6 +167,10 @@ class TimeNode(service.MultiService):
             os._exit(128 + number)
         self._asked = True
         self._reactor.callFromThread(self._stop_reactor)
+
+    def _asked_to_reload(self, number: int, frame: Any) -> None:
+        if self._certificates is not None:
+            self._reactor.callFromThread(self._certificates.reload)
 
     def _stop_reactor(self) -> None:
         if self.running and self._reactor.running:
@@ -191,6 +199,13 @@ class TimeNode(service.MultiService):
             now=self._now,
             fatal=self.leave,
         )
+        context = None
+        if config.tls:
+            certificates = self._certificates = Certificates(
+                self._reactor, *config.tls_paths, config.tls_host, metrics=metrics, now=time.time
+            )
+            certificates.setServiceParent(self)
+            context = certificates.context
         handler = UTXOProtocolHandler(self._reactor)
         budgets = Budgets(self._reactor)
         peers = PeerManager(
@@ -201,7 +216,7 @@ class TimeNode(service.MultiService):
             announce=config.announce,
             peers=config.peers,
             bootstrap=config.bootstrap,
-            tls=config.tls_paths if config.tls else None,
+            tls=context,
             dispatcher=Dispatcher(integration, handler, received),
             on_identity_conflict=lambda reason: self.leave(IdentityConflict(reason)),
             room=room,
@@ -220,7 +235,7 @@ class TimeNode(service.MultiService):
         )
         windows = Windows(
             self._reactor, config, view=view, handler=handler, peers=peers, metrics=metrics, now=self._now,
-            budgets=budgets,
+            budgets=budgets, tls=context,
         )  # fmt: skip
         integration.initialize(peers=peers, wallets=windows.told_with(handler))
         handler.setup_notification_handler(view)

@@ -28,7 +28,7 @@ from timeproto.network.budget import Budgets
 from timeproto.network.discovery import is_wildcard, parse_address
 from timeproto.network.handshake import CURSORS, STATUSES
 from timeproto.network.peer_manager import PeerManager
-from timeproto.network.tls import ServerContextFactory, channel_binding
+from timeproto.network.tls import channel_binding
 from timeproto.network.utxo_handler import UTXOProtocolHandler
 from timeproto.web.feed import Feed
 from timeproto.web.hooks import load, save
@@ -96,13 +96,16 @@ class Windows(MultiService):
         metrics: Metrics,
         now: Callable[[], int],
         budgets: Budgets | None = None,
+        tls: Any = None,
     ) -> None:
-        """``now`` gives Unix milliseconds; ``budgets``: who pays for what wallets ask, here and over TCP."""
+        """``now`` gives Unix milliseconds; ``budgets``: who pays for what wallets ask, here and over TCP; ``tls``: the
+        port's IOpenSSLContextFactory, None for no TLS."""
         super().__init__()
         self._reactor = reactor
         self._config = config
         self._view = view
         self._now = now
+        self._tls = tls
         self._saving: Worker | None = None
         self._web: WebService | None = None
         if config.web is None:
@@ -167,20 +170,16 @@ class Windows(MultiService):
         return wallets if self._web is None else Everybody(wallets, self._web.feed)
 
     async def listen(self) -> None:
-        """Opens the port, if there is to be one; :class:`ConfigurationError` if it cannot be had.
-
-        The node's own port must be open: where TLS is spoken and there is no certificate, that one makes it.
-        """
-        config, address = self._config, self._config.web
+        """Opens the port, if there is to be one; :class:`ConfigurationError` if it cannot be had."""
+        address = self._config.web
         if self._web is None or address is None:
             return
         host, port = parse_address(address)
         endpoint: Any = TCP4ServerEndpoint(self._reactor, port, limits.LISTEN_QUEUE, host)
-        if config.tls:
-            context = ServerContextFactory(*config.tls_paths)
-            endpoint = SSL4ServerEndpoint(self._reactor, port, context, limits.LISTEN_QUEUE, host)
+        if self._tls is not None:
+            endpoint = SSL4ServerEndpoint(self._reactor, port, self._tls, limits.LISTEN_QUEUE, host)
         await self._web.listen(endpoint, address)
-        scheme = "https" if config.tls else "http"
+        scheme = "http" if self._tls is None else "https"
         self.log.info("the live page is at {url}", url=f"{scheme}://{address}/")
 
 

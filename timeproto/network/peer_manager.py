@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from hmac import compare_digest
-from pathlib import Path
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -33,7 +32,7 @@ from timeproto.network.fanout import Shared
 from timeproto.network.greeting import GreetedEndpoint
 from timeproto.network.handshake import CAPABILITIES, HandshakeMachine
 from timeproto.network.node_protocol import Dispatcher, NodeFactory, NodeProtocol
-from timeproto.network.tls import KeyedConnectionCreator, ServerContextFactory, make_certificate
+from timeproto.network.tls import KeyedConnectionCreator
 from timeproto.wire import codec, messages
 from timeproto.wire.messages import PeerInfo, Role
 
@@ -59,7 +58,7 @@ class PeerManager(MultiService):
         peers: Iterable[str] = (),
         announce: str | None = None,
         bootstrap: str | None = None,
-        tls: tuple[Path, Path] | None = None,
+        tls: Any = None,
         on_identity_conflict: Callable[[str], None],
         room: int | None = None,
         connect: Callable[[str, int], Any] | None = None,
@@ -67,8 +66,8 @@ class PeerManager(MultiService):
         treq: Any = None,
         budgets: Budgets | None = None,
     ) -> None:
-        """``tls``: paths of certificate and key, made if missing. ``room``: connections, if not ``limits.CONNECTIONS``;
-        masternodes have places of their own. ``connect``: (host, port) → client endpoint.
+        """``tls``: the port's IOpenSSLContextFactory, None for no TLS. ``room``: connections, if not
+        ``limits.CONNECTIONS``; masternodes have places of their own. ``connect``: (host, port) → client endpoint.
         ``budgets``: who pays for what wallets ask here and elsewhere."""
         super().__init__()
         self._reactor = reactor
@@ -111,11 +110,7 @@ class PeerManager(MultiService):
     def _server_endpoint(self, host: str, port: int) -> Any:
         if self._tls is None:
             return TCP4ServerEndpoint(self._reactor, port, limits.LISTEN_QUEUE, host)
-        certificate, key = self._tls
-        if not certificate.exists() and not key.exists():
-            make_certificate(certificate, key, parse_address(self._announce or self._listen)[0])
-        context = ServerContextFactory(certificate, key)
-        return SSL4ServerEndpoint(self._reactor, port, context, limits.LISTEN_QUEUE, host)
+        return SSL4ServerEndpoint(self._reactor, port, self._tls, limits.LISTEN_QUEUE, host)
 
     def startService(self) -> None:
         super().startService()
@@ -379,7 +374,8 @@ class PeerManager(MultiService):
 
     @property
     def wallet_count(self) -> int:
-        return sum(1 for connection in self._connections if connection.remote_role is Role.WALLET)
+        """Connections that have spoken, and not as a masternode."""
+        return sum(1 for each in self._connections if each.is_greeted() and each.remote_role is Role.WALLET)
 
     def peers_info(self) -> list[PeerInfo]:
         """Every masternode of the set, with its address if known and who dialled if linked."""

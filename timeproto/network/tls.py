@@ -1,4 +1,4 @@
-"""TLS for node and wallet connections: version 1.3 only, with its own strong suites.
+"""TLS for node and wallet connections: version 1.3 only, with its own strong suites and few groups.
 
 Version 1.3 because the channel binding of RFC 9266 is safe there as it is, while 1.2 needs the extended master secret
 and both ends to agree that they use it. Masternodes do not trust certificates but keys: the handshake of protocol §7
@@ -9,16 +9,15 @@ A wallet trusts either a host name, by service-identity and a CA, or a pinned no
 from __future__ import annotations
 
 import datetime
-import ipaddress
-import os
-import tempfile
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.bindings.openssl.binding import Binding
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL
 from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
@@ -32,7 +31,12 @@ from timeproto.errors import ConfigurationError
 
 _EXPORTER = b"EXPORTER-Channel-Binding"
 _BINDING_SIZE = 32
-_LIFETIME = datetime.timedelta(days=3_650)
+_GROUPS = (b"?X25519MLKEM768:X25519:P-256:P-384", b"X25519:P-256:P-384")
+"""Mozilla's, and before them the one that a quantum computer does not open, where OpenSSL has it (3.5)."""
+_REASONS: dict[type[Exception], str] = {
+    ValueError: "not PEM",
+    TypeError: "the key is sealed, or of a kind that cannot sign",
+}
 
 
 def _context() -> SSL.Context:
@@ -40,28 +44,85 @@ def _context() -> SSL.Context:
     context.set_min_proto_version(SSL.TLS1_3_VERSION)
     context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_TICKET)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    _set_groups(context)
     return context
+
+
+def _set_groups(context: SSL.Context) -> None:
+    # pyOpenSSL has a door for one group, and none for a list; its bindings have one since cryptography 47.
+    lib: Any = Binding().lib
+    set_list = getattr(lib, "SSL_CTX_set1_curves_list", None)
+    if set_list is not None and any(set_list(context._context, names) == 1 for names in _GROUPS):
+        lib.ERR_clear_error()  # of the first list, if this OpenSSL did not know it
+    else:
+        context.set_tmp_ecdh(ec.SECP256R1())
 
 
 @implementer(IOpenSSLContextFactory)
 class ServerContextFactory:
-    """The context of a listening port, from PEM files that are read once, when it is made."""
+    """The context of a listening port, from PEM files. ``end`` is when the certificate ends, in UTC; ``loaded`` is the
+    ``fingerprint`` of what is in use.
+
+    New connections get what was loaded last; those that are there keep what they have.
+    """
 
     def __init__(self, certificate: Path, key: Path) -> None:
-        """Raises :class:`ConfigurationError` naming the file that does not serve."""
-        context = _context()
-        try:
-            context.use_certificate_chain_file(str(certificate))
-            context.use_privatekey_file(str(key))
-            context.check_privatekey()
-        except (SSL.Error, OSError) as error:
-            raise ConfigurationError(
-                f"the TLS certificate {certificate} and key {key} cannot be used: {error or 'not PEM'}"
-            ) from None
-        self._ssl_context = context
+        """Raises :class:`ConfigurationError` naming the files that do not serve."""
+        self._paths = certificate, key
+        self._ssl_context, self.end, self.loaded = self._read()
 
     def getContext(self) -> SSL.Context:
         return self._ssl_context
+
+    def fingerprint(self) -> bytes:
+        """Of what is in the files now: another one when they have changed."""
+        try:
+            return _digest(*self._contents())
+        except ConfigurationError as error:
+            return str(error).encode("utf-8")
+
+    def reload(self, now: datetime.datetime) -> None:
+        """Reads the files again: all of it is taken, or nothing changes and :class:`ConfigurationError` says why."""
+        context, end, loaded = self._read()
+        if end <= now:
+            raise ConfigurationError(f"the TLS certificate {self._paths[0]} ended at {end:%Y-%m-%d %H:%M} UTC")
+        self._ssl_context, self.end, self.loaded = context, end, loaded
+
+    def _contents(self) -> tuple[bytes, bytes]:
+        try:
+            certificate, key = (path.read_bytes() for path in self._paths)
+        except OSError as error:
+            raise self._complaint(error) from None
+        return certificate, key
+
+    def _read(self) -> tuple[SSL.Context, datetime.datetime, bytes]:
+        certificate, key = self._contents()
+        context = _context()
+        try:
+            first, *others = x509.load_pem_x509_certificates(certificate)
+            context.use_certificate(first)
+            for other in others:
+                context.add_extra_chain_cert(other)
+            context.use_privatekey(load_pem_private_key(key, None))  # type: ignore[arg-type]  # it says TypeError
+            context.check_privatekey()
+        except (SSL.Error, ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise self._complaint(error) from None
+        return context, first.not_valid_after_utc, _digest(certificate, key)
+
+    def _complaint(self, error: Exception) -> ConfigurationError:
+        certificate, key = self._paths
+        reason = _REASONS.get(type(error), "")
+        if isinstance(error, OSError):
+            reason = str(error.strerror)
+        elif isinstance(error, SSL.Error) and error.args and error.args[0]:
+            reason = error.args[0][-1][-1]  # what OpenSSL says last
+        return ConfigurationError(
+            f"the TLS certificate {certificate} and key {key} cannot be used: {reason or 'of no use to TLS'}"
+        )
+
+
+def _digest(certificate: bytes, key: bytes) -> bytes:
+    return sha256(sha256(certificate).digest() + sha256(key).digest()).digest()
 
 
 @implementer(IOpenSSLClientConnectionCreator)
@@ -100,42 +161,3 @@ def channel_binding(transport: Any) -> bytes:
         return b""
     connection: SSL.Connection = transport.getHandle()  # type: ignore[attr-defined]
     return connection.export_keying_material(_EXPORTER, _BINDING_SIZE, b"")
-
-
-def make_certificate(certificate: Path, key: Path, host: str) -> None:
-    """Writes a self-signed P-256 certificate for ``host`` and its key (mode 0600), each whole or not at all."""
-    private = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host[:64])])
-    now = datetime.datetime.now(datetime.UTC)
-    try:
-        alternative: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        alternative = x509.DNSName(host)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(private.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + _LIFETIME)
-        .add_extension(x509.SubjectAlternativeName([alternative]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(private, hashes.SHA256())
-    )
-    _write_whole(
-        key,
-        private.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        ),
-    )
-    _write_whole(certificate, signed.public_bytes(serialization.Encoding.PEM))
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600 from the start
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(name, path)

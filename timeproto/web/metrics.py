@@ -51,6 +51,13 @@ class Metrics:
         self.webhook_posts = Counter("timeproto_webhook_posts", "POSTs by their end", ["outcome"], registry=registry)
         self.webhook_events = Counter("timeproto_webhook_events", "Transitions delivered", registry=registry)
         self.webhook_seconds = _histogram("webhook", "A POST of a webhook", _PAYMENT_SECONDS, registry)
+        self.tls_end = Gauge(
+            "timeproto_tls_certificate_end_seconds", "When the TLS certificate ends, in Unix time", registry=registry
+        )
+        self.tls_end.set(float("inf"))  # without TLS nothing ends
+        self.tls_reloads = Counter(
+            "timeproto_tls_reloads", "TLS files read again: loaded, refused", ["outcome"], registry=registry
+        )
         self.reactor_lag = Gauge("timeproto_reactor_lag_seconds", "How late the last timer was", registry=registry)
         self.lock_seconds = _histogram("lock", "Arrival of a payment to its durable lock", _PAYMENT_SECONDS, registry)
         self.final_seconds = _histogram("final", "Lock of a payment to its finality proof", _PAYMENT_SECONDS, registry)
