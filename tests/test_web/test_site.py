@@ -119,10 +119,25 @@ class Pages(SynchronousTestCase):
         self.assertEqual(web.post("/v1/transactions", body, **own).status, 202)
 
     def test_no_get_changes_anything(self) -> None:
-        """Every route that is not a question is a POST."""
-        routes = Web().service.site.router.routes
+        """Every route that is not a question is a POST, and after every question the node is as it was (T-08)."""
+        web = Web()
+        web.post("/v1/transactions", encode(PAYMENT))
+        node, routes = web.node, web.service.site.router.routes
         posts = {route.path for route in routes if route.method == "POST"}
         self.assertEqual(posts, {"/v1/transactions", "/v1/webhooks", "/v1/webhooks/list"})
+        parts = {"outpoint": str(PAYMENT.outpoints[0]), "address": PAYMENT.outputs[0].address, "txid": PAYMENT.txid,
+                 "height": "1"}
+
+        def all_of_it() -> str:
+            return repr((node.coins, node.log, node.known, node.seen, node.blocks, node.pieces, web.sink.heard))
+
+        before, asked = all_of_it(), 0
+        for route in routes:
+            if route.method == "GET":
+                web.connect().request("GET", route.path.format(**parts))
+                asked += 1
+        self.assertEqual(all_of_it(), before)
+        self.assertGreater(asked, 15)
 
 
 class Crowds(SynchronousTestCase):
