@@ -129,6 +129,12 @@ LEASE_NOTICE = 0.25
 """… and the share of it that is left when its end is announced."""
 PARKED = 10_000
 """Subscriptions kept for wallets that are not connected; the oldest goes first."""
+LEASES_KEY = SUBSCRIPTIONS
+"""Leases of one key; those that wait for their wallet go before one is refused."""
+HANDOVERS = 64
+"""Leases that are being asked for at other masternodes."""
+HANDOVER_TIME = 2.0
+"""How long that may take: a wallet waits for it, and can name its items instead."""
 WATERMARK = 15.0
 """Pause between two watermarks of a feed that has nothing to tell."""
 REPLAY = 50_000
@@ -258,6 +264,9 @@ _RELATIONS = (
     FILTER <= FILTERS_CONNECTION < FILTERS_NODE,
     SUBSCRIPTIONS < PARKED < SUBSCRIPTIONS_NODE,
     LEASE_LEAST < LEASE,
+    # the longest filter of one lease fits a frame: an outpoint takes up to 98 bytes of JSON
+    FILTERS_CONNECTION * 98 + 1_000 < FRAME_PEER,
+    HANDOVER_TIME < REQUEST_TIME,
     # a feed stops well before its connection is cut off, and one more notification with a largest proof does no harm
     FEED_QUEUE * 2 <= OUT_QUEUE_WALLET,
     MASTERNODES * (PROOF_PATH * 67 + 400) < FEED_QUEUE,
@@ -295,6 +304,7 @@ def published(connections: int | None = None) -> dict[str, int]:
         "filters_connection": FILTERS_CONNECTION,
         "subscriptions_node": SUBSCRIPTIONS_NODE,
         "filters_node": FILTERS_NODE,
+        "leases_key": LEASES_KEY,
         "replay": REPLAY,
         "incoming_scan": INCOMING_SCAN,
         "connections": CONNECTIONS if connections is None else connections,

@@ -44,13 +44,17 @@ class Listening(Cluster):
 
     def serve(self) -> None:
         """As after a restart: nobody is connected."""
-        node, self.integration = self.nodes[0], AtOnce()
+        self.integration = AtOnce()
         self.handler = UTXOProtocolHandler(self.clock)
-        self.view = ReplicaView(
+        self.view = self.view_of(0)
+        self.handler.setup_notification_handler(self.view)
+
+    def view_of(self, number: int) -> ReplicaView:
+        node = self.nodes[number]
+        return ReplicaView(
             replica=node.replica, ledger=node.store, integration=self.integration,  # type: ignore[arg-type]
             genesis=self.genesis, node_key=node.key, surroundings=NoPeers(), uptime=lambda: 1.0,
         )  # fmt: skip
-        self.handler.setup_notification_handler(self.view)
 
     def act(self, node: Replicating, inputs: list[Input]) -> Effects:
         effects = super().act(node, inputs)

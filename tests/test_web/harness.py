@@ -84,7 +84,7 @@ class Sink:
 class Web:
     """A web service over a fake node; ``connect`` opens wires to it."""
 
-    def __init__(self, *, sink: Any = None, node: FakeNode | None = None, **options: Any) -> None:
+    def __init__(self, *, sink: Any = None, node: FakeNode | None = None, greet: Any = None, **options: Any) -> None:
         self.clock = Clock()
         self.clock.rightNow = START
         self.node = node or FakeNode(self.clock)
@@ -94,8 +94,11 @@ class Web:
             clock=self.clock,
             view=self.node,
             sink=self.sink,
-            greet=lambda transport: HandshakeMachine(
-                genesis=GENESIS, key=VOTERS[0], dialled=False, nonce=b"\x07" * 32, binding=b""
+            greet=greet
+            or (
+                lambda transport: HandshakeMachine(
+                    genesis=GENESIS, key=VOTERS[0], dialled=False, nonce=b"\x07" * 32, binding=b""
+                )
             ),
             now=self.clock.seconds,
             **options,

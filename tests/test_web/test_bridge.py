@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import given, settings
@@ -27,15 +28,16 @@ from timeproto.wire.messages import Role
 class Switchboard:
     """What a TCP connection needs of the peer manager: its messages go to the sink the bridge has."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, machine: Callable[..., HandshakeMachine] | None = None) -> None:
         self._sink = sink
+        self.machine = machine or self._machine
 
     def opened(self, connection: Any) -> None: ...
 
     def lost(self, connection: Any) -> None:
         self._sink.connection_lost(connection)
 
-    def machine(self, *, dialled: bool, binding: bytes) -> HandshakeMachine:
+    def _machine(self, *, dialled: bool, binding: bytes) -> HandshakeMachine:
         return HandshakeMachine(genesis=GENESIS, key=VOTERS[0], dialled=dialled, nonce=b"\x07" * 32, binding=binding)
 
     def handle_peer_message(self, connection: Any, message: Any) -> None:

@@ -15,6 +15,7 @@ from unittest import TestResult
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.cluster import key
 from tests.examples import plain
 from tests.test_network.listening import Listening
 from tests.test_web.harness import Web, encode
@@ -22,7 +23,9 @@ from tests.test_web.sockets import Wallet
 from tests.test_web.test_bridge import Switchboard
 from timeproto import limits
 from timeproto.model.transaction import Transaction
+from timeproto.network.handshake import CURSORS, OWNERS, STATUSES, HandshakeMachine
 from timeproto.network.node_protocol import NodeProtocol
+from timeproto.network.ownership import digest, show
 from timeproto.network.utxo_handler import UTXOProtocolHandler
 from timeproto.wire import messages
 
@@ -44,10 +47,21 @@ class Talk(Protocol):
     def leave(self) -> None: ...
 
 
+def greeter(net: Listening) -> HandshakeMachine:
+    """The node's side of a handshake; each connection has a nonce of its own, the same in every run."""
+    net.greeted = getattr(net, "greeted", 0) + 1  # type: ignore[attr-defined]
+    return HandshakeMachine(
+        genesis=net.genesis, key=key(1), dialled=False, nonce=net.greeted.to_bytes(32, "big"), binding=b"",  # type: ignore[attr-defined]
+        capabilities=(CURSORS, OWNERS, STATUSES),
+    )  # fmt: skip
+
+
 class Tcp:
     def __init__(self, net: Listening) -> None:
         self._wire = StringTransport()
-        self._protocol = NodeProtocol(net.clock, Switchboard(net.handler))  # type: ignore[arg-type]
+        machine = greeter(net)
+        switchboard: Any = Switchboard(net.handler, lambda **_: machine)  # type: ignore[arg-type]
+        self._protocol = NodeProtocol(net.clock, switchboard)
         self._protocol.makeConnection(self._wire)
 
     def send(self, message: Any) -> None:
@@ -75,7 +89,7 @@ class Tcp:
 
 class WebSocket:
     def __init__(self, net: Listening) -> None:
-        self._web = Web(sink=net.handler)
+        self._web = Web(sink=net.handler, greet=lambda transport: greeter(net))
         self._wallet = Wallet(self._web)
         (self._socket,) = self._web.service._bridge._sockets
 
@@ -256,6 +270,42 @@ class Cases:
             self.net.clock.advance(seconds)
             events = [each["event"] for each in self.hear(other) if each["type"] == "UTXOSubscriptionNotice"]
             self.equal(events, [event])
+
+    def greet(self, talk: Talk) -> str:
+        """Shakes hands; the node's nonce on this connection."""
+        talk.send(messages.Handshake(
+            version=1, network="devnet", genesis=self.net.genesis.hash, role="wallet", node_key=None, listen=None,
+            capabilities=(), nonce="ab" * 32,
+        ))  # fmt: skip
+        hello, proof = self.hear(talk)
+        self.equal((hello["type"], proof["type"]), ("Handshake", "HandshakeAck"))
+        return str(hello["nonce"])
+
+    def test_leases_of_a_key(self) -> None:
+        """Shown after the handshake, for this connection alone; taken up on the next one without an item."""
+        mine = (self.net.address_of(1),)
+
+        def owner(nonce: str, time: int, items: Any = None) -> messages.Owner:
+            found = None if items is None else digest(items)
+            return show(key(7), self.net.genesis.hash, self.net.nodes[0].key, nonce, "w", time=time, filter=found)
+
+        nonce = self.greet(self.talk)
+        leased = self.subscribe(ttl_ms=600_000, owner=owner(nonce, 1))
+        self.equal((leased["type"], leased.get("token"), leased["ttl_ms"]), ("UTXOSubscribed", None, 600_000))
+        overheard = messages.UTXOSubscribe(id=2, subscriber_id="w", owner=owner(nonce, 2, mine))
+        for greeted in (True, False):
+            thief = self.connect()
+            if greeted:
+                self.greet(thief)
+            self.equal(self.ask(overheard, thief)["code"], "not_authorised")
+        self.talk.leave()
+        self.pay()
+        other = self.connect()
+        shown = owner(self.greet(other), 3, mine)
+        since = messages.Cursor(**leased["cursor"])
+        taken = self.ask(messages.UTXOSubscribe(id=3, subscriber_id="w", owner=shown, since=since), other)
+        self.equal((taken["type"], taken["cursor"]), ("UTXOSubscribed", leased["cursor"]))
+        self.equal([word["type"] for word in self.rest + self.hear(other)], ["UTXOStateNotification", "UTXOWatermark"])
 
     def test_a_reader_that_stops(self) -> None:
         """Nothing piles up for it, and nothing is missing when it reads again."""

@@ -35,6 +35,7 @@ DIRECTIONS: dict[str, set[Role]] = {
     "GetFinalized": VOTERS, "Finalized": VOTERS, "GetPeers": VOTERS, "Peers": VOTERS,
     "TransactionCancel": BOTH, "CancelAccepted": TELLS, "GetEvidence": BOTH, "EvidenceFound": TELLS,
     "BlockProposal": VOTERS, "BlockVote": VOTERS, "GetBlocks": VOTERS, "Blocks": VOTERS,
+    "GetLease": VOTERS, "LeaseFilter": VOTERS,
 }  # fmt: skip
 
 

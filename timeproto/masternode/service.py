@@ -36,6 +36,7 @@ from timeproto.model.genesis import Genesis
 from timeproto.model.keys import SigningKey
 from timeproto.model.vote import VoteBatch
 from timeproto.network.budget import Budgets
+from timeproto.network.handover import asker
 from timeproto.network.node_protocol import NodeProtocol
 from timeproto.network.peer_manager import PeerManager
 from timeproto.network.utxo_handler import UTXOProtocolHandler
@@ -238,7 +239,7 @@ class TimeNode(service.MultiService):
             budgets=budgets, tls=context,
         )  # fmt: skip
         integration.initialize(peers=peers, wallets=windows.told_with(handler))
-        handler.setup_notification_handler(view)
+        handler.setup_notification_handler(view, asker(peers.links))
         await peers.listen()
         await windows.listen()
         peers.setServiceParent(self)

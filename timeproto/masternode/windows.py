@@ -26,7 +26,7 @@ from timeproto.model.ledger import Transition
 from timeproto.model.transaction import Transaction
 from timeproto.network.budget import Budgets
 from timeproto.network.discovery import is_wildcard, parse_address
-from timeproto.network.handshake import CURSORS, STATUSES
+from timeproto.network.handshake import CURSORS, OWNERS, STATUSES
 from timeproto.network.peer_manager import PeerManager
 from timeproto.network.tls import channel_binding
 from timeproto.network.utxo_handler import UTXOProtocolHandler
@@ -117,7 +117,7 @@ class Windows(MultiService):
             greet=lambda transport: peers.machine(
                 dialled=False,
                 binding=channel_binding(transport),
-                capabilities=(CURSORS, STATUSES),  # messages there are text
+                capabilities=(CURSORS, OWNERS, STATUSES),  # messages there are text
             ),
             now=lambda: now() / 1000,
             hosts=names_of(config.web, config.web_hosts),

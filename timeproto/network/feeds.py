@@ -29,6 +29,7 @@ from timeproto.network.history import History, Watched
 from timeproto.network.node_view import Client, NodeView
 from timeproto.network.notifications import Proofs, notification
 from timeproto.network.outbox import Outbox
+from timeproto.network.ownership import digest
 from timeproto.wire import codec, messages
 from timeproto.wire.messages import Cursor
 
@@ -64,9 +65,23 @@ class Subscription:
     items: dict[Watched, int] = attrs.field(factory=dict)
     held: set[Watched] = attrs.field(factory=set)
     start: int = 0
+    _digest: tuple[int, str] = (0, "")
 
     def __len__(self) -> int:
         return len(self.items) + len(self.held)
+
+    @property
+    def filter(self) -> Iterable[Watched]:
+        """All that it watches, or will."""
+        return self.items.keys() | self.held
+
+    @property
+    def digest(self) -> str:
+        """Of the filter (network.ownership), made again when it has grown."""
+        size = len(self)
+        if self._digest[0] != size:
+            self._digest = size, digest(self.filter)
+        return self._digest[1]
 
     def lacks(self, items: Iterable[Watched]) -> int:
         """How many of ``items`` would be new."""

@@ -23,9 +23,11 @@ CURSORS = "cursors"
 """Subscriptions with cursors, leases and watermarks."""
 STATUSES = "statuses"
 """Subscriptions that hear of payments on their way: ``TransactionStatus``."""
+OWNERS = "owners"
+"""Leases that belong to a key, and not to who has a token; masternodes hand them on to each other."""
 ZSTD = "zstd"
 """Frames may be compressed (wire.compression)."""
-CAPABILITIES: tuple[str, ...] = (CURSORS, STATUSES, ZSTD)
+CAPABILITIES: tuple[str, ...] = (CURSORS, OWNERS, STATUSES, ZSTD)
 """Optional features this version speaks."""
 
 _NO_KEY = "00" * 32
@@ -83,6 +85,11 @@ class HandshakeMachine:
     @property
     def done(self) -> bool:
         return self.state is State.DONE
+
+    @property
+    def challenge(self) -> str | None:
+        """The nonce that the other end was given here, and nowhere else; None until it was greeted."""
+        return self.ours.nonce if self.theirs is not None else None
 
     @property
     def peer_key(self) -> str | None:

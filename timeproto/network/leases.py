@@ -1,4 +1,5 @@
-"""Leases: subscriptions that outlive their connection for a time, and are taken up with a token (protocol §8).
+"""Leases: subscriptions that outlive their connection for a time, and are taken up with a token, or by the key they
+belong to (protocol §8).
 
 A lease is a filter and a time. Where its wallet went on reading is the wallet's to say, with a cursor; so a lease that
 waits for its wallet costs its filter and nothing more.
@@ -14,16 +15,22 @@ import attrs
 
 from timeproto import limits
 from timeproto.network.feeds import Feed, Subscription
+from timeproto.wire.messages import Owner
 
 
 @attrs.define(eq=False)
 class Lease:
-    """``feed`` is None while no connection has it; ``ends_at`` in seconds of the reactor's clock."""
+    """``feed`` is None while no connection has it; ``ends_at`` in seconds of the reactor's clock.
 
-    token: str = attrs.field(repr=False)
+    One that belongs to a key (``owner``) has no token; ``time`` is that of the newest word of its owner.
+    """
+
+    token: str | None = attrs.field(repr=False)
     subscription: Subscription
     feed: Feed | None
     ends_at: float
+    owner: str | None = None
+    time: int = 0
     call: Any = None
 
 
@@ -46,10 +53,11 @@ class Leases:
         self._random = random
         self._by_token: dict[str, Lease] = {}
         self._of: dict[Subscription, Lease] = {}
+        self._of_key: dict[str, dict[str, Lease]] = {}
         self._parked: dict[Lease, None] = {}
 
     def __len__(self) -> int:
-        return len(self._by_token)
+        return len(self._of)
 
     @property
     def parked(self) -> int:
@@ -69,16 +77,40 @@ class Leases:
         lease = self._by_token.get(token)
         return lease if lease is not None and lease.subscription.name == name else None
 
-    def grant(self, feed: Feed, subscription: Subscription, milliseconds: int) -> Lease:
-        """A new lease, or the same for longer: as long as asked, within ``limits.LEASE_LEAST`` and ``limits.LEASE``."""
+    def owned(self, key: str, name: str) -> Lease | None:
+        """The lease of this name that belongs to ``key``."""
+        return self._of_key.get(key, {}).get(name)
+
+    def count_of(self, key: str) -> int:
+        return len(self._of_key.get(key, ()))
+
+    def oldest_of(self, key: str) -> Lease | None:
+        """The first of the key's that waits for its wallet."""
+        return next((lease for lease in self._of_key.get(key, {}).values() if lease in self._parked), None)
+
+    def grant(self, feed: Feed, subscription: Subscription, milliseconds: int, owner: Owner | None = None) -> Lease:
+        """A new lease, or the same for longer: as long as asked, within ``limits.LEASE_LEAST`` and ``limits.LEASE``.
+
+        From then on it belongs to ``owner``, if there is one.
+        """
         seconds = min(max(milliseconds / 1000, limits.LEASE_LEAST), limits.LEASE)
         lease = self._of.get(subscription)
         if lease is None:
-            lease = Lease(self._random(32).hex(), subscription, feed, 0.0)
-            self._by_token[lease.token] = self._of[subscription] = lease
+            token = self._random(32).hex() if owner is None else None
+            lease = self._of[subscription] = Lease(token, subscription, feed, 0.0)
+            if token is not None:
+                self._by_token[token] = lease
+        if owner is not None:
+            self._give(lease, owner)
         lease.ends_at = self._clock.seconds() + seconds
         self._call(lease, seconds * (1 - limits.LEASE_NOTICE), self._expiring)
         return lease
+
+    def _give(self, lease: Lease, owner: Owner) -> None:
+        if lease.token is not None:  # who knows it must not be able to take away what belongs to a key
+            del self._by_token[lease.token]
+        lease.token, lease.owner, lease.time = None, owner.key, max(lease.time, owner.time)
+        self._of_key.setdefault(owner.key, {})[lease.subscription.name] = lease
 
     def left(self, lease: Lease) -> int:
         """Milliseconds until it ends."""
@@ -97,7 +129,13 @@ class Leases:
         """It is over: nobody finds it again."""
         if lease.call is not None and lease.call.active():
             lease.call.cancel()
-        self._by_token.pop(lease.token, None)
+        if lease.token is not None:
+            self._by_token.pop(lease.token, None)
+        if lease.owner is not None:
+            mine = self._of_key.get(lease.owner, {})
+            mine.pop(lease.subscription.name, None)
+            if not mine:
+                self._of_key.pop(lease.owner, None)
         self._of.pop(lease.subscription, None)
         self._parked.pop(lease, None)
 

@@ -74,6 +74,16 @@ class NodeProtocol(MessageProtocol):
         if dialled is not None:
             self.remote_role = Role.NODE
 
+    @property
+    def challenge(self) -> str | None:
+        """The nonce that this connection's other end was given; None if there was no handshake."""
+        return None if self._machine is None else self._machine.challenge
+
+    def knows(self, capability: str) -> bool:
+        """True if the other end named it."""
+        theirs = None if self._machine is None else self._machine.theirs
+        return theirs is not None and capability in theirs.capabilities
+
     def is_greeted(self) -> bool:
         if self._crowded:
             return False

@@ -20,8 +20,8 @@ class Client(Protocol):
     """A wallet's connection, as far as it is needed here. Compared by identity.
 
     One that also has ``backlog``, the bytes that wait for its reader, is told no faster than it reads; one with an
-    ``outbox`` (network.outbox) is told in its turn; and one with ``close(refusal)`` can be sent away if it reads too
-    slowly for the log.
+    ``outbox`` (network.outbox) is told in its turn; one with ``close(refusal)`` can be sent away if it reads too slowly
+    for the log; and one with ``challenge``, the nonce that it was given in its handshake, can show a key.
     """
 
     def send(self, message: messages.AnyMessage) -> None: ...

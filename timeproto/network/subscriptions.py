@@ -16,14 +16,26 @@ from twisted.python.failure import Failure
 
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
+from timeproto.model.transaction import Outpoint
 from timeproto.network.fanout import Shared
 from timeproto.network.feeds import Feed, Feeds, Reason, Subscriber, Subscription
+from timeproto.network.handover import not_found
 from timeproto.network.history import Watched
 from timeproto.network.leases import Lease, Leases
 from timeproto.network.node_view import Client, NodeView
+from timeproto.network.ownership import is_shown
 from timeproto.network.snapshots import coin_state, snapshot
 from timeproto.wire import codec
-from timeproto.wire.messages import CoinState, Cursor, UTXOSubscribe, UTXOSubscribed, UTXOSubscriptionNotice
+from timeproto.wire.messages import (
+    CoinState,
+    Cursor,
+    GetLease,
+    LeaseFilter,
+    Owner,
+    UTXOSubscribe,
+    UTXOSubscribed,
+    UTXOSubscriptionNotice,
+)
 
 
 class Subscriptions:
@@ -48,11 +60,15 @@ class Subscriptions:
 
     def subscribe(self, feed: Feed, message: UTXOSubscribe, items: set[Watched]) -> None:
         """Answers with ``UTXOSubscribed``; raises :class:`Refusal` with nothing done."""
-        lease, subscription = self._meant(feed, message)
+        lease, subscription, replaced = self._meant(feed, message, items)
         if subscription is None and not items:
             raise Refusal(ErrorCode.BAD_FIELD, "a subscription names at least one outpoint or address")
         taken = lease is not None and lease.feed is not feed
         self._require_room(feed, subscription, items, taken)
+        if message.owner is not None:
+            self._require_room_of(message.owner, lease, replaced)
+        if replaced is not None:
+            self._let_go(replaced)
         if message.knows_cursors:
             feed.knows_cursors = True
             self._keep_time()
@@ -63,8 +79,10 @@ class Subscriptions:
             self._take_up(lease, feed)
         if message.statuses:
             self._feeds.listeners.add(Subscriber(feed.client, subscription.name))
-        if message.ttl_ms is not None and self._clock is not None:
-            lease = self._leases.grant(feed, subscription, message.ttl_ms)
+        ttl, owner = message.ttl_ms, message.owner
+        if (ttl is not None or owner is not None) and self._clock is not None:
+            left = int(limits.LEASE * 1000) if lease is None else self._leases.left(lease)
+            lease = self._leases.grant(feed, subscription, left if ttl is None else ttl, owner)
         self._watched += subscription.lacks(items)
         subscription.held.update(item for item in items if message.hold or item not in subscription.items)
         reply = self._begin(feed, subscription, items, message, taken)
@@ -124,15 +142,74 @@ class Subscriptions:
 
     # -- parts ---------------------------------------------------------------------------------------
 
-    def _meant(self, feed: Feed, message: UTXOSubscribe) -> tuple[Lease | None, Subscription | None]:
-        """The subscription that a request speaks of, with its lease."""
-        known = feed.names.get(message.subscriber_id)
-        if message.token is None:
-            return None if known is None else self._leases.of(known), known
-        lease = self._leases.find(message.token, message.subscriber_id)
-        if lease is None or (known is not None and known is not lease.subscription):
-            raise Refusal(ErrorCode.NOT_FOUND, "there is no such subscription to be taken up")
-        return lease, lease.subscription
+    def is_here(self, message: UTXOSubscribe) -> bool:
+        """False if an owner wants to take up what is not here, or is here as it was some time ago."""
+        owner = message.owner
+        if owner is None or owner.filter is None:
+            return True
+        lease = self._leases.owned(owner.key, message.subscriber_id)
+        return lease is not None and lease.subscription.digest == owner.filter
+
+    def _meant(
+        self, feed: Feed, message: UTXOSubscribe, items: set[Watched]
+    ) -> tuple[Lease | None, Subscription | None, Lease | None]:
+        """The subscription that a request speaks of, with its lease; and the lease that it takes the place of."""
+        known, owner = feed.names.get(message.subscriber_id), message.owner
+        lease = None if known is None else self._leases.of(known)
+        if owner is not None:
+            if not (items or self.is_here(message)):
+                raise not_found()
+            owned = self._leases.owned(owner.key, message.subscriber_id)
+            if lease is not None and lease.owner not in (None, owner.key):
+                raise not_found()  # the connection has one of this name that belongs to another key
+            if owned is None or owned is lease:
+                return lease, known, None
+            if items:
+                return lease, known, owned  # what is named, or was fetched, is the newer one
+            found: Lease | None = owned
+        elif message.token is not None:
+            found = self._leases.find(message.token, message.subscriber_id)
+        else:
+            return lease, known, None
+        if found is None or (known is not None and known is not found.subscription):
+            raise not_found()
+        return found, found.subscription, None
+
+    def give(self, message: GetLease, node: str) -> LeaseFilter:
+        """Hands a lease over to the masternode ``node``, to which its owner has shown the key, later than to this one.
+
+        Raises ``not_found`` if there is none, or not this one, or not for that node.
+        """
+        owner = message.owner
+        lease = self._leases.owned(owner.key, message.subscriber_id)
+        if (
+            lease is None
+            or owner.time <= lease.time
+            or owner.filter != lease.subscription.digest
+            or not is_shown(owner, self._view.genesis.hash, node, message.nonce, message.subscriber_id)
+        ):
+            raise not_found()
+        items = list(lease.subscription.filter)
+        self._let_go(lease)
+        return LeaseFilter(
+            id=message.id,
+            outpoints=tuple(item for item in items if isinstance(item, Outpoint)),
+            addresses=tuple(item for item in items if isinstance(item, str)),
+        )
+
+    def _let_go(self, lease: Lease) -> None:
+        """Its owner has it elsewhere from now on; a connection that still has it is told."""
+        self._take_from(lease, "moved")
+        self._forget(lease.subscription)
+
+    def _take_from(self, lease: Lease, event: Any) -> None:
+        """The connection that has the lease, if one has, has it no longer."""
+        feed, subscription = lease.feed, lease.subscription
+        if feed is not None:
+            del feed.names[subscription.name]
+            self._feeds.unwatch(Subscriber(feed.client, subscription.name))
+            self._notice(feed, subscription, event)
+            self.count -= 1
 
     def _require_room(
         self, feed: Feed, subscription: Subscription | None, items: set[Watched], taken: bool
@@ -152,6 +229,16 @@ class Subscriptions:
         if subscription is None and self.count + self._leases.parked >= limits.SUBSCRIPTIONS_NODE:
             raise _full("subscriptions_node", limits.SUBSCRIPTIONS_NODE)
 
+    def _require_room_of(self, owner: Owner, lease: Lease | None, replaced: Lease | None) -> None:
+        """Raises ``over_limit`` for what one key may have."""
+        more = (lease is None or lease.owner is None) and replaced is None
+        if not more or self._leases.count_of(owner.key) < limits.LEASES_KEY:
+            return
+        oldest = self._leases.oldest_of(owner.key)
+        if oldest is None:
+            raise over("leases_key", limits.LEASES_KEY, "leases of one key")
+        self._forget(oldest.subscription)
+
     def _evict(self, but: Subscription | None = None) -> bool:
         """Whoever is here goes before those who are not; False if nobody is left to go."""
         lease = self._leases.oldest
@@ -167,13 +254,9 @@ class Subscriptions:
             self._leases.drop(lease)
 
     def _take_up(self, lease: Lease, feed: Feed) -> None:
-        """With the token comes the right to it; a connection that still has it is told that it has no longer."""
-        subscription, other = lease.subscription, lease.feed
-        if other is not None:
-            del other.names[subscription.name]
-            self._feeds.unwatch(Subscriber(other.client, subscription.name))
-            self._notice(other, subscription, "moved")
-            self.count -= 1
+        """With the token, or the key, comes the right to it."""
+        subscription = lease.subscription
+        self._take_from(lease, "moved")
         self._leases.take_up(lease, feed)
         feed.names[subscription.name] = subscription
         self.count += 1
@@ -216,13 +299,8 @@ class Subscriptions:
         def end() -> None:
             if self._leases.of(lease.subscription) is not lease or self._leases.left(lease):
                 return  # renewed, or over, while the commit was under way
-            subscription, feed = lease.subscription, lease.feed
-            self._forget(subscription)
-            if feed is not None:
-                del feed.names[subscription.name]
-                self._feeds.unwatch(Subscriber(feed.client, subscription.name))
-                self.count -= 1
-                self._notice(feed, subscription, "expired")
+            self._take_from(lease, "expired")
+            self._forget(lease.subscription)
 
         self._at_boundary(end)
 

@@ -26,9 +26,11 @@ from timeproto.model.ledger import Transition
 from timeproto.model.transaction import Transaction, parse_outpoint
 from timeproto.model.utxo_state import Confirmed, SpentFinalized
 from timeproto.network.feeds import Feeds
+from timeproto.network.handover import Ask, Handovers, nobody, not_found
 from timeproto.network.history import Watched
 from timeproto.network.incoming import Incoming
 from timeproto.network.node_view import Client, NodeView
+from timeproto.network.ownership import require_shown
 from timeproto.network.snapshots import coin_state, item_state
 from timeproto.network.subscriptions import Subscriptions, over, require_room
 from timeproto.wire import messages
@@ -48,8 +50,9 @@ class UTXOProtocolHandler:
         self._random = random
         self._view: NodeView | None = None
 
-    def setup_notification_handler(self, view: NodeView) -> None:
-        """Connects the handler to its node. Until then every request is refused as ``busy``."""
+    def setup_notification_handler(self, view: NodeView, ask: Ask = nobody) -> None:
+        """Connects the handler to its node, and to the others by ``ask``. Until then every request is ``busy``."""
+        self._handovers = Handovers(self._clock, ask)
         self._feeds = Feeds(view, self._clock)
         self._subscriptions = Subscriptions(view, self._feeds, self._clock, self._random)
         self._incoming = Incoming(view, self._feeds, self._clock)
@@ -144,11 +147,40 @@ class UTXOProtocolHandler:
             raise over("filter", limits.FILTER, "outpoints and addresses of one request")
         feed = self._feeds.of(client)
 
-        def subscribe() -> None:
-            self._subscriptions.subscribe(feed, message, items)
-            self._incoming.begun(feed, message.subscriber_id)
+        def subscribe(items: set[Watched]) -> Deferred[None]:
+            def begin() -> None:
+                self._subscriptions.subscribe(feed, message, items)
+                self._incoming.begun(feed, message.subscriber_id)
 
-        return self._feeds.when_live(feed, subscribe)
+            return self._feeds.when_live(feed, begin)
+
+        if message.owner is not None:
+            self._require_owner(message, message.owner, client, view)
+            if not self._subscriptions.is_here(message):
+                return self._handed_over(message, client, view).addCallback(subscribe)
+        return subscribe(items)
+
+    def _require_owner(
+        self, message: messages.UTXOSubscribe, owner: messages.Owner, client: Client, view: NodeView
+    ) -> None:
+        named = message.outpoints or message.addresses or message.hold
+        if message.token is not None or (owner.filter is not None and named):
+            raise Refusal(ErrorCode.BAD_FIELD, "what is taken up by its owner needs neither items nor a token")
+        require_shown(owner, client, view.genesis, view.node_key, message.subscriber_id)
+
+    def _handed_over(
+        self, message: messages.UTXOSubscribe, client: Client, view: NodeView
+    ) -> Deferred[set[Watched]]:
+        """The items of a lease, from the node that its owner was with."""
+        node = None if message.since is None else message.since.node
+        if node in (None, view.node_key):
+            raise not_found()
+        return self._handovers.fetch(node, client.challenge, message)  # type: ignore[attr-defined]
+
+    @_answer.register
+    def _get_lease(self, message: messages.GetLease, client: Client, view: NodeView) -> Deferred[None]:
+        node = getattr(client, "node_key", None)  # proven: nobody else may ask this
+        return view.read(lambda: client.send(self._subscriptions.give(message, node or "")))
 
     @_answer.register
     def _unsubscribe(self, message: messages.UTXOUnsubscribe, client: Client, view: NodeView) -> Deferred[None]:

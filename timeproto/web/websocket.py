@@ -86,6 +86,11 @@ class Socket:
     def __repr__(self) -> str:
         return f"<Socket {self._channel.host}>"
 
+    @property
+    def challenge(self) -> str | None:
+        """The nonce that the other end was given in a handshake; None if there was none."""
+        return self._greeter.challenge
+
     # -- in ------------------------------------------------------------------------------------------
 
     def bytes_received(self, data: bytes) -> None:

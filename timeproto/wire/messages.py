@@ -20,7 +20,7 @@ from msgspec import Meta
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.block import Block, BlockVote, DecidedBlock, InclusionProof
-from timeproto.model.canonical import I64, U32, U64, Hex32, Hex64, Noun, domain, require_u64
+from timeproto.model.canonical import I64, U32, U64, Hex32, Hex64, Noun, domain, require_u64, sized, u64
 from timeproto.model.certificate import FinalityProof
 from timeproto.model.genesis import Genesis
 from timeproto.model.ledger import BlockEvidence, Evidence
@@ -249,6 +249,26 @@ class CoinState(Noun, frozen=True):
     output: TxOutput
 
 
+class Owner(Noun, frozen=True, kw_only=True, omit_defaults=True):
+    """A wallet's key, shown on one connection to one node: to nobody else, and at no other time, is it worth anything.
+
+    ``signature`` is by ``key``: see :meth:`message`. ``filter`` is the digest (network.owners) of the filter that is to
+    be taken up; without it the subscription begins with the items of the request. ``time`` grows from each one that the
+    owner signs to the next: Unix ms, as a rule.
+    """
+
+    key: Hex32
+    time: Count
+    signature: Hex64
+    filter: Hex32 | None = None
+
+    def message(self, genesis_hash: str, node: str, nonce: str, subscriber_id: str) -> bytes:
+        """What is signed, for the node of the key ``node``, which gave ``nonce`` in this connection's handshake."""
+        parts = (node, nonce, self.filter or "00" * 32)
+        named = sized(subscriber_id.encode("ascii"))
+        return domain("lease", genesis_hash) + bytes.fromhex("".join(parts)) + u64(self.time) + named
+
+
 class UTXOSubscribe(Request, frozen=True, kw_only=True):
     """Watch coins by outpoint, and all coins of addresses. The same ``subscriber_id`` again extends the filter.
 
@@ -260,11 +280,12 @@ class UTXOSubscribe(Request, frozen=True, kw_only=True):
     ``since`` asks for everything after that cursor, for the whole subscription, instead of a snapshot. ``ttl_ms`` asks
     for a lease, or renews it; ``token`` takes a leased subscription up on this connection. ``hold``: more of the filter
     follows in further requests, and it begins with the first that holds nothing back. These four only go to a node
-    whose handshake names the capability ``cursors``.
+    whose handshake names the capability ``cursors``. ``owner`` makes it a lease of that key, or takes the key's lease
+    up; it only goes to a node that names the capability ``owners``.
 
     ``{"type": "UTXOSubscribe", "subscriber_id": "w1", "outpoints": ["txid:vout"], "addresses": ["TIME0…"],
-    "since": {"node": hex32, "position": 12}, "ttl_ms": 600000, "token": hex32, "hold": false, "statuses": false}``
-    → ``UTXOSubscribed``
+    "since": {"node": hex32, "position": 12}, "ttl_ms": 600000, "token": hex32, "hold": false, "statuses": false,
+    "owner": {"key": hex32, "time": 1700000000000, "signature": hex64, "filter": hex32}}`` → ``UTXOSubscribed``
     """
 
     subscriber_id: Name
@@ -275,11 +296,13 @@ class UTXOSubscribe(Request, frozen=True, kw_only=True):
     token: Hex32 | None = None
     hold: bool = False
     statuses: bool = False
+    owner: Owner | None = None
 
     @property
     def knows_cursors(self) -> bool:
         """True if whoever asks this understands what nodes say unasked about subscriptions."""
-        return self.hold or not (self.since is None and self.ttl_ms is None and self.token is None)
+        told = (self.since, self.ttl_ms, self.token, self.owner)
+        return self.hold or any(each is not None for each in told)
 
 
 class UTXOSubscribed(Reply, frozen=True, kw_only=True):
@@ -289,8 +312,8 @@ class UTXOSubscribed(Reply, frozen=True, kw_only=True):
     To a request with ``since`` the ``cursor`` is that one and there are no states; what comes then is everything after
     it. Unless ``reset`` is true: then ``reason`` says why not, and it is a snapshot of the whole subscription.
 
-    ``more`` is true when an address owns more coins than one reply holds: page with ``GetAddressUTXOs``. ``token`` and
-    ``ttl_ms`` are those of a lease.
+    ``more`` is true when an address owns more coins than one reply holds: page with ``GetAddressUTXOs``. ``ttl_ms`` is
+    what is left of a lease, and ``token`` brings it back, unless it is a key's.
 
     ``{"type": "UTXOSubscribed", "subscriber_id": "w1", "cursor": {"node": hex32, "position": 12},
     "states": [{"outpoint": {…}, "state": "Unspent", "output": {…}}], "more": false, "reset": true,
@@ -321,7 +344,7 @@ class UTXOWatermark(Message, frozen=True, kw_only=True):
 
 class UTXOSubscriptionNotice(Message, frozen=True, kw_only=True):
     """``expiring``: the lease ends in ``in_ms`` if it is not renewed. ``expired``: it has ended, and nothing comes
-    after ``cursor``. ``moved``: the subscription was taken up by another connection with its token.
+    after ``cursor``. ``moved``: the subscription was taken up by another connection, here or at another node.
 
     ``{"type": "UTXOSubscriptionNotice", "subscriber_id": "w1", "event": "expiring",
     "cursor": {"node": hex32, "position": 12}, "in_ms": 150000}``
@@ -793,6 +816,31 @@ class Peers(Reply, frozen=True, kw_only=True):
     peers: Annotated[tuple[PeerAddress, ...], Meta(max_length=limits.PEERS_PAGE)]
 
 
+class GetLease(Request, frozen=True, kw_only=True):
+    """A wallet that was the receiver's has come to the sender with its key: hand its lease over. ``owner`` is what the
+    wallet signed for the sender, ``nonce`` what the sender had given it.
+
+    ``{"type": "GetLease", "subscriber_id": "w1", "nonce": hex32,
+    "owner": {"key": hex32, "time": 1700000000000, "signature": hex64, "filter": hex32}}`` → ``LeaseFilter``
+    """
+
+    senders: ClassVar[frozenset[Role]] = _MASTERNODES
+    subscriber_id: Name
+    nonce: Hex32
+    owner: Owner
+
+
+class LeaseFilter(Reply, frozen=True, kw_only=True):
+    """What the lease watches; it is the sender's no more.
+
+    ``{"type": "LeaseFilter", "outpoints": [{"txid": hex32, "vout": 0}], "addresses": ["TIME0…"]}``
+    """
+
+    senders: ClassVar[frozenset[Role]] = _MASTERNODES
+    outpoints: Annotated[tuple[Outpoint, ...], Meta(max_length=limits.FILTERS_CONNECTION)] = ()
+    addresses: Annotated[tuple[AddressText, ...], Meta(max_length=limits.FILTERS_CONNECTION)] = ()
+
+
 AnyMessage = (
     Handshake
     | HandshakeAck
@@ -840,6 +888,8 @@ AnyMessage = (
     | Blocks
     | GetPeers
     | Peers
+    | GetLease
+    | LeaseFilter
 )
 
 CATALOGUE: dict[str, type] = {cls.__name__: cls for cls in get_args(AnyMessage)}
