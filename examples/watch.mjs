@@ -41,7 +41,7 @@ function check(proof, txid) {
 const socket = new WebSocket(url), say = (message) => socket.send(JSON.stringify(message));
 const show = (o, is, proof) => console.log("%s:%d %j %s", o.txid, o.vout, is, proof ? "proof verified" : "unproven");
 socket.onopen = () => say({ type: "GetGenesis" });
-socket.onclose = () => need(false, "the connection is gone");
+socket.onerror = socket.onclose = () => need(false, "there is no connection");
 socket.onmessage = ({ data }) => hear(JSON.parse(data.replace(/"(amount|fee)":(\d+)/g, '"$1":"$2"')));
 let members;
 function hear({ type, message, genesis, states, notification: told, proof, tx }) {

@@ -18,7 +18,7 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import TextMessage
 
 from tests.node_js import NODE, PATIENCE
-from tests.test_processes.harness import until
+from tests.test_processes.harness import free_ports, until
 from tests.test_processes.test_web_port import WebCase
 from timeproto.model.transaction import Transaction
 from timeproto.web.websocket import text_frame
@@ -268,6 +268,13 @@ class Liars(WatcherCase):
             self.assertEqual(await watcher.ended, 1, why)
             self.assertIn(why, watcher.complaint)
             self.assertNotIn("proof verified", "".join(watcher.lines), why)
+
+    async def test_nobody_there(self) -> None:
+        """A node that cannot be reached is told, with a status that is not 0."""
+        watcher = Watcher(f"127.0.0.1:{free_ports(1)}", "ab" * 32, "TIME0")
+        self.addCleanup(watcher.kill)
+        self.assertEqual(await watcher.ended.addTimeout(PATIENCE, reactor), 1)
+        self.assertEqual(watcher.complaint, "refused: there is no connection\n")
 
     async def test_another_genesis_than_the_one_it_was_told(self) -> None:
         """A node of another network is left at once."""
