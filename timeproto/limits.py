@@ -205,6 +205,12 @@ DEBT = 10.0
 """Seconds of its rate that somebody may owe; past it requests are refused, past twice as much the connection closes."""
 BLOCKS_KNOWN = 4_096
 """Address blocks without a connection whose debts are remembered."""
+KEYS = 1_000
+"""Keys that an operator may give out …"""
+KEY_COST_PER_SECOND = 10_000_000
+"""… the largest quota of one …"""
+KEY_BURST = 2
+"""… and the seconds of it that may be spent at once."""
 REQUESTS = 10_000
 """Requests of one connection that await their reply."""
 STEP_INPUTS = 256

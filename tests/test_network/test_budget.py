@@ -112,8 +112,8 @@ class Accounts(SynchronousTestCase):
                     due[account] = now + account.hold
             modest.pay(little)
             held = max(held, modest.hold)
-        for _ in range(connections + 1):
-            self.budgets.closed("127.0.0.1")
+        for account in (*greedy, modest):
+            account.close()
         return served / seconds, held
 
     def test_any_number_together_gets_a_part_of_the_node(self) -> None:
@@ -138,20 +138,17 @@ class Accounts(SynchronousTestCase):
         account = self.budgets.open("192.0.2.1")
         account.spend(limits.COST_BLOCK_BURST + 3 * BLOCK * limits.DEBT)
         self.assertTrue(self.budgets.is_overdrawn("192.0.2.1"))
-        self.budgets.closed("192.0.2.1")
+        account.close()
         self.assertTrue(self.budgets.is_overdrawn("192.0.2.1"))
-        self.budgets.open("192.0.2.2")
+        last = self.budgets.open("192.0.2.2")
         for at in range(limits.BLOCKS_KNOWN + 10):
-            host = f"2001:db8:{at >> 16:x}:{at & 0xFFFF:x}::1"
-            self.budgets.open(host)
-            self.budgets.closed(host)
+            self.budgets.open(f"2001:db8:{at >> 16:x}:{at & 0xFFFF:x}::1").close()
         self.assertEqual(len(self.budgets._idle), limits.BLOCKS_KNOWN)
         self.assertFalse(self.budgets.is_overdrawn("192.0.2.1"))
         self.assertEqual(list(self.budgets._busy), ["192.0.2.2"])
-        self.budgets.closed("192.0.2.2")
-        self.assertEqual(self.budgets._busy, {})
+        last.close()
+        self.assertEqual((self.budgets._busy, self.budgets.accounts), ({}, {}))
         self.assertFalse(self.budgets.is_overdrawn("127.0.0.1"))
-        self.budgets.closed("127.0.0.1")
 
     def test_blocks_of_addresses(self) -> None:
         """An IPv4 address stands for itself, mapped or not; of IPv6 a /64; the loopback for nobody."""
@@ -240,7 +237,7 @@ class OverTcp(SynchronousTestCase):
         before = self.account._block.level
         self.server.dataReceived(b"\x00\x00\x00\x04nope")
         self.assertEqual(before - self.account._block.level, costs.GARBAGE)
-        self.assertEqual(self.manager._banned, {})
+        self.assertEqual(self.manager.record.entries(), [])
 
     def test_a_false_payment_is_fined(self) -> None:
         """Its signature had to be checked to see it."""

@@ -182,7 +182,7 @@ class Pairs(SynchronousTestCase):
         for _ in range(50):
             manager.penalize(KEYS[1], FAULT)
             network.clock.advance(limits.BAN)
-        self.assertEqual(manager._banned, {})
+        self.assertEqual(manager.record.entries(), [])
 
     def test_beyond_the_reserve_nobody_gets_in(self) -> None:
         """The house has walls: past the places kept for masternodes a connection is dropped unheard (H-28)."""

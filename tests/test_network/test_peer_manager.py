@@ -217,13 +217,13 @@ class Talk(SynchronousTestCase):
         for voter in VOTERS[1:]:
             for _ in range(50):
                 self.managers[0].penalize(voter.public_hex, fault)
-        self.assertEqual(len(self.managers[0]._banned), GENESIS.masternode_set.faulty)
+        self.assertEqual(len(self.managers[0].record._banned), GENESIS.masternode_set.faulty)
 
     def test_what_costs_nothing_bans_nobody(self) -> None:
         """Refusals without a penalty (framing, time-outs) count for nothing."""
         for _ in range(1_000):
             self.managers[0].penalize(VOTERS[1].public_hex, Refusal(ErrorCode.BAD_FRAME, "torn"))
-        self.assertEqual(self.managers[0]._banned, {})
+        self.assertEqual(self.managers[0].record.entries(), [])
 
     def test_what_is_known_of_everybody(self) -> None:
         """Every member of the set, with direction and address."""

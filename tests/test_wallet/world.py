@@ -31,6 +31,7 @@ class Place:
     def __init__(self, address: str) -> None:
         self.address = address
         self.key = None
+        self.access_key: str | None = None
 
 
 class _Bent(Outbox):

@@ -34,6 +34,7 @@ DIRECTIONS: dict[str, set[Role]] = {
     "GetTransactions": VOTERS, "Transactions": VOTERS, "VoteBatch": VOTERS, "GetVotes": VOTERS, "Votes": VOTERS,
     "GetFinalized": VOTERS, "Finalized": VOTERS, "GetPeers": VOTERS, "Peers": VOTERS,
     "TransactionCancel": BOTH, "CancelAccepted": TELLS, "GetEvidence": BOTH, "EvidenceFound": TELLS,
+    "GetBudget": BOTH, "Budget": TELLS,
     "BlockProposal": VOTERS, "BlockVote": VOTERS, "GetBlocks": VOTERS, "Blocks": VOTERS,
     "GetLease": VOTERS, "LeaseFilter": VOTERS,
 }  # fmt: skip

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from timeproto import __version__
 from timeproto.errors import ConfigurationError, ExitStatus, IdentityConflict, Refusal, StorageError
 
-COMMANDS = ("devnet", "wallet", "demo", "status", "vectors", "bench", "sim")
+COMMANDS = ("devnet", "wallet", "demo", "status", "admin", "vectors", "bench", "sim")
 
 INTERRUPTED = 130
 """What a shell expects of a program that Ctrl-C ended: 128 + SIGINT."""

@@ -84,6 +84,10 @@ class Config:
         return self.datadir / "webhooks.json"
 
     @property
+    def keys_path(self) -> Path:
+        return self.datadir / "keys.json"
+
+    @property
     def webhook_pairs(self) -> list[tuple[str, str]]:
         """The operator's webhooks as (address, URL)."""
         return [(address, url) for address, _, url in (each.partition(" ") for each in self.webhooks)]

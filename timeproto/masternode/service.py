@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.application import service
@@ -23,8 +24,10 @@ from timeproto import limits
 from timeproto.consensus.replica import Replica, found
 from timeproto.consensus.verifier import Verifier
 from timeproto.errors import ConfigurationError, ExitStatus, IdentityConflict, Refusal, StorageError
+from timeproto.masternode.admin import Admin
 from timeproto.masternode.certificates import Certificates
 from timeproto.masternode.config import Config
+from timeproto.masternode.desk import Desk, load_keys, save_keys
 from timeproto.masternode.integration import MasternodeUTXOIntegration
 from timeproto.masternode.open_files import connections
 from timeproto.masternode.timers import Timers
@@ -39,6 +42,7 @@ from timeproto.network.budget import Budgets
 from timeproto.network.handover import asker
 from timeproto.network.node_protocol import NodeProtocol
 from timeproto.network.peer_manager import PeerManager
+from timeproto.network.quota import Keys
 from timeproto.network.utxo_handler import UTXOProtocolHandler
 from timeproto.storage.rocks import RocksStore, open_store
 from timeproto.web.metrics import Metrics
@@ -208,7 +212,8 @@ class TimeNode(service.MultiService):
             certificates.setServiceParent(self)
             context = certificates.context
         handler = UTXOProtocolHandler(self._reactor)
-        budgets = Budgets(self._reactor)
+        keys = Keys(self._reactor, load_keys(config.keys_path))
+        budgets = Budgets(self._reactor, keys)
         peers = PeerManager(
             reactor=self._reactor,
             key=self._key,
@@ -242,6 +247,16 @@ class TimeNode(service.MultiService):
         handler.setup_notification_handler(view, asker(peers.links))
         await peers.listen()
         await windows.listen()
+        desk = Desk(
+            peers=peers,
+            budgets=budgets,
+            keys=keys,
+            save=partial(self._storing, save_keys, config.keys_path),
+            now=self._now,
+        )
+        admin = Admin(self._reactor, config.datadir, desk)
+        admin.listen()
+        admin.setServiceParent(self)
         peers.setServiceParent(self)
         windows.setServiceParent(self)  # after the peers, and so stopped before them
         spare_the_collector()

@@ -24,7 +24,7 @@ from timeproto.model.block import DecidedBlock
 from timeproto.model.certificate import FinalityProof
 from timeproto.model.ledger import Transition
 from timeproto.model.transaction import Transaction
-from timeproto.network.budget import Budgets
+from timeproto.network.budget import BUDGETS, Budgets
 from timeproto.network.discovery import is_wildcard, parse_address
 from timeproto.network.handshake import CURSORS, OWNERS, STATUSES
 from timeproto.network.peer_manager import PeerManager
@@ -117,7 +117,7 @@ class Windows(MultiService):
             greet=lambda transport: peers.machine(
                 dialled=False,
                 binding=channel_binding(transport),
-                capabilities=(CURSORS, OWNERS, STATUSES),  # messages there are text
+                capabilities=(BUDGETS, CURSORS, OWNERS, STATUSES),  # messages there are text
             ),
             now=lambda: now() / 1000,
             hosts=names_of(config.web, config.web_hosts),

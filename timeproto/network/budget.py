@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import attrs
 
@@ -23,10 +23,13 @@ from timeproto import limits
 from timeproto.errors import ErrorCode, Policy, Refusal
 from timeproto.network import costs
 from timeproto.network.discovery import is_loopback
-from timeproto.wire import messages
+from timeproto.wire import codec, messages
 
+BUDGETS = "budgets"
+"""The capability: answers say what they cost, and a connection may pay by an operator's key (``GetBudget``)."""
 HELD_MOST = 2 * limits.DEBT
 """Longest time for which a connection is not read."""
+Way = Literal["tcp", "web"]
 _LOOK = 0.1
 """Seconds between two looks at what all ask together …"""
 _SLOWER = 0.25
@@ -129,22 +132,78 @@ class Block:
     connections: int = 0
 
 
+@attrs.define(eq=False)
+class Quota:
+    """What an operator's key allows to all connections that have shown it (network.quota)."""
+
+    name: str
+    purse: Purse
+    pace: Pace
+    accounts: set[Account] = attrs.field(factory=set)
+
+
 class Account:
     """Who pays for what one connection asks. ``owes`` is true while it, or its block, has spent more than it had; then
     ``hold`` says how long it is not to be read."""
 
-    __slots__ = ("_block", "_budgets", "_own", "owes")
+    __slots__ = (
+        "_block", "_budgets", "_name", "_own", "_pace", "_plain", "_prices", "host", "opened_at", "owes", "quota",
+        "spent", "way",
+    )  # fmt: skip
 
-    def __init__(self, budgets: Budgets, own: Purse, block: Block | None) -> None:
+    def __init__(
+        self,
+        budgets: Budgets,
+        own: Purse,
+        name: str | None = None,
+        block: Purse | None = None,
+        *,
+        host: str = "?",
+        way: Way = "tcp",
+    ) -> None:
+        """``name`` and ``block``: of the address block that pays too, if there is one."""
+        self.host = host
+        self.way = way
+        self.opened_at = budgets.seconds()
+        self.spent = 0.0
         self._budgets = budgets
-        self._own = own
-        self._block = None if block is None else block.purse
+        self._name = name
+        self._plain = self._own, self._block, self._pace = own, block, budgets.pace
+        self._prices: dict[int, int] | None = None
+        self.quota: Quota | None = None
         self.owes = False
+
+    def close(self) -> None:
+        """The connection is gone, or need not pay any more."""
+        if self.quota is not None:
+            self.quota.accounts.discard(self)
+        self._budgets.closed(self, self._name)
+
+    def use(self, secret: str | None) -> None:
+        """Pays by an operator's key from now on, or with None as before; raises ``not_found`` for no key of ours."""
+        quota = None if secret is None else self._budgets.keys.find(secret)
+        if quota is self.quota:
+            return
+        if self.quota is not None:
+            self.quota.accounts.discard(self)
+        self.quota = quota
+        if quota is None:
+            self._own, self._block, self._pace = self._plain
+        else:
+            quota.accounts.add(self)
+            self._own, self._block, self._pace = quota.purse, None, quota.pace
+        self.owes = False
+
+    def tell_prices(self) -> None:
+        """From here on answers that cost more than a little say so."""
+        self._prices = {}
 
     def ask(self, message: Any, size: int) -> None:
         """A message that came in ``size`` bytes. Raises :class:`Refusal` if it is not to be answered."""
         cost = costs.of_request(message, size)
         self.spend(cost)
+        if self._prices is not None and cost >= costs.WORTH_TELLING:
+            self._remember(getattr(message, "id", None), cost)
         # Who greets may be a masternode, whatever its neighbours owe.
         if self.owes and type(message) not in _GREETINGS:
             self._require_credit(cost)
@@ -160,7 +219,30 @@ class Account:
         cost = costs.of_reply(reply, len(payload))
         if cost:
             self.spend(cost)
+        if self._prices is not None:
+            cost += self._prices.pop(reply.id, 0)
+            if cost >= costs.WORTH_TELLING:
+                return codec.extend(payload, "charge", messages.Charge(cost, self.left))
         return payload
+
+    def _remember(self, request: int | None, cost: int) -> None:
+        prices = self._prices
+        if prices is None or request is None:
+            return
+        if len(prices) >= limits.REQUESTS:  # nobody can tell which of its requests are answered yet
+            del prices[next(iter(prices))]
+        prices[request] = cost
+
+    @property
+    def left(self) -> int:
+        """What may be spent at once."""
+        level = self._own.level if self._block is None else min(self._own.level, self._block.level)
+        return max(0, int(level))
+
+    @property
+    def rate(self) -> tuple[int, int]:
+        """What may be spent a second, and at once."""
+        return int(self._own.rate), int(self._own.burst)
 
     def garbage(self, size: int) -> None:
         """Something that is no message, in ``size`` bytes."""
@@ -168,7 +250,8 @@ class Account:
 
     def spend(self, cost: float) -> None:
         """What is done already."""
-        now = self._budgets.pace.now(cost)
+        self.spent += cost
+        now = self._pace.now(cost)
         owes = self._own.take(cost, now) < 0
         block = self._block
         self.owes = owes if block is None else block.take(cost, now) < 0 or owes
@@ -179,11 +262,12 @@ class Account:
         if not self.owes:
             return 0.0
         debt = self._own.debt if self._block is None else max(self._own.debt, self._block.debt)
-        return min(debt / self._budgets.pace.speed, HELD_MOST)
+        return min(debt / self._pace.speed, HELD_MOST)
 
     def _require_credit(self, cost: float) -> None:
         """Raises if too much was owed before this."""
-        for limit, purse in (("cost_per_second", self._own), ("cost_block_per_second", self._block)):
+        own = "cost_per_second" if self.quota is None else "key_cost_per_second"
+        for limit, purse in ((own, self._own), ("cost_block_per_second", self._block)):
             if purse is None:
                 continue
             over = purse.debt - cost / purse.rate - limits.DEBT
@@ -193,7 +277,7 @@ class Account:
 
     def _refuse(self, limit: str, purse: Purse, over: float, cost: float) -> None:
         budgets = self._budgets
-        wait = over / budgets.pace.speed
+        wait = over / self._pace.speed
         details: dict[str, str | int] = {
             "limit": limit, "value": int(purse.rate), "cost": int(cost), "retry_after_ms": int(wait * 1000) + 1
         }  # fmt: skip
@@ -204,41 +288,58 @@ class Account:
         raise Refusal(ErrorCode.OVER_LIMIT, "more is asked from here than this node answers in time", **details)
 
 
+class Keyring(Protocol):
+    """Where keys are looked up (network.quota.Keys)."""
+
+    def find(self, secret: str) -> Quota: ...
+
+
+class NoKeys:
+    """The keyring of a node that has given out none."""
+
+    def find(self, secret: str) -> Quota:
+        raise Refusal(ErrorCode.NOT_FOUND, "this node knows no such key")
+
+
 class Budgets:
     """The accounts of one node's wallets. ``refused`` and ``sent_away`` count requests since the start."""
 
-    def __init__(self, clock: Any) -> None:
-        """``clock``: an IReactorTime provider."""
+    def __init__(self, clock: Any, keys: Keyring | None = None) -> None:
+        """``clock``: an IReactorTime provider. ``keys``: the operator's, if there are any."""
+        self.seconds = clock.seconds
         self.pace = Pace(clock)
+        self.keys = keys or NoKeys()
+        self.accounts: dict[Account, None] = {}
         self._busy: dict[str, Block] = {}
         self._idle: OrderedDict[str, Block] = OrderedDict()
         self.refused = 0
         self.sent_away = 0
 
-    def open(self, host: str, cost: float = 0.0) -> Account:
-        """The account of a new connection from ``host``; every one is to be :meth:`closed`."""
+    def open(self, host: str, cost: float = 0.0, way: Way = "tcp") -> Account:
+        """The account of a new connection from ``host``; each is to be closed once."""
         own = Purse(limits.COST_PER_SECOND, limits.COST_BURST, self.pace)
         name = block_of(host)
-        account = Account(self, own, None if name is None else self._join(name))
+        account = Account(self, own, name, None if name is None else self._join(name), host=host, way=way)
         account.spend(cost)
+        self.accounts[account] = None
         self.pace.payers += 1
         return account
 
-    def _join(self, name: str) -> Block:
+    def _join(self, name: str) -> Purse:
         block = self._busy.get(name) or self._idle.pop(name, None)
         if block is None:
             block = Block(Purse(limits.COST_BLOCK_PER_SECOND, limits.COST_BLOCK_BURST, self.pace))
         self._busy[name] = block
         block.connections += 1
-        return block
+        return block.purse
 
-    def closed(self, host: str) -> None:
-        """A connection from ``host`` is gone. Its block is remembered for a while: the next one goes on as it ended."""
+    def closed(self, account: Account, name: str | None) -> None:
+        """A connection of this block is gone. The block is remembered: the next one goes on where this one ended."""
+        del self.accounts[account]
         self.pace.payers -= 1
-        name = block_of(host)
-        block = None if name is None else self._busy.get(name)
-        if name is None or block is None:
+        if name is None:
             return
+        block = self._busy[name]
         block.connections -= 1
         if not block.connections:
             self._idle[name] = self._busy.pop(name)

@@ -23,10 +23,12 @@ BASE: dict[type, int] = {
     messages.GetTransaction: 4,
     messages.GetFinalityProof: 4,
     messages.GetEvidence: 8,
+    messages.GetTrace: 8,
     messages.GetInfo: 2,
 }
 RESUMED = 20
-"""A subscription that goes on from a cursor, or is taken up with its token: its log is read, its filter put back."""
+"""A subscription that goes on from a cursor, or is taken up with a token or a key: its log is read, its filter put
+back, a signature checked."""
 GARBAGE = 50
 """What is no message of ours, with four times the price of its bytes: it was read again to say what is wrong with it.
 And a message that its sender must have known to be false."""
@@ -36,6 +38,9 @@ CONNECTION = 4
 """A new connection …"""
 TLS = 60
 """… with a TLS handshake."""
+
+WORTH_TELLING = 10
+"""Least cost that an answer names, to those who want to know."""
 
 _SIGNATURE = 64
 _FAULTS = frozenset(code.value for code, policy in POLICY.items() if policy.penalty)
@@ -50,7 +55,7 @@ def _asked_for(message: messages.UTXOStateQuery) -> int:
 
 
 def _watched(message: messages.UTXOSubscribe) -> int:
-    resumed = message.since is not None or message.token is not None
+    resumed = not (message.since is None and message.token is None and message.owner is None)
     return (len(message.outpoints) + len(message.addresses) >> 3) + (RESUMED if resumed else 0)
 
 

@@ -16,6 +16,7 @@ from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.canonical import domain, sized
 from timeproto.model.genesis import Genesis
 from timeproto.model.keys import SigningKey, verify
+from timeproto.network.budget import BUDGETS
 from timeproto.params import PROTOCOL_VERSION
 from timeproto.wire.messages import Handshake, HandshakeAck
 
@@ -27,7 +28,7 @@ OWNERS = "owners"
 """Leases that belong to a key, and not to who has a token; masternodes hand them on to each other."""
 ZSTD = "zstd"
 """Frames may be compressed (wire.compression)."""
-CAPABILITIES: tuple[str, ...] = (CURSORS, OWNERS, STATUSES, ZSTD)
+CAPABILITIES: tuple[str, ...] = (BUDGETS, CURSORS, OWNERS, STATUSES, ZSTD)
 """Optional features this version speaks."""
 
 _NO_KEY = "00" * 32

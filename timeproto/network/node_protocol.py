@@ -105,6 +105,11 @@ class NodeProtocol(MessageProtocol):
         is_proving = self._machine is not None and not self._machine.done
         return 0.0 if is_proving else super().held_back()
 
+    def stop_paying(self) -> None:
+        account, self.account = self.account, None
+        if account is not None:
+            account.close()
+
     def made(self) -> None:
         self.opened_at = self._clock.seconds()
         self._switchboard.opened(self)
@@ -168,7 +173,7 @@ class NodeProtocol(MessageProtocol):
         self._crowded = False
         self.out_queue = limits.OUT_QUEUE_PEER
         self.raise_frame_limit()
-        self.account = None
+        self.stop_paying()
         self._switchboard.proven(self)
         waiting, self._handshaken = self._handshaken, []
         for each in waiting:

@@ -32,6 +32,7 @@ from timeproto.network.fanout import Shared
 from timeproto.network.greeting import GreetedEndpoint
 from timeproto.network.handshake import CAPABILITIES, HandshakeMachine
 from timeproto.network.node_protocol import Dispatcher, NodeFactory, NodeProtocol
+from timeproto.network.record import Record
 from timeproto.network.tls import KeyedConnectionCreator
 from timeproto.wire import codec, messages
 from timeproto.wire.messages import PeerInfo, Role
@@ -89,8 +90,7 @@ class PeerManager(MultiService):
         self._budgets = budgets or Budgets(reactor)
         self._blocks = Counter[str | None]()
         self._secret = random(NONCE_SIZE)
-        self._faults: dict[str, tuple[int, float]] = {}
-        self._banned: dict[str, float] = {}
+        self.record = Record(reactor, genesis.masternode_set)
         self._port: Any = None
         self._bootstrapping: Any = None
         self._fetching: Deferred[None] | None = None
@@ -229,8 +229,9 @@ class PeerManager(MultiService):
         if address is not None:
             self._book.learn(key, address, proven=True)
         self._diallers.proven(connection.dialled_address, key)
-        if self._shut_out(key):
-            wait = int((self._banned[key] - self._now()) * 1000)
+        shut_out = self.record.shut_out(key)
+        if shut_out:
+            wait = int(shut_out * 1000)
             connection.close(Refusal(ErrorCode.BUSY, "this masternode is shut out for now", retry_after_ms=wait))
             return
         old = self.links.get(key)
@@ -291,7 +292,7 @@ class PeerManager(MultiService):
         """Dials a masternode that is not linked where the book says, news or not: it may have been given up before."""
         address = self._book.address_of(key)
         unwanted = key in self.links or key == self._key.public_hex or address in (None, self._listen, self._announce)
-        if self.running and address is not None and not unwanted and not self._shut_out(key):
+        if self.running and address is not None and not unwanted and not self.record.shut_out(key):
             self._diallers.try_rumour(key, address)
 
     def lost(self, connection: NodeProtocol) -> None:
@@ -301,7 +302,7 @@ class PeerManager(MultiService):
             self._blocks[block] -= block is not None
             if self._blocks[block] <= 0:
                 del self._blocks[block]
-            self._budgets.closed(connection.peer_host)
+            connection.stop_paying()
         key = connection.node_key
         if key is not None and self.links.get(key) is connection:
             del self.links[key]
@@ -344,27 +345,18 @@ class PeerManager(MultiService):
     # -- behaviour -----------------------------------------------------------------------------------
 
     def penalize(self, key: str, refusal: Refusal) -> None:
-        """Counts a proven fault of a masternode; shuts it out for ``limits.BAN`` when it has too many.
-
-        Faults are forgotten after ``limits.BAN`` without a new one, and never more than f masternodes are shut out.
-        """
-        if key not in self._genesis.masternode_set:
-            return
-        now = self._now()
-        points, last = self._faults.get(key, (0, now))
-        points = (points if now - last < limits.BAN else 0) + refusal.policy.penalty
-        self._faults[key] = points, now
-        banned = [each for each, until in self._banned.items() if until > now]
-        if points >= limits.MISBEHAVIOUR and len(banned) < self._genesis.masternode_set.faulty:
+        """Counts a proven fault of a masternode; shuts it out when it has too many (network.record)."""
+        if self.record.add(key, refusal.policy.penalty):
             self.log.warn("masternode {key} is shut out: {why}", key=key, why=refusal.message)
-            self._banned[key] = now + limits.BAN
-            del self._faults[key]
             link = self.links.get(key)
             if link is not None:
                 link.close(refusal)
 
-    def _shut_out(self, key: str) -> bool:
-        return key in self._banned and self._banned[key] > self._now()
+    def forgive(self, key: str) -> bool:
+        """Forgets what a masternode did, and lets it in again; False if there was nothing."""
+        known = self.record.lift(key)
+        self._find(key)
+        return known
 
     def _now(self) -> float:
         seconds: float = self._reactor.seconds()

@@ -20,7 +20,7 @@ from zope.interface import implementer
 
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
-from timeproto.network.budget import Account
+from timeproto.network.budget import BUDGETS, Account
 from timeproto.network.fanout import Shared, frame_of
 from timeproto.network.handshake import ZSTD
 from timeproto.network.outbox import Outbox
@@ -222,6 +222,8 @@ class MessageProtocol(Int32StringReceiver):
     def hear_capabilities(self, capabilities: Sequence[str]) -> None:
         """What the other end's ``Handshake`` offers, in answer to ours or before it: from here on both may use it."""
         self.outbox.squeezes = ZSTD in capabilities
+        if self.account is not None and BUDGETS in capabilities:
+            self.account.tell_prices()
 
     def dataReceived(self, data: bytes) -> None:
         if self._closing:

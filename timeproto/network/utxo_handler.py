@@ -13,7 +13,7 @@ from functools import singledispatchmethod
 from typing import Any, TypeVar
 
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -263,6 +263,18 @@ class UTXOProtocolHandler:
     @_answer.register
     def _get_info(self, message: messages.GetInfo, client: Client, view: NodeView) -> Deferred[None]:
         return view.read(lambda: client.send(msgspec.structs.replace(view.info(), id=message.id)))
+
+    @_answer.register
+    def _get_budget(self, message: messages.GetBudget, client: Client, view: NodeView) -> Deferred[None]:
+        account = getattr(client, "account", None)
+        if account is None:
+            raise Refusal(ErrorCode.UNSUPPORTED, "nobody counts what this connection asks")
+        if message.key is not None:
+            account.use(message.key)
+        rate, burst = account.rate
+        key = None if account.quota is None else account.quota.name
+        client.send(messages.Budget(id=message.id, key=key, cost_per_second=rate, burst=burst, left=account.left))
+        return succeed(None)
 
     # -- notifications -------------------------------------------------------------------------------
 

@@ -359,6 +359,7 @@ class _Factory(WalletClientFactory):
             client._reactor,
             client.genesis,
             node_key=client._nodes.current.key,
+            access_key=client._nodes.current.access_key,
             on_notification=client._notified,
             on_notice=lambda notice: client._watches.noted(protocol, notice),
             on_lost=lambda: client._lost(protocol),

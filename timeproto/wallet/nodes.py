@@ -21,13 +21,16 @@ from timeproto.network.tls import KeyedConnectionCreator, named_connection_creat
 @attrs.frozen
 class Node:
     """``address`` is ``HOST:PORT``. With TLS the node is known by its key if ``key`` or a genesis is given (the signed
-    handshake is bound to the channel), and by its host name if ``by_name`` is set (``ca`` or the system's)."""
+    handshake is bound to the channel), and by its host name if ``by_name`` is set (``ca`` or the system's).
+
+    ``access_key``: a secret from the node's operator, by whose quota requests are paid."""
 
     address: str
     key: str | None = None
     tls: bool = False
     by_name: bool = False
     ca: Path | None = None
+    access_key: str | None = attrs.field(default=None, repr=False)
 
     def endpoint(self, reactor: Any) -> Any:
         """A client endpoint; :class:`ConfigurationError` if the address makes no sense."""

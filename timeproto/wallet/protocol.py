@@ -16,11 +16,15 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
 
+from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.genesis import Genesis
+from timeproto.network.budget import BUDGETS
 from timeproto.network.handshake import CURSORS, STATUSES, HandshakeMachine
 from timeproto.network.protocol import MessageProtocol
 from timeproto.network.requests import ConnectionGone
@@ -43,15 +47,18 @@ class WalletClientProtocol(MessageProtocol):
         genesis: Genesis | None = None,
         *,
         node_key: str | None = None,
+        access_key: str | None = None,
         on_notification: Listener | None = None,
         on_notice: Callable[[Notice], None] | None = None,
         on_lost: Callable[[], None] | None = None,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
+        """``access_key``: a secret from the node's operator, by whose quota requests are paid."""
         super().__init__(clock)
         self.raise_frame_limit()
         self._genesis = genesis
         self._expected_key = node_key
+        self._access_key = access_key
         self._on_notification = on_notification
         self._on_notice = on_notice
         self._on_lost = on_lost
@@ -60,6 +67,7 @@ class WalletClientProtocol(MessageProtocol):
         self._is_ready = False
         self._ended: Exception | None = None
         self._expectant: list[Deferred[None]] = []
+        self._pauses: set[Deferred[None]] = set()
 
     @property
     def node_key(self) -> str | None:
@@ -80,6 +88,33 @@ class WalletClientProtocol(MessageProtocol):
     def _can(self, capability: str) -> bool:
         machine = self._machine
         return machine is not None and machine.theirs is not None and capability in machine.theirs.capabilities
+
+    def request(self, message: Any) -> Deferred[Any]:
+        """As :meth:`MessageProtocol.request`; what is refused since too much was asked is asked again when the node
+        says, for at most ``limits.IDLE`` seconds."""
+        return Deferred.fromCoroutine(self._patient(message))
+
+    async def _patient(self, message: Any) -> Any:
+        until = self._clock.seconds() + limits.IDLE
+        while True:
+            try:
+                return await super().request(message)
+            except Refusal as refusal:
+                pause = refusal.details.get("retry_after_ms")
+                patient = refusal.code is ErrorCode.OVER_LIMIT and isinstance(pause, int) and pause >= 0
+                if not patient or self._clock.seconds() + int(pause or 0) / 1000 > until:
+                    raise
+                await self._pause(int(pause or 0) / 1000)
+
+    async def _pause(self, seconds: float) -> None:
+        waiting: Deferred[None] = deferLater(self._clock, seconds)
+        self._pauses.add(waiting)
+        try:
+            await waiting
+        except CancelledError:
+            raise ConnectionGone(f"the node at {self.peer_host} went away") from None
+        finally:
+            self._pauses.discard(waiting)
 
     def when_ready(self) -> Deferred[None]:
         """Fires when requests may be sent; fails with :class:`Refusal` or :class:`ConnectionGone`."""
@@ -143,15 +178,22 @@ class WalletClientProtocol(MessageProtocol):
 
     def gone(self, reason: Any) -> None:
         self._is_ready = False
+        for waiting in tuple(self._pauses):
+            waiting.cancel()
         self._end(ConnectionGone(f"the node at {self.peer_host} went away"))
         if self._on_lost is not None:
             self._on_lost()
 
     def _become_ready(self) -> None:
         self._is_ready = True
+        if self._access_key is not None and (self._machine is None or self._can(BUDGETS)):
+            self.request(messages.GetBudget(key=self._access_key)).addErrback(self._without_key)
         waiting, self._expectant = self._expectant, []
         for each in waiting:
             each.callback(None)
+
+    def _without_key(self, failure: Failure) -> None:
+        self.log.info("{who} does not take the access key: {why}", who=self, why=failure.getErrorMessage())
 
     def _end(self, why: Exception) -> None:
         self._ended = self._ended or why

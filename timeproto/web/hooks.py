@@ -196,8 +196,12 @@ def load(path: Path) -> Kept:
 
 
 def save(path: Path, kept: Kept) -> None:
-    """Replaces the file in one step, durably; it holds secrets and is its owner's alone. Blocks."""
-    text = msgspec.json.format(msgspec.json.encode(kept), indent=1)
+    """Replaces the file; it holds secrets. Blocks."""
+    replace_file(path, msgspec.json.format(msgspec.json.encode(kept), indent=1))
+
+
+def replace_file(path: Path, text: bytes) -> None:
+    """Puts ``text`` and a newline there in one step, durably; the file is its owner's alone. Blocks."""
     beside = path.with_name(path.name + ".new")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:

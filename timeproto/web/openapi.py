@@ -16,12 +16,18 @@ from timeproto.wire import messages
 _EVERYWHERE = (ErrorCode.BAD_FIELD, ErrorCode.OVER_LIMIT, ErrorCode.BUSY, ErrorCode.INTERNAL, ErrorCode.GOING_AWAY)
 _BY_HTTP = {
     400: "the request is malformed",
+    401: "the key is none of this node's",
     403: "pages of that origin may not ask this",
     408: "the request did not arrive in time",
     413: "the body is too large",
     414: "the request target is too long",
     421: "this port does not go by the name in the Host header",
     431: "the headers are too many or too long",
+}
+_PRICE = {
+    "RateLimit-Policy": "what may be asked at once (q), and the seconds in which as much comes in again (w)",
+    "RateLimit": "what is left of it (r), and the seconds until it is whole (t)",
+    "Timeproto-Cost": "what this request cost",
 }
 _TEXTS: dict[str, Any] = {
     "application/json": {"type": "object"},
@@ -63,7 +69,12 @@ def document(routes: Sequence[Route], version: str) -> bytes:
             "description": "Read a node of the UTXO State Protocol, and send it payments.",
         },
         "paths": paths,
-        "components": {"schemas": components},
+        "security": [{}, {"key": []}],
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "from the node's operator"}},
+            "headers": {name: {"description": text, "schema": {"type": "string"}} for name, text in _PRICE.items()},
+        },
     }
     return json.dumps(_mend(found), ensure_ascii=False, separators=(",", ":")).encode("utf-8")
 
@@ -82,6 +93,7 @@ def _operation(route: Route, by_type: dict[int, Any]) -> dict[str, Any]:
     elif route.status != 101:
         content = {route.answer: {"schema": _TEXTS.get(route.answer, {"type": "string"})}}
     good: dict[str, Any] = {"description": route.summary}
+    good["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in _PRICE}
     if content:
         good["content"] = content
     operation["responses"] = {str(route.status): good} | _refusals(route)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
@@ -17,7 +17,7 @@ from twisted.web.http import Request
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.network import costs
-from timeproto.network.budget import Budgets, block_of
+from timeproto.network.budget import Account, Budgets, block_of
 from timeproto.web import bounds
 from timeproto.web.channel import WebChannel
 from timeproto.web.metrics import Metrics
@@ -29,6 +29,8 @@ JSON = "application/json"
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 _HOST = re.compile(r"\A(?P<name>[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?\Z")
+
+_KEY = re.compile(r"\ABearer ([0-9a-f]{64})\Z")
 
 _SAFE = {
     "X-Content-Type-Options": "nosniff",
@@ -46,6 +48,8 @@ class WebRequest(Request):
 
     channel: WebChannel
     content: Any
+    price: Mapping[str, str] = {}
+    """Headers that say what the request cost and what is left."""
 
     def gotLength(self, length: int | None) -> None:
         self.content = BytesIO()
@@ -91,7 +95,7 @@ class WebRequest(Request):
     def begin(self, status: int, content_type: str, headers: Any) -> None:
         """Status and headers; they leave with the first byte of the body."""
         self.setResponseCode(status, phrase(status).encode("ascii"))
-        every = _SAFE | {"Content-Type": content_type} | dict(headers)
+        every = {**_SAFE, **self.price, "Content-Type": content_type, **headers}
         for name, value in every.items():
             self.responseHeaders.setRawHeaders(name.encode("ascii"), [value.encode("ascii")])
 
@@ -137,7 +141,7 @@ class WebSite(ServerFactory):
         if self._stopping or crowd or full or self._budgets.is_overdrawn(host):
             self.metrics.turned_away.inc()
             return None
-        account = self._budgets.open(host, costs.CONNECTION)
+        account = self._budgets.open(host, costs.CONNECTION, "web")
         channel = WebChannel(self.clock, self, host, account, full=len(self._channels) >= bounds.WEB_CONNECTIONS)
         channel.factory = self
         channel.requestFactory = WebRequest
@@ -155,7 +159,7 @@ class WebSite(ServerFactory):
             self._blocks[block] -= 1
             if not self._blocks[block]:
                 del self._blocks[block]
-        self._budgets.closed(channel.host)
+        channel.account.close()
         if not self._channels:
             emptied, self._emptied = self._emptied, []
             for each in emptied:
@@ -188,9 +192,7 @@ class WebSite(ServerFactory):
         began = self.clock.seconds()
         try:
             route, ask = self._understand(request)
-            account = request.channel.account
-            account.pay(route.cost * bounds.WEB_COST + costs.of_bytes(len(ask.body)))
-            wait = account.hold
+            wait = self._pay(request, route.cost * bounds.WEB_COST + costs.of_bytes(len(ask.body)))
         except Refusal as refusal:
             self._refuse(request, refusal)
             return
@@ -220,6 +222,23 @@ class WebSite(ServerFactory):
             raise Refusal(ErrorCode.BAD_FIELD, "this request has no body")
         return route, Ask(values, body, request)
 
+    def _pay(self, request: WebRequest, cost: float) -> float:
+        """Takes the price from whoever pays for this request; the seconds until it is to be answered."""
+        account = request.channel.account
+        given = request.header("authorization")
+        key = None if given is None else _KEY.match(given)
+        if given is not None and key is None:
+            raise HttpRefusal(401, ErrorCode.NOT_AUTHORISED, "a key is sent as Bearer and 64 characters of hex")
+        try:
+            account.use(None if key is None else key[1])
+        except Refusal:
+            raise HttpRefusal(401, ErrorCode.NOT_AUTHORISED, "this node knows no such key") from None
+        try:
+            account.pay(cost)
+        finally:
+            request.price = _price(account, cost)
+        return account.hold
+
     def _handle(self, request: WebRequest, route: Route, ask: Ask, began: float) -> None:
         if request.gone:
             return
@@ -231,7 +250,10 @@ class WebSite(ServerFactory):
             if not isinstance(result, Body):
                 result = Body(codec.encode(result), JSON, route.status)
             if not request.gone:
-                request.channel.account.spend(costs.of_bytes(len(result.data)))
+                more = costs.of_bytes(len(result.data))
+                account = request.channel.account
+                account.spend(more)
+                request.price = _price(account, route.cost * bounds.WEB_COST + costs.of_bytes(len(ask.body)) + more)
                 request.answer(result)
 
         def failed(failure: Failure) -> None:
@@ -253,6 +275,8 @@ class WebSite(ServerFactory):
             headers["Allow"] = str(refusal.details.get("allow", ""))
         if "retry_after_ms" in refusal.details:
             headers["Retry-After"] = str(-(-int(refusal.details["retry_after_ms"]) // 1000))
+        if status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
         if status == 426:
             headers |= {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
         channel = getattr(request, "channel", None)
@@ -291,3 +315,14 @@ class WebSite(ServerFactory):
             raise HttpRefusal(415, ErrorCode.UNSUPPORTED, f"the body's Content-Type is {JSON}")
         if request.header("content-encoding") not in (None, "identity"):
             raise HttpRefusal(415, ErrorCode.UNSUPPORTED, "the body is not to be compressed")
+
+
+def _price(account: Account, cost: float) -> dict[str, str]:
+    """As in the IETF's draft on rate limit headers: the policy, and what is left of it until it is whole again."""
+    rate, burst = account.rate
+    whole = -(-(burst - account.left) // rate)
+    return {
+        "RateLimit-Policy": f'"cost";q={burst};w={-(-burst // rate)}',
+        "RateLimit": f'"cost";r={account.left};t={whole}',
+        "Timeproto-Cost": str(int(cost)),
+    }

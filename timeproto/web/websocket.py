@@ -22,6 +22,7 @@ from wsproto.utilities import generate_accept_token
 
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
+from timeproto.network.budget import BUDGETS
 from timeproto.web import bounds
 from timeproto.web.channel import WebChannel
 from timeproto.web.metrics import Metrics
@@ -193,6 +194,8 @@ class Socket:
                     raise Refusal(ErrorCode.BAD_HANDSHAKE, "masternodes meet over TCP")
                 for answer in self._greeter.hear_handshake(message):
                     self.send(answer)
+                if BUDGETS in message.capabilities:
+                    self.account.tell_prices()
             case messages.HandshakeAck():
                 raise Refusal(ErrorCode.BAD_HANDSHAKE, "a HandshakeAck before its Handshake")
             case _:

@@ -69,11 +69,20 @@ class Request(Message, frozen=True, kw_only=True):
     id: RequestId = None
 
 
+class Charge(Noun, frozen=True):
+    """What a request and its answer cost, and what may still be spent at once."""
+
+    cost: Count
+    left: Count
+
+
 class Reply(Message, frozen=True, kw_only=True):
-    """The answer to a request; ``id`` is the request's."""
+    """The answer to a request; ``id`` is the request's. ``charge`` only comes to who offers ``budgets``, and only
+    with what costs more than a little."""
 
     senders: ClassVar[frozenset[Role]] = _ANSWERERS
     id: RequestId = None
+    charge: Charge | None = None
 
 
 # -- conversation ------------------------------------------------------------------------------------
@@ -601,6 +610,29 @@ class GetInfo(Request, frozen=True, kw_only=True):
     """``{"type": "GetInfo"}`` → ``Info``"""
 
 
+class GetBudget(Request, frozen=True, kw_only=True):
+    """What this connection may spend. With ``key``, a secret that the node's operator gave out, it pays by that from
+    now on.
+
+    ``{"type": "GetBudget", "key": hex32}`` → ``Budget``
+    """
+
+    key: Hex32 | None = None
+
+
+class Budget(Reply, frozen=True, kw_only=True):
+    """``cost_per_second`` comes in, at most ``burst`` of it is kept, ``left`` may be spent at once; ``key`` is the name
+    of the key that is paid by.
+
+    ``{"type": "Budget", "key": "shop", "cost_per_second": 50000, "burst": 100000, "left": 99999}``
+    """
+
+    key: Name | None
+    cost_per_second: Count
+    burst: Count
+    left: Count
+
+
 class PeerInfo(Noun, frozen=True):
     """A masternode as this node sees it: ``direction`` is who dialled, ``none`` while not connected."""
 
@@ -874,6 +906,8 @@ AnyMessage = (
     | GenesisDocument
     | GetInfo
     | Info
+    | GetBudget
+    | Budget
     | GetTransactions
     | Transactions
     | FinalityProofs

@@ -1,0 +1,99 @@
+"""What a request over HTTP cost and what is left, in its answer's headers; and keys, over HTTP and WebSocket."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.examples import GENESIS
+from tests.test_web.harness import Answer, Web
+from tests.test_web.sockets import Wallet
+from timeproto import limits
+from timeproto.network.budget import BUDGETS, Budgets
+from timeproto.network.quota import Keys
+from timeproto.web import bounds
+from timeproto.wire import messages
+
+ITEMS = ("x",) * 400
+
+
+class Prices(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.web = Web()
+        self.keys = Keys(self.web.clock)
+        self.web.service.site._budgets = Budgets(self.web.clock, self.keys)
+        self.secret = self.keys.mint("shop", 50_000, 0)
+
+    def left(self, answer: Answer) -> tuple[int, int, int]:
+        """What may be asked at once, what is left of it, and what the request cost."""
+        policy = re.fullmatch(r'"cost";q=(\d+);w=2', answer.headers["ratelimit-policy"])
+        state = re.fullmatch(r'"cost";r=(\d+);t=\d+', answer.headers["ratelimit"])
+        assert policy is not None
+        assert state is not None
+        return int(policy[1]), int(state[1]), int(answer.headers["timeproto-cost"])
+
+    def test_every_answer_says_what_it_cost(self) -> None:
+        """Good ones and refusals, and what is left goes down by just that."""
+        connection = self.web.connect()
+        most, before, cost = self.left(connection.ask("GET", "/live"))
+        self.assertEqual((most, cost), (limits.COST_BURST, bounds.WEB_COST))
+        for path, price in (("/v1/masternodes", 10), ("/v1/transactions/" + "ab" * 32, 2)):
+            _, left, cost = self.left(connection.ask("GET", path))
+            self.assertEqual((cost, before - left), (price * bounds.WEB_COST, cost))
+            before = left
+
+    def test_long_answers_cost_more(self) -> None:
+        """One for each whole 4 KiB."""
+        answer = self.web.get("/")
+        self.assertEqual(self.left(answer)[2], bounds.WEB_COST + len(answer.body) // 4_096)
+
+    def test_a_key_pays_for_the_requests_that_show_it(self) -> None:
+        """And for no other of the same connection."""
+        connection = self.web.connect("192.0.2.1")
+        most, left, _ = self.left(connection.ask("GET", "/live", Authorization=f"Bearer {self.secret}"))
+        self.assertEqual((most, left), (limits.KEY_BURST * 50_000, most - bounds.WEB_COST))
+        self.assertEqual(self.left(connection.ask("GET", "/live"))[0], limits.COST_BURST)
+        self.assertEqual(self.keys.users("shop"), 0)
+
+    def test_a_key_goes_on_where_its_neighbours_owe(self) -> None:
+        """Who has one is served while the others of its block are refused."""
+        other, connection = self.web.connect("192.0.2.1"), self.web.connect("192.0.2.1")
+        other.channel.account.spend(limits.COST_BLOCK_BURST + limits.COST_BLOCK_PER_SECOND * (limits.DEBT + 5))
+        self.assertEqual(connection.ask("GET", "/live").status, 429)
+        self.assertEqual(connection.ask("GET", "/live", Authorization=f"Bearer {self.secret}").status, 200)
+
+    def test_a_key_that_is_none(self) -> None:
+        """401 with what is asked for, whatever else the header holds; nothing was done."""
+        for text in (f"Bearer {'ab' * 32}", "Bearer", "Basic YTpi", f"bearer {self.secret}", f"Bearer {self.secret}x"):
+            answer = self.web.get("/v1/node", Authorization=text)
+            self.assertEqual((answer.status, answer.code), (401, "not_authorised"), text)
+            self.assertEqual(answer.headers["www-authenticate"], "Bearer")
+            self.assertNotIn(self.secret, answer.body.decode("utf-8"))
+
+    def test_a_websocket_pays_by_the_key_it_was_opened_with(self) -> None:
+        """Or by the one it shows in a request; and is told what things cost if it wants."""
+        Wallet(self.web, Authorization=f"Bearer {self.secret}")
+        self.assertEqual(self.keys.users("shop"), 1)
+        wallet = Wallet(self.web)
+        wallet.send(messages.UTXOStateQuery(id=1, outpoints=ITEMS))
+        self.assertNotIn("charge", wallet.take()[-1])
+        hello: Any = messages.Handshake(
+            version=1, network="devnet", genesis=GENESIS.hash, role="wallet", node_key=None, listen=None,
+            capabilities=(BUDGETS,), nonce="11" * 32,
+        )  # fmt: skip
+        wallet.send(hello).take()
+        wallet.send(messages.UTXOStateQuery(id=2, outpoints=ITEMS))
+        (answer,) = wallet.take()
+        self.assertEqual(answer["charge"]["cost"], 1 + len(ITEMS) // 8)
+        self.assertEqual(answer["charge"]["left"], wallet.connection.channel.account.left)
+
+    def test_who_asks_on_is_sent_away(self) -> None:
+        """Past twice the debt the connection closes with its answer."""
+        connection = self.web.connect("192.0.2.1")
+        connection.channel.account.spend(
+            limits.COST_BLOCK_BURST + 2 * limits.COST_BLOCK_PER_SECOND * (limits.DEBT + 1)
+        )
+        answer = connection.ask("GET", "/live")
+        self.assertEqual((answer.status, answer.headers["connection"]), (429, "close"))

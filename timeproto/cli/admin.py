@@ -1,0 +1,142 @@
+"""``timeproto admin``: what an operator asks of his running node, and does to it, over its socket."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from timeproto.errors import ConfigurationError, ExitStatus
+
+PATIENCE = 10.0
+"""Seconds for the whole answer."""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser(
+        "admin",
+        help="ask your running node, and tell it what to do",
+        description="Speaks to a node that runs on this machine, over the socket in its data directory, which opens for"
+        " the node's own user and for root. What it changes is in the node's log.",
+        epilog="Exit status: 0 done, 1 the node refused, 2 there is no such node or it may not be asked.",
+    )
+    parser.add_argument("--datadir", type=Path, metavar="DIR", help="default: ~/.local/share/timeproto/node")
+    parser.add_argument("--json", action="store_true", help="print the node's answer as JSON")
+    parser.set_defaults(run=run)
+    actions = parser.add_subparsers(title="what", metavar="WHAT", dest="what", required=True)
+    actions.add_parser("bans", help="masternodes that did what they must have known to be wrong, and who is shut out")
+    unban = actions.add_parser("unban", help="forget what a masternode did, and let it in again")
+    unban.add_argument("key", metavar="KEY", help="the masternode's key")
+    actions.add_parser("keys", help="the keys that wallets pay by")
+    mint = actions.add_parser("mint", help="make a key for a wallet with a quota of its own, and show it once")
+    mint.add_argument("name", metavar="NAME", help="what to call it: letters, digits, and any of _ . : -")
+    mint.add_argument(
+        "--cost-per-second", type=int, required=True, metavar="N",
+        help="what it may spend; a connection without a key has 4000 (docs/wallet-protocol.md, Limits)",
+    )  # fmt: skip
+    revoke = actions.add_parser("revoke", help="make a key worthless, at once")
+    revoke.add_argument("name", metavar="NAME")
+    connections = actions.add_parser("connections", help="who is connected, and what they ask")
+    connections.add_argument("--most", type=int, default=20, metavar="N", help="those that asked most (default 20)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    import msgspec
+
+    from timeproto.masternode import desk
+    from timeproto.masternode.config import default_datadir
+
+    fields = {"unban": ("key",), "mint": ("name", "cost_per_second"), "revoke": ("name",), "connections": ("most",)}
+    given = {name: getattr(arguments, name) for name in fields.get(arguments.what, ())}
+    try:
+        question = msgspec.convert({"do": arguments.what, **given}, desk.AnyQuestion)
+    except ValueError as error:
+        raise ConfigurationError(f"that cannot be asked: {error}") from None
+    answer = ask((arguments.datadir or default_datadir()).expanduser().absolute(), question)
+    if arguments.json:
+        print(msgspec.json.encode(answer).decode("utf-8"))
+    elif answer.error is not None:
+        print(f"timeproto: {answer.error}", file=sys.stderr)
+    else:
+        print("\n".join(tell(answer)))
+    return ExitStatus.OK if answer.error is None else ExitStatus.REFUSED
+
+
+def ask(folder: Path, question: Any) -> Any:
+    """The node's answer; :class:`ConfigurationError` if none can be had."""
+    import socket
+
+    import msgspec
+
+    from timeproto.masternode.admin import Door
+    from timeproto.masternode.desk import Answer
+
+    if not folder.is_dir():
+        raise ConfigurationError(f"there is no data directory {folder}")
+    door = Door(folder)
+    until = time.monotonic() + PATIENCE
+    text = b""
+    try:
+        with socket.socket(socket.AF_UNIX) as line:
+            line.settimeout(PATIENCE)
+            line.connect(door.path)
+            line.sendall(msgspec.json.encode(question) + b"\n")
+            while not text.endswith(b"\n") and time.monotonic() < until:
+                piece = line.recv(65_536)
+                if not piece:
+                    break
+                text += piece
+        return msgspec.json.decode(text, type=Answer)
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise ConfigurationError(f"no node that takes commands runs in {folder}") from None
+    except PermissionError:
+        raise ConfigurationError(f"the node in {folder} is another user's") from None
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"the node in {folder} does not answer as it should: {error}") from None
+    finally:
+        door.close()
+
+
+def tell(answer: Any) -> list[str]:
+    """The answer in lines for people."""
+    if answer.secret is not None:
+        return [answer.secret, "This is the key. It is shown once and kept nowhere: hand it over on a safe way."]
+    if answer.bans is not None:
+        return _bans(answer.bans) or ["No masternode has a record."]
+    if answer.keys is not None:
+        return _keys(answer.keys) or ["No key was given out."]
+    if answer.crowd is not None:
+        return _crowd(answer.crowd)
+    return [answer.done or "Done."]
+
+
+def _bans(rows: Any) -> list[str]:
+    return [
+        f"{each.key}  " + (f"shut out for {each.left_ms / 1000:.0f} s" if each.left_ms else f"{each.points} points")
+        for each in rows
+    ]
+
+
+def _keys(rows: Any) -> list[str]:
+    return [
+        f"{each.name:<24} {each.cost_per_second:>9} a second, {each.connections} connected,"
+        f" made {time.strftime('%Y-%m-%d', time.gmtime(each.minted_at / 1000))}"
+        for each in rows
+    ]
+
+
+def _crowd(crowd: Any) -> list[str]:
+    lines = [
+        f"{crowd.total} connections; {crowd.refused} requests refused and {crowd.sent_away} connections sent away"
+        " for what they cost, since the start"
+    ]
+    if crowd.speed_permille < 1000:
+        lines.append(f"All together ask too much: each has {crowd.speed_permille / 10:.1f} % of its share.")
+    for each in crowd.connections:
+        held = f", held back {each.hold_ms / 1000:.1f} s" if each.hold_ms else ""
+        key = f", key {each.key}" if each.key else ""
+        spent = f"spent {each.spent:>9}, left {each.left}"
+        lines.append(f"{each.host:<40} {each.way}  {each.since_ms / 1000:>8.0f} s  {spent}{key}{held}")
+    return lines
