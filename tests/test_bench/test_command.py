@@ -51,6 +51,7 @@ class Options(SynchronousTestCase):
             ("query", "--coins", "1"),
             ("step", "--payments", "251"),
             ("store", "--folder", "/nowhere/at/all"),
+            ("codec", "--plot", "chart.jpg"),
             ("nothing",),
             (),
         ):
@@ -63,7 +64,7 @@ class Options(SynchronousTestCase):
         folder = Path(self.mktemp())
         folder.mkdir()
         report, chart = folder / "r.json", folder / "r.svg"
-        argv = ("scale", "--masternodes", "1,4", "--payments", "2", "--repeat", "1")
+        argv = ("scale", "--masternodes", "1,4", "--payments", "2", "--subscribers", "0", "--repeat", "1")
         status, out, err = call(*argv, "--json", str(report), "--plot", str(chart))
         self.assertEqual(status, 0, err)
         self.assertIn("one Ed25519 verification", out)

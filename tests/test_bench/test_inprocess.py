@@ -120,8 +120,17 @@ class Parts(SynchronousTestCase):
         self.assertIn("fdatasync", self.told(store, report))
 
     def test_scale(self) -> None:
-        """A row for each size, with more bytes for more masternodes."""
-        report = scale.measure((1, 4, 7), 3, 1, Quiet())
+        """A row for each size, with more bytes for more masternodes; nobody is told if nobody is asked for."""
+        self.patch(scale, "SINGLE", 3)
+        report = scale.measure((1, 4, 7), 3, (), 1, Quiet())
         moved = [each["bytes_per_payment"] for each in report["sizes"]]
         self.assertEqual(moved, sorted(moved))
-        self.assertIn("7 masternodes", self.told(scale, report))
+        self.assertIsNone(report["subscribers"])
+        self.assertIn("SIMULATED", self.told(scale, report))
+
+    def test_scale_of_telling(self) -> None:
+        """Of a real node, and drawn below the rest."""
+        self.patch(scale, "SINGLE", 3)
+        report = scale.measure((1,), 3, (2,), 1, Quiet())
+        self.assertIn("2 subscribers", self.told(scale, report))
+        self.assertEqual(scale.draw(report, "").count("<svg "), 4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from xml.etree import ElementTree
 
 from hypothesis import given
@@ -11,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from timeproto.bench import plot
 from timeproto.bench.progress import Progress
+from timeproto.errors import ConfigurationError
 
 SVG = "{http://www.w3.org/2000/svg}"
 VALUES = st.floats(0.001, 1e6, allow_nan=False)
@@ -56,6 +58,44 @@ class Charts(SynchronousTestCase):
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
+
+
+class Files(SynchronousTestCase):
+    """Where a chart goes."""
+
+    def test_one_below_the_other(self) -> None:
+        """One document, as high as all of them."""
+        one = plot.lines("one", [plot.Series("s", (plot.Point(1, 1),))], x="x", y="y")
+        document = ElementTree.fromstring(plot.stack([one, one, one]))
+        self.assertEqual(document.get("height"), str(3 * plot.HEIGHT))
+        places = [each.get("y") for each in document]
+        self.assertEqual(places, ["0", str(plot.HEIGHT), str(2 * plot.HEIGHT)])
+
+    def test_names(self) -> None:
+        """SVG always, PNG where it can be made, and nothing else: said before anything is measured."""
+        plot.check_name(Path("a.svg"))
+        self.assertRaises(ConfigurationError, plot.check_name, Path("a.jpg"))
+        self.assertRaises(ConfigurationError, plot.check_name, Path("a"))
+        self.patch(plot.shutil, "which", lambda name: None)
+        self.assertRaises(ConfigurationError, plot.check_name, Path("a.png"))
+        self.patch(plot.shutil, "which", lambda name: f"/usr/bin/{name}")
+        plot.check_name(Path("a.png"))
+
+    def test_a_png(self) -> None:
+        """What the converter is given is the chart; what it complains of is told."""
+        folder = Path(self.mktemp()).absolute()
+        folder.mkdir()
+        converter = folder / "rsvg-convert"
+        converter.write_text('#!/bin/sh\ncat > "$4"\n')
+        converter.chmod(0o755)
+        self.patch(plot, "CONVERTER", str(converter))
+        plot.save(folder / "a.png", "<svg/>")
+        plot.save(folder / "a.svg", "<svg/>")
+        self.assertEqual([(folder / name).read_text() for name in ("a.png", "a.svg")], ["<svg/>"] * 2)
+        converter.write_text('#!/bin/sh\necho "no room" >&2; exit 1\n')
+        with self.assertRaises(ConfigurationError) as caught:
+            plot.save(folder / "b.png", "<svg/>")
+        self.assertIn("no room", str(caught.exception))
 
 
 class Bar(SynchronousTestCase):

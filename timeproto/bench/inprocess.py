@@ -3,7 +3,7 @@
 In one round every node takes what the round before sent it: decode, verify, step, commit to memory, encode. Each of
 these is clocked by what was taken in, so that a cost has an address. Time stands still but for the replicas' timers,
 which are fired in order. It is the node's own code; what is left out is how the node is kept busy: the reactor,
-threads, the disk and the kernel, and that late votes for what is final are thrown away unread.
+threads, the disk and the kernel.
 """
 
 from __future__ import annotations
@@ -189,8 +189,11 @@ class Cluster:
 
     def _turn(self, node: Node, asked: list[Input], inbox: list[tuple[str, bytes]]) -> None:
         costs, clock = self.costs, time.process_time()
-        heard = [Heard(codec.decode(payload), sender) for sender, payload in inbox]
-        inputs = [*asked, *heard]
+        heard = [_heard(node.replica, sender, payload) for sender, payload in inbox]
+        inputs = [*asked, *(entry for entry in heard if entry is not None)]
+        if not inputs:
+            costs.spent("settled", "decode", clock)
+            return
         phase = phase_of(inputs)
         clock = costs.spent(phase, "decode", clock)
         verified = node.verifier.check([(entry, {}) for entry in inputs])
@@ -217,6 +220,14 @@ class Cluster:
                 other.inbox.append((node.key, payload))
         for milliseconds, wake in effects.timers:
             heapq.heappush(self._timers, (self._elapsed + milliseconds, next(self._order), node, wake))
+
+
+def _heard(replica: Replica, sender: str, payload: bytes) -> Heard | None:
+    """What is new in a message, as a node hears it: of n votes the last are thrown away when all is decided."""
+    message = codec.decode(payload)
+    if isinstance(message, VoteBatch) and replica.is_settled(message):
+        return None
+    return Heard(replica.news(message), sender)
 
 
 def phase_of(inputs: Sequence[Input]) -> str:

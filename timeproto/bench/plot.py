@@ -1,18 +1,29 @@
-"""Charts as SVG, written by hand: lines over an axis, and bars. Every axis is labelled, every series named."""
+"""Charts as SVG, written by hand: lines over an axis, and bars. Every axis is labelled, every series named.
+
+librsvg's ``rsvg-convert`` makes a PNG of one, where it is installed.
+"""
 
 from __future__ import annotations
 
 import math
+import shutil
+import subprocess
 from collections.abc import Iterable, Sequence
 from html import escape
+from pathlib import Path
 
 import attrs
+
+from timeproto.errors import ConfigurationError
 
 WIDTH, HEIGHT = 760, 440
 _LEFT, _RIGHT, _TOP, _BOTTOM = 84, 24, 74, 84
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 """Told apart by colour-blind readers too."""
 _DASHES = ("", "8 4", "2 4", "10 3 2 3", "5 3", "1 3", "12 4")
+
+
+CONVERTER = "rsvg-convert"
 
 
 @attrs.frozen
@@ -137,6 +148,35 @@ def bars(
             parts.append(_text(px + width * 0.46, top - 4, _number(value), "middle", 10))
     parts += _legend([name for name, _ in series], [False] * len(series))
     return _document(title, parts)
+
+
+def stack(charts: Sequence[str]) -> str:
+    """One document with these below each other."""
+    height = HEIGHT * len(charts)
+    placed = [chart.replace("<svg ", f'<svg y="{HEIGHT * place}" ', 1) for place, chart in enumerate(charts)]
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}">\n'
+        + "".join(placed)
+        + "</svg>\n"
+    )
+
+
+def check_name(path: Path) -> None:
+    """:class:`ConfigurationError` if no chart could be saved under this name, before time is spent on what it shows."""
+    if path.suffix not in (".svg", ".png"):
+        raise ConfigurationError(f"a chart is SVG or PNG: call it {path.with_suffix('.svg')}")
+    if path.suffix == ".png" and shutil.which(CONVERTER) is None:
+        raise ConfigurationError("a PNG needs rsvg-convert (Debian's librsvg2-bin); an SVG needs nothing")
+
+
+def save(path: Path, chart: str) -> None:
+    if path.suffix != ".png":
+        path.write_text(chart, "utf-8")
+        return
+    command = [CONVERTER, "--zoom", "2", "--output", str(path)]
+    done = subprocess.run(command, input=chart.encode("utf-8"), capture_output=True, check=False)
+    if done.returncode:
+        raise ConfigurationError(f"rsvg-convert fails: {done.stderr.decode('utf-8', 'replace').strip()}")
 
 
 def _frame(title: str, note: str, across: Axis | None, up: Axis) -> list[str]:

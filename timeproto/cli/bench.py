@@ -254,26 +254,36 @@ def _add_scale(benches: Any) -> None:
     parser = new_bench(
         benches,
         "scale",
-        "growth with masternodes",
-        "CPU of a payment as the masternodes grow, of replicas in one process, step by step. (How telling grows with"
-        " subscribers: bench notify --subscribers 1,10,100,1000,10000,20000.)",
+        "growth with masternodes, and with subscribers",
+        "How finality and CPU grow with the masternodes, in a simulator that runs their own code and clocks it step by"
+        " step; and how telling grows with the subscribers, of a real node.",
         repeat=3,
     )
     parser.add_argument(
         "--masternodes", type=numbers(1, 128), default=(4, 7, 13, 22, 31, 43, 64), metavar="N[,N…]", help="(4 to 64)"
     )
     parser.add_argument("--payments", type=number(1, 250), default=50, help="at a time (default 50)")
+    parser.add_argument(
+        "--subscribers",
+        type=numbers(0, 30_000),
+        default=(1, 10, 100, 1_000, 5_000, 10_000, 20_000),
+        metavar="N[,N…]",
+        help="(1 to 20000); 0 for none",
+    )
     parser.set_defaults(run=run_scale)
 
 
 def run_scale(arguments: argparse.Namespace) -> int:
     from timeproto.bench import scale
 
+    subscribers = tuple(each for each in arguments.subscribers if each)
     return _simple(
         arguments,
         "scale",
         scale,
-        lambda progress: scale.measure(arguments.masternodes, arguments.payments, arguments.repeat, progress),
+        lambda progress: scale.measure(
+            arguments.masternodes, arguments.payments, subscribers, arguments.repeat, progress
+        ),
     )
 
 

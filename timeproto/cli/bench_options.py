@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from timeproto.errors import ConfigurationError
+
 BASE_PORT = 24200
 
 
@@ -46,13 +48,24 @@ def seconds(text: str) -> float:
     return float(text)
 
 
+def chart_file(text: str) -> Path:
+    from timeproto.bench import plot
+
+    path = Path(text)
+    try:
+        plot.check_name(path)
+    except ConfigurationError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return path
+
+
 def new_bench(benches: Any, name: str, help_: str, description: str, *, repeat: int) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = benches.add_parser(name, help=help_, description=description)
     parser.add_argument(
         "--repeat", type=number(1, 50), default=repeat, help=f"medians of so many are told (default {repeat})"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything here too")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw it here, as SVG")
+    parser.add_argument("--plot", type=chart_file, metavar="FILE", help="draw it here: .svg, or .png")
     return parser
 
 
@@ -87,8 +100,10 @@ def tell(
 
 
 def draw(arguments: argparse.Namespace, svg: str) -> None:
+    from timeproto.bench import plot
+
     if arguments.plot is not None:
-        arguments.plot.write_text(svg, "utf-8")
+        plot.save(arguments.plot, svg)
 
 
 def check_ports(masternodes: int, arguments: argparse.Namespace) -> None:
