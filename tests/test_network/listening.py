@@ -33,10 +33,10 @@ class AtOnce:
 
 
 class Listening(Cluster):
-    """Everything that node 0 commits is told to ``handler``."""
+    """Everything that node 0 commits is told to ``handler``, and what others do to their own in ``handlers``."""
 
     def __init__(self, n: int = 4, seed: int = 1, **more: Any) -> None:
-        self.handler: UTXOProtocolHandler | None = None
+        self.handlers: dict[int, UTXOProtocolHandler | None] = {}
         super().__init__(n, seed, **more)
         self.settle(3)
         self.clock = Clock()
@@ -58,15 +58,24 @@ class Listening(Cluster):
 
     def act(self, node: Replicating, inputs: list[Input]) -> Effects:
         effects = super().act(node, inputs)
-        if self.handler is not None and node is self.nodes[0]:
+        told = [handler for number, handler in self.handlers.items() if self.nodes[number] is node]
+        for handler in filter(None, told):
             changes = effects.changes
             if changes is not None:
                 found = {txid: changes.transactions[txid].proof for txid in changes.finalized}
                 proofs = {txid: proof for txid, proof in found.items() if proof is not None}
-                self.handler.broadcast_state_notification(changes.transitions, proofs, changes.blocks)
+                handler.broadcast_state_notification(changes.transitions, proofs, changes.blocks)
             if effects.seen:
-                self.handler.broadcast_seen(effects.seen)
+                handler.broadcast_seen(effects.seen)
         return effects
+
+    @property
+    def handler(self) -> UTXOProtocolHandler | None:
+        return self.handlers.get(0)
+
+    @handler.setter
+    def handler(self, handler: UTXOProtocolHandler | None) -> None:
+        self.handlers[0] = handler
 
     def ask(self, message: Any, reader: Reader) -> Any:
         """The answer, taken."""

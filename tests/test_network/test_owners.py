@@ -13,7 +13,7 @@ from tests.test_network.harness import Network, address
 from tests.test_network.listening import Listening
 from tests.test_network.test_cursors import Reader
 from timeproto import limits
-from timeproto.errors import Refusal
+from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.keys import SigningKey
 from timeproto.model.transaction import Outpoint
 from timeproto.network import handover, ownership
@@ -383,10 +383,8 @@ class Moving(Case):
         self.assertEqual({each.outpoint for each in answer.states}, true)
         self.assertEqual((self.here.leases, self.there.leases), (0, 1))
         self.assert_nothing_left(self.here)
-        self.net.handler = None
-        at = self.there.view.position()
+        self.net.handlers[1] = self.there.handler
         self.pay(1)
-        self.there.handler.broadcast_state_notification(self.net.nodes[1].store.transitions(at, 1_000), {}, ())
         self.assertEqual(again.positions, self.log_of(self.items, answer.cursor.position, 1))
 
     def test_a_connection_that_still_had_it_is_told(self) -> None:
@@ -623,6 +621,24 @@ class Bounds(Case):
         for _ in range(5):
             self.assertIsInstance(self.take_up(Wallet()), UTXOSubscribed)
         self.assertEqual(len(made), 1)
+
+    def test_a_digest_is_paid_for(self) -> None:
+        """By whoever asks, if it has to be made, by the number of items; and who owes too much is refused before."""
+        wallet, paid = Wallet(), list[float]()
+
+        class Account:
+            def pay(self, cost: float) -> None:
+                paid.append(cost)
+                if len(paid) == 3:
+                    raise Refusal(ErrorCode.OVER_LIMIT, "no")
+
+        wallet.account = Account()  # type: ignore[attr-defined]
+        coins = tuple(f"{number:064x}:0" for number in range(320))
+        self.lease(wallet, outpoints=coins, addresses=())
+        for _ in range(2):
+            self.assertIsInstance(self.take_up(wallet, items=coins), UTXOSubscribed)
+        self.assertEqual(self.take_up(wallet, items=coins).code, "over_limit")
+        self.assertEqual(paid, [10, 0, 0])
 
     def test_without_a_clock_nothing_is_leased(self) -> None:
         """The subscription is the connection's, as long as that lasts; and the key must be right all the same."""

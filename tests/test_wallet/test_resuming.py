@@ -128,11 +128,25 @@ class OneNode(Resuming):
         self.assertEqual(ear.take(), self.steps(0) + self.steps(1))
         (request,) = asked
         self.assertIsNotNone(request.since)
-        self.assertIsNotNone(request.token)  # the node has kept the filter
-        self.assertEqual(request.addresses, ())
+        self.assertIsNotNone(request.owner.filter)  # the node has kept it
+        self.assertEqual((request.addresses, request.token), ((), None))
+
+    def test_a_node_that_knows_tokens_only(self) -> None:
+        """The same story; the lease is that of whoever has the token."""
+        self.patch(client_module.WalletClientProtocol, "knows_owners", False)
+        _, ear = self.watching(0)
+        ear.take()
+        asked = self.asked("UTXOSubscribe")
+        self.away(lambda: self.pay(0))
+        self.pay(1)
+        self.world.run(0.5)
+        self.assertEqual(ear.take(), self.steps(0) + self.steps(1))
+        (request,) = asked
+        self.assertIsNotNone(request.token)
+        self.assertEqual((request.addresses, request.owner), ((), None))
 
     def test_a_node_that_has_forgotten_the_lease(self) -> None:
-        """After a power cut the token is worth nothing, the cursor all it was."""
+        """After a power cut the lease is gone, and the cursor is worth all it was."""
         _, ear = self.watching(0)
         ear.take()
         self.world.refuses = True
@@ -143,7 +157,7 @@ class OneNode(Resuming):
         self.world.refuses = False
         self.world.run(3)
         self.assertEqual(ear.take(), self.steps())
-        self.assertEqual([(each.token is None, len(each.addresses)) for each in asked], [(False, 0), (True, 1)])
+        self.assertEqual([(each.owner.filter is None, len(each.addresses)) for each in asked], [(False, 0), (True, 1)])
         self.assertEqual({each.since for each in asked}, {asked[0].since})
 
     def test_more_items_than_one_request_may_name(self) -> None:
@@ -351,7 +365,8 @@ class Watchers(Resuming):
         asked = self.asked("UTXOSubscribe")
         self.away(lambda: self.pay(0))
         self.assertEqual(kept.take(), self.steps())
-        self.assertEqual([(each.token, each.addresses) for each in asked], [(None, (address(self.wallet),))])
+        (request,) = asked
+        self.assertEqual((request.owner.filter, request.addresses), (None, (address(self.wallet),)))
 
     def test_a_watch_that_fails(self) -> None:
         """Its own fault: the others are told, and it is told again next time."""

@@ -61,16 +61,21 @@ class World:
         self.current = Place("127.0.0.1:1")
         self._pumps: list[Any] = []
         self._servers: list[Any] = []
-        self.manager = PeerManager(
+        self.manager = self.serve(1, self.node.handler)
+
+    def serve(self, number: int, handler: Any) -> PeerManager:
+        """Masternode ``number``, counted from 1, where nobody but wallets comes."""
+        manager = PeerManager(
             reactor=self.clock,
-            key=key(1),
+            key=key(number),
             genesis=self.node.genesis,
             listen="127.0.0.1:1",
-            dispatcher=Dispatcher(self.node.integration, self.node.handler),
+            dispatcher=Dispatcher(self.node.integration, handler),
             on_identity_conflict=lambda reason: None,
             connect=lambda host, port: None,
         )
-        self.manager.startService()
+        manager.startService()
+        return manager
 
     def __len__(self) -> int:
         return self.size

@@ -78,6 +78,11 @@ def of_request(message: Any, size: int) -> int:
     return (size >> 12) + BASE.get(kind, PLAIN) + (0 if more is None else more(message))
 
 
+def of_digest(items: int) -> int:
+    """Of making the digest of a filter (network.ownership): about 1 µs an item."""
+    return items >> 5
+
+
 def of_reply(reply: Any, size: int) -> int:
     """Of an answer in ``size`` bytes, and of what it complains about."""
     is_fault = type(reply) is messages.Error and reply.code in _FAULTS

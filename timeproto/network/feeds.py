@@ -76,11 +76,15 @@ class Subscription:
         return self.items.keys() | self.held
 
     @property
+    def has_digest(self) -> bool:
+        """True if it is at hand: it is made again when the filter has grown."""
+        return self._digest[0] == len(self)
+
+    @property
     def digest(self) -> str:
-        """Of the filter (network.ownership), made again when it has grown."""
-        size = len(self)
-        if self._digest[0] != size:
-            self._digest = size, digest(self.filter)
+        """Of the filter (network.ownership)."""
+        if not self.has_digest:
+            self._digest = len(self), digest(self.filter)
         return self._digest[1]
 
     def lacks(self, items: Iterable[Watched]) -> int:

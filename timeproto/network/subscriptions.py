@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.transaction import Outpoint
+from timeproto.network import costs
 from timeproto.network.fanout import Shared
 from timeproto.network.feeds import Feed, Feeds, Reason, Subscriber, Subscription
 from timeproto.network.handover import not_found
@@ -141,6 +142,12 @@ class Subscriptions:
                 self._evict()
 
     # -- parts ---------------------------------------------------------------------------------------
+
+    def price(self, message: UTXOSubscribe) -> int:
+        """What it costs to say whether it :meth:`is_here`, in units of network.costs."""
+        owner = message.owner
+        lease = None if owner is None else self._leases.owned(owner.key, message.subscriber_id)
+        return 0 if lease is None or lease.subscription.has_digest else costs.of_digest(len(lease.subscription))
 
     def is_here(self, message: UTXOSubscribe) -> bool:
         """False if an owner wants to take up what is not here, or is here as it was some time ago."""

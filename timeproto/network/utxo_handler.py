@@ -167,6 +167,9 @@ class UTXOProtocolHandler:
         if message.token is not None or (owner.filter is not None and named):
             raise Refusal(ErrorCode.BAD_FIELD, "what is taken up by its owner needs neither items nor a token")
         require_shown(owner, client, view.genesis, view.node_key, message.subscriber_id)
+        account = getattr(client, "account", None)
+        if owner.filter is not None and account is not None:
+            account.pay(self._subscriptions.price(message))
 
     def _handed_over(
         self, message: messages.UTXOSubscribe, client: Client, view: NodeView

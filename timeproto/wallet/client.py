@@ -33,6 +33,7 @@ from timeproto.wallet.outbox import ASK_AGAIN, Outbox
 from timeproto.wallet.payment import Payment
 from timeproto.wallet.protocol import WalletClientFactory, WalletClientProtocol
 from timeproto.wallet.purse import Purse
+from timeproto.wallet.resuming import Proprietor
 from timeproto.wallet.watch import Change, Watch
 from timeproto.wallet.watching import Watches, address_coins, after
 from timeproto.wire import messages
@@ -52,11 +53,14 @@ class WalletClient(MultiService):
         purse: Purse | None = None,
         now: Callable[[], int] = lambda: int(time.time()),
         random: Callable[[int], bytes] = os.urandom,
+        lease_key: SigningKey | None = None,
         rotation: Any = None,
     ) -> None:
         """``nodes``: ``HOST:PORT`` or :class:`Node`. With a ``purse`` it has money: see :meth:`send`, :meth:`balance`.
 
-        ``now``: Unix seconds, for the timestamp of transactions. ``rotation``: another endpoint, for tests.
+        ``now``: Unix seconds, for the timestamp of transactions. ``lease_key``: what watches are leased to at nodes;
+        otherwise one is made, and nobody can tell by it that two clients are of one wallet. Two clients at once must
+        not have the same. ``rotation``: another endpoint, for tests.
         """
         super().__init__()
         self.genesis = genesis
@@ -66,7 +70,8 @@ class WalletClient(MultiService):
         self._random = random
         self._protocol: WalletClientProtocol | None = None
         self._outbox = Outbox(self)
-        self._watches = Watches(self.belief, self.troubled, reactor)
+        owner = Proprietor(lease_key or SigningKey(random(32)), genesis.hash, now)
+        self._watches = Watches(self.belief, self.troubled, reactor, owner)
         self._is_prepared = False
         self._may_leave = 0.0
         self._is_leaving = self._heard_lie = False

@@ -25,7 +25,7 @@ from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.genesis import Genesis
 from timeproto.network.budget import BUDGETS
-from timeproto.network.handshake import CURSORS, STATUSES, HandshakeMachine
+from timeproto.network.handshake import CURSORS, OWNERS, STATUSES, HandshakeMachine
 from timeproto.network.protocol import MessageProtocol
 from timeproto.network.requests import ConnectionGone
 from timeproto.network.tls import channel_binding
@@ -79,6 +79,17 @@ class WalletClientProtocol(MessageProtocol):
     def knows_cursors(self) -> bool:
         """True if the node, once it has greeted, understands cursors and leases."""
         return self._can(CURSORS)
+
+    @property
+    def knows_owners(self) -> bool:
+        """True if a lease there can belong to a key."""
+        return self._can(OWNERS) and self.knows_cursors and self.node_nonce is not None
+
+    @property
+    def node_nonce(self) -> str | None:
+        """What the node, proven, gave this connection: a key is shown for it (network.ownership)."""
+        machine = self._machine
+        return machine.theirs.nonce if machine is not None and machine.done and machine.theirs is not None else None
 
     @property
     def knows_statuses(self) -> bool:

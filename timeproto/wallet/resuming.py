@@ -1,9 +1,13 @@
-"""A wallet's one subscription over all its connections: what is watched, and how far it was told (protocol §8)."""
+"""A wallet's one subscription over all its connections: what is watched, and how far it was told (protocol §8).
+
+The subscription is leased to a key that the wallet makes for itself, where the node knows of that: then neither a new
+connection nor another node needs to be told what is watched.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
@@ -11,11 +15,13 @@ from twisted.logger import Logger
 
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
+from timeproto.model.keys import SigningKey
 from timeproto.model.transaction import Outpoint
+from timeproto.network.ownership import digest, show
 from timeproto.network.requests import ConnectionGone
 from timeproto.wallet.protocol import WalletClientProtocol
 from timeproto.wallet.watch import Watched
-from timeproto.wire.messages import Cursor, UTXOSubscribe, UTXOSubscribed
+from timeproto.wire.messages import Cursor, Owner, UTXOSubscribe, UTXOSubscribed
 
 SUBSCRIPTION = "wallet"
 
@@ -30,6 +36,24 @@ LONGEST = 600.0
 assert 10 * limits.REPLAY / limits.REPLAY_RATE < PATIENCE < LONGEST
 
 
+class Proprietor:
+    """The key that a wallet's lease belongs to."""
+
+    def __init__(self, key: SigningKey, genesis_hash: str, now: Callable[[], int]) -> None:
+        """``now`` gives Unix seconds; that the times of what is signed grow does not depend on it."""
+        self._key = key
+        self._genesis_hash = genesis_hash
+        self._now = now
+        self._time = 0
+
+    def show(self, protocol: WalletClientProtocol, filter: str | None) -> Owner:
+        """The key, shown on a connection to a node that has proven its own."""
+        assert protocol.node_key is not None and protocol.node_nonce is not None  # it knows owners
+        self._time = max(self._time + 1, self._now() * 1000)
+        node, nonce = protocol.node_key, protocol.node_nonce
+        return show(self._key, self._genesis_hash, node, nonce, SUBSCRIPTION, time=self._time, filter=filter)
+
+
 class Place:
     """How far one subscription has been told, in the log of which node.
 
@@ -39,9 +63,12 @@ class Place:
 
     log = Logger()
 
-    def __init__(self, clock: Any) -> None:
-        """``clock``: an IReactorTime provider."""
+    def __init__(self, clock: Any, owner: Proprietor | None = None) -> None:
+        """``clock``: an IReactorTime provider. ``owner`` has the key that leases are to belong to."""
         self._clock = clock
+        self._owner = owner
+        self._shown_on: WalletClientProtocol | None = None
+        self._is_owned = False
         self._items: set[Watched] = set()
         self._reached: Cursor | None = None
         self._is_whole, self._is_lost = True, False
@@ -90,58 +117,67 @@ class Place:
     async def subscribe(self, protocol: WalletClientProtocol, page: Iterable[Watched]) -> UTXOSubscribed:
         """Watches ``page`` too, at most ``limits.FILTER`` items, beginning with the states of their coins."""
         self._snapshot = math.inf  # for an answer may be lost on its way
-        reply: UTXOSubscribed = await protocol.request(
-            self._request(protocol, page, ttl_ms=LEASE_MS if protocol.knows_cursors else None)
-        )
-        self._token = reply.token or self._token
-        self._snapshot = reply.cursor.position
-        self._items.update(page)
+        reply = await self._ask(protocol, page, ttl_ms=LEASE_MS if protocol.knows_cursors else None)
+        self.took(reply, page)
         return reply
 
-    async def resume(self, protocol: WalletClientProtocol, items: Collection[Watched]) -> str | None:
-        """Takes ``items`` up where they were left; returns None when the node has sent all that was missed.
+    def took(self, reply: UTXOSubscribed, items: Iterable[Watched]) -> None:
+        """The states of ``items`` are in ``reply``."""
+        self._token = reply.token or self._token
+        self._snapshot = reply.cursor.position
+        self._items.update(items)
 
-        Otherwise it returns why that cannot be, and what happened meanwhile is known only by its outcome.
+    async def resume(
+        self, protocol: WalletClientProtocol, items: Collection[Watched]
+    ) -> tuple[str | None, UTXOSubscribed | None]:
+        """Takes ``items`` up where they were left; returns (None, None) when the node has sent all that was missed.
+
+        Otherwise it returns why that cannot be, and what happened meanwhile is known only by its outcome: by the reply,
+        if there is one, which has the states of all ``items``.
         """
         since = self.cursor
         if since is None:
-            return "unchecked"
+            return "unchecked", None
         if not protocol.knows_cursors:
-            return "no_cursors"
-        if since.node != protocol.node_key:
-            return "another_node"
-        reply = await self._with_token(protocol, since) if self._items == set(items) else None
+            return "no_cursors", None
+        reply = await self._taken_up(protocol, since) if self._items == set(items) else None
+        if reply is None and since.node != protocol.node_key:
+            return "another_node", None
         if reply is None:
             reply = await self._with_items(protocol, since, items)
         self._token = reply.token
         if reply.reset:
-            return reply.reason or "reset"
+            is_shown = len(items) <= limits.FILTER  # no reply shows more
+            return reply.reason or "reset", reply if is_shown else None
         self._items = set(items)
         await self._end_of_replay(protocol)
-        return None
+        return None, None
 
-    async def _with_token(self, protocol: WalletClientProtocol, since: Cursor) -> UTXOSubscribed | None:
+    async def _taken_up(self, protocol: WalletClientProtocol, since: Cursor) -> UTXOSubscribed | None:
+        """Without naming an item, if the node, or the one that had the lease, still has it."""
         token, self._token = self._token, None
-        if token is None or since.position < self._snapshot:
+        is_here, is_owned = since.node == protocol.node_key, self._is_owned and protocol.knows_owners
+        if is_here and since.position < self._snapshot:
             return None  # a lease goes on after the last snapshot of an item, and that was not told
+        if not is_here and len(self._items) > limits.FILTER:
+            return None  # they have to be named anyway, to be shown their coins
+        if not is_owned and (token is None or not is_here):
+            return None
+        more: dict[str, Any] = {"filter": digest(self._items)} if is_owned else {"token": token}
         try:
-            reply: UTXOSubscribed = await protocol.request(
-                self._request(protocol, (), since=since, ttl_ms=LEASE_MS, token=token)
-            )
+            return await self._ask(protocol, (), since=since, ttl_ms=LEASE_MS, **more)
         except Refusal as refusal:
             if refusal.code is not ErrorCode.NOT_FOUND:
                 raise
             return None  # the lease has ended, or the node has forgotten it
-        return reply
 
     async def _with_items(
         self, protocol: WalletClientProtocol, since: Cursor, items: Collection[Watched]
     ) -> UTXOSubscribed:
         *held, last = pages(items)
         for page in held:
-            await protocol.request(self._request(protocol, page, hold=True))
-        reply: UTXOSubscribed = await protocol.request(self._request(protocol, last, since=since, ttl_ms=LEASE_MS))
-        return reply
+            await self._ask(protocol, page, hold=True)
+        return await self._ask(protocol, last, since=since, ttl_ms=LEASE_MS)
 
     async def _end_of_replay(self, protocol: WalletClientProtocol) -> None:
         replay = self._replay = Deferred()
@@ -180,7 +216,7 @@ class Place:
 
         async def renew() -> None:
             try:
-                await protocol.request(self._request(protocol, (), ttl_ms=LEASE_MS))
+                await self._ask(protocol, (), ttl_ms=LEASE_MS)
             except (ConnectionGone, Refusal) as error:
                 self.log.info("the subscription could not be renewed: {why}", why=error)
 
@@ -189,15 +225,28 @@ class Place:
     def expired(self) -> None:
         """The lease has ended."""
         self._token = None
+        self._is_owned = False
 
-    def _request(self, protocol: WalletClientProtocol, items: Iterable[Watched], **more: Any) -> UTXOSubscribe:
-        return UTXOSubscribe(
-            subscriber_id=SUBSCRIPTION,
-            addresses=tuple(item for item in items if isinstance(item, str)),
-            outpoints=tuple(item for item in items if isinstance(item, Outpoint)),
-            statuses=self.listens and protocol.knows_statuses,
-            **more,
+    async def _ask(
+        self, protocol: WalletClientProtocol, items: Iterable[Watched], filter: str | None = None, **more: Any
+    ) -> UTXOSubscribed:
+        """One request. The first on a connection shows the key: for ``filter``, or for what is named."""
+        owner = None
+        if self._owner is not None and protocol is not self._shown_on and protocol.knows_owners:
+            owner = self._owner.show(protocol, filter)
+        reply: UTXOSubscribed = await protocol.request(
+            UTXOSubscribe(
+                subscriber_id=SUBSCRIPTION,
+                addresses=tuple(item for item in items if isinstance(item, str)),
+                outpoints=tuple(item for item in items if isinstance(item, Outpoint)),
+                statuses=self.listens and protocol.knows_statuses,
+                owner=owner,
+                **more,
+            )
         )
+        self._shown_on = self._shown_on if owner is None else protocol
+        self._is_owned = self._shown_on is protocol
+        return reply
 
 
 def pages(items: Collection[Watched]) -> list[list[Watched]]:

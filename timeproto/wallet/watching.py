@@ -24,7 +24,7 @@ from timeproto.wallet.arrivals import Arrivals
 from timeproto.wallet.belief import Ask, Belief, Lie, Proof
 from timeproto.wallet.incoming import Incoming
 from timeproto.wallet.protocol import Notice, WalletClientProtocol
-from timeproto.wallet.resuming import Place, pages
+from timeproto.wallet.resuming import Place, Proprietor, pages
 from timeproto.wallet.watch import Change, Watch, Watched
 from timeproto.wire import messages
 from timeproto.wire.messages import CoinState
@@ -44,12 +44,18 @@ class Watches:
 
     log = Logger()
 
-    def __init__(self, belief: Belief, on_trouble: Callable[[Exception], None], clock: Any) -> None:
+    def __init__(
+        self,
+        belief: Belief,
+        on_trouble: Callable[[Exception], None],
+        clock: Any,
+        owner: Proprietor | None = None,
+    ) -> None:
         """``on_trouble(why)``: what was told is a :class:`Lie`, or could not be checked on this connection.
-        ``clock``: an IReactorTime provider."""
+        ``clock``: an IReactorTime provider. ``owner`` has the key that the subscription is leased to."""
         self._belief = belief
         self._on_trouble = on_trouble
-        self._place = Place(clock)
+        self._place = Place(clock, owner)
         self._lock = DeferredLock()
         self._watches: list[Watch] = []
         self.arrivals = Arrivals(belief, self._watches, on_trouble, clock)
@@ -92,11 +98,15 @@ class Watches:
             await self.settled()  # what the last connection told is told before the place to resume from is read
             self.is_checked = True
             begun = set[Watched]().union(*(watch.begun for watch in self._watches))
-            reason = await self._place.resume(protocol, begun) if begun else "new"
+            reason, reply = await self._place.resume(protocol, begun) if begun else ("new", None)
             if reason is not None:
                 self._begin_anew(reason)
             shown: set[Outpoint] = set()
             items = set[Watched]().union(*(watch.items - watch.begun for watch in self._watches))
+            if reply is not None:
+                self._place.took(reply, begun)
+                self._in_order(partial(self._hear_states, protocol, reply, frozenset(begun), shown))
+                items -= begun
             await self._subscribe(protocol, items, shown)
             if reason is not None:
                 self._in_order(partial(self._hear_of_the_rest, protocol, shown))
