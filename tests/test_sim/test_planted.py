@@ -181,6 +181,10 @@ class Planted(SynchronousTestCase):
         """A round goes on though its words cannot be signed."""
         self.look_for("words_dropped_while_not_voting")
 
+    def test_second_verdict(self) -> None:
+        """A block may give a verdict on what is decided."""
+        self.look_for("second_verdict")
+
     def test_rivals_outlive_a_block(self) -> None:
         """A block leaves rivals of its transactions as they are."""
         self.look_for("rivals_outlive_a_block")

@@ -65,7 +65,7 @@ class BadBlocks:
             ],
         ]
         if proved:
-            kinds += [[lambda: self._judging(replica, block, self._chance.sample(proved, min(len(proved), 2)))]] * 2
+            kinds += [[lambda: self._judging(replica, block, self._chance.sample(proved, min(len(proved), 2)))]] * 4
         some = self._some_transaction(replica)
         if some is not None:
             forged = self._forged(some, known)

@@ -80,10 +80,11 @@ class Conspiracy:
         return votes[:count]
 
     def verdicts(self, quorum: int) -> list[Verdict]:
-        """Every verdict that can be proved, whether or not it can still stand."""
+        """Every verdict on the contested that can be proved, whether or not it can still stand."""
         found = []
         for (kind, txid), batches in self._votes.items():
-            if kind is not VoteKind.COMMIT and len(batches) >= quorum and txid in self.book.entries:
+            is_open = txid in self.book.entries and self.book.is_contested(txid)
+            if kind is not VoteKind.COMMIT and len(batches) >= quorum and is_open:
                 some = list(batches.values())[:quorum]
                 votes = tuple(signed_vote(batch, batch.index(kind, txid)) for batch in some)
                 found.append(Verdict("commit" if kind is VoteKind.LOCK else "abort", txid, votes))

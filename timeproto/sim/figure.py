@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-WIDTH, HEIGHT = 760, 460
-_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 180, 56, 64
+WIDTH, HEIGHT = 800, 460
+_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 220, 56, 64
 
 _SERIES = (
     ("here_p50_rtt", "median, where submitted", "#1b6ca8", ""),

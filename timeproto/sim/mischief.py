@@ -83,7 +83,7 @@ class Mischief:
         if self._shared.words:
             word = self._lies.choice(self._shared.words)
             if word.kind != "proposal":
-                forged.append(replace(word, voter=victim))
+                forged += [replace(word, voter=victim), replace(word, set="12" * 32)]
                 forged.append(replace(word, block=next(iter(self._shared.blocks), None)))
         return self._lies.sample(forged, 2)
 
@@ -127,7 +127,9 @@ class Mischief:
         change = messages.StateChange(outpoint, None, to_wire(state), 1, self._signer.public_hex)
         cursor = messages.Cursor(self._signer.public_hex, 1)
         hint = messages.UTXOStateNotification(notification=change, cursor=cursor, output=output)
-        return [hint, replace(hint, proof=self._lies.choice([*self._shared.proofs.values(), None]))]
+        proofs = [*self._shared.proofs.values()]
+        told = [None, *proofs, *(replace(proof, txid=self._nothing()) for proof in proofs[-1:])]
+        return [hint, replace(hint, proof=self._lies.choice(told))]
 
     def _show(self) -> list[Any]:
         """Real transactions, and one with other contents under the same name."""

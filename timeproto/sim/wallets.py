@@ -117,24 +117,27 @@ class Wallets(Purses):
             self._tally.count("cancels")
 
     def bad_cancel(self) -> None:
-        """Of what is somebody else's, or of what there is not."""
+        """Of what is somebody else's, or in its owner's name."""
         if self._sent:
             tx = self._chance.choice(self._sent)
             owned = {bytes(key) for key in tx.keys}
-            self._send_cancel(tx, self._chance.choice([key for key in self.keys if key.public_bytes not in owned]))
+            other = self._chance.choice([key for key in self.keys if key.public_bytes not in owned])
+            self._send_cancel(tx, other, name=self._chance.choice((other.public_hex, tx.keys[0].hex())))
 
     def _owner_of(self, tx: Transaction) -> Signer:
         return self._owners[address_of(tx.keys[0], PARAMS)]
 
-    def _send_cancel(self, tx: Transaction, key: Signer) -> None:
+    def _send_cancel(self, tx: Transaction, key: Signer, name: str | None = None) -> None:
         node = self.some_node()
         if node.alive and not node.paused:
-            self.cancel_at(tx, node, key)
+            self.cancel_at(tx, node, key, name)
 
-    def cancel_at(self, tx: Transaction, node: Masternode, key: Signer | None = None) -> None:
-        """An owner's cancel, or that of anybody who has ``key``."""
+    def cancel_at(
+        self, tx: Transaction, node: Masternode, key: Signer | None = None, name: str | None = None
+    ) -> None:
+        """An owner's cancel, or that of anybody who has ``key`` and goes by the ``name`` of another."""
         key = key or self._owner_of(tx)
-        unsigned = messages.TransactionCancel(txid=tx.txid, key=key.public_hex, signature="0" * 128)
+        unsigned = messages.TransactionCancel(txid=tx.txid, key=name or key.public_hex, signature="0" * 128)
         signature = key.sign(unsigned.message(self._genesis.hash)).hex()
         if key.public_bytes in tx.keys and tx.txid in self._book.entries:
             self._book.cancel(tx.txid, self._events.now)
