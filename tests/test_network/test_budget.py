@@ -127,6 +127,16 @@ class Accounts(SynchronousTestCase):
         self.budgets.open("127.0.0.1").spend(1)
         self.assertEqual(self.budgets.pace.speed, 1)
 
+    def test_what_is_given_back_slows_nobody(self) -> None:
+        """A refusal in the next moment gives back what was asked in the one before: that is little, not too much."""
+        for _ in range(50):
+            self.budgets.open("127.0.0.1")
+        for _ in range(20):
+            self.budgets.pace.now(-130)
+            self.clock.advance(0.1)
+            self.budgets.pace.now(1)
+        self.assertEqual(self.budgets.pace.speed, 1)
+
     def test_a_few_are_not_slowed(self) -> None:
         """One that asks all it may, with many that ask little, are less than the node's part."""
         served, held = self.flood(1, 10)
@@ -257,6 +267,20 @@ class OverTcp(SynchronousTestCase):
             self.network.clock.advance(1)
         self.assertTrue(self.server.is_open)
         self.assertIsNone(self.server._held)
+
+    def test_who_says_it_is_a_masternode_and_asks_is_a_wallet(self) -> None:
+        """A Handshake with a masternode's key, which anybody knows, and no proof is no way past the budget."""
+        machine = self.network.add(1, []).machine(dialled=True, binding=b"")
+        for message in machine.begin():
+            self.wallet.ask(message)
+        self.network.run(0)
+        self.assertFalse(self.server.is_greeted())
+        self.owe(1)
+        self.server._hold_back()
+        self.assertIsNone(self.server._held)
+        self.wallet.ask(messages.GetInfo(id=1))
+        self.network.run(0)
+        self.assertIsNotNone(self.server._held)
 
     def test_a_masternode_proves_itself_through_a_crowd(self) -> None:
         """Its handshake is read at once whatever its neighbours owe, and then it owes nothing."""

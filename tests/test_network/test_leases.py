@@ -7,6 +7,7 @@ from typing import Any
 from tests.cluster import address
 from tests.test_network.test_cursors import CursorCase, Reader
 from timeproto import limits
+from timeproto.network.budget import Budgets
 from timeproto.network.utxo_handler import UTXOProtocolHandler
 from timeproto.wire import messages
 from timeproto.wire.messages import UTXOSubscribe, UTXOSubscribed, UTXOSubscriptionNotice
@@ -118,6 +119,40 @@ class Tokens(LeaseCase):
         self.catch_up()
         self.assertEqual(again.positions, sorted({*self.log_of({self.mine}, before), *self.log_of({theirs}, later)}))
 
+    def test_taken_up_in_pieces(self) -> None:
+        """With more that is held back it begins when the rest does, and then all of it, with no word before (S-4)."""
+        theirs = address(self.node.wallets[1])
+        token = self.lease().token
+        self.node.handler.connection_lost(self.reader)
+        again = Reader()
+        self.ask(UTXOSubscribe(id=2, subscriber_id="s", token=token, addresses=(theirs,), hold=True), again)
+        self.node.clock.advance(limits.WATERMARK + 1)
+        self.assertEqual(again.told, [])
+        answer = self.ask(UTXOSubscribe(id=3, subscriber_id="s", outpoints=(str(self.coin(2)),)), again)
+        self.assertEqual(len(answer.states), 9)
+        before = self.node.view.position()
+        self.send(self.payment())
+        self.assertEqual(again.positions, self.log_of({self.mine, theirs}, before))
+
+    def test_what_is_put_back_is_paid_for(self) -> None:
+        """As much as naming it again would cost: a token, a cursor and a digest are short, and the filter is long."""
+        budgets = Budgets(self.node.clock)
+
+        def spent(request: UTXOSubscribe, reader: Any = None) -> float:
+            reader = reader or Reader()
+            reader.account = account = budgets.open("127.0.0.1")
+            self.assertIsInstance(self.ask(request, reader), UTXOSubscribed)
+            return account.spent
+
+        many = tuple(f"{'11' * 32}:{number}" for number in range(800))
+        token = self.lease(outpoints=many).token
+        for _ in range(2):
+            reader = Reader()
+            self.assertEqual(spent(UTXOSubscribe(id=1, subscriber_id="s", token=token), reader), 100)
+        self.assertEqual(spent(UTXOSubscribe(id=1, subscriber_id="s", since=self.cursor(0)), reader), 0)
+        self.catch_up()
+        self.assertEqual(spent(UTXOSubscribe(id=1, subscriber_id="s", since=self.cursor(99)), reader), 100)
+
     def test_a_reset_shows_the_whole_filter(self) -> None:
         """A token with a cursor that leads nowhere: full states of all its items."""
         token = self.lease().token
@@ -224,6 +259,21 @@ class Bounds(LeaseCase):
         self.assert_refused("busy", UTXOSubscribe(id=1, subscriber_id="s", outpoints=many[5:]), Reader())
         self.node.handler.connection_lost(self.reader)
         self.subscribe(Reader(), outpoints=many[1:])
+
+    def test_what_is_named_again_counts_once(self) -> None:
+        """Also if it is held back the second time: a node's count of what it watches does not drift, nor a digest."""
+        coins = tuple(str(self.coin(number=number)) for number in range(3))
+        self.subscribe(self.reader, outpoints=coins[:1])
+        self.subscribe(self.reader, outpoints=coins[:1], hold=True)
+        (subscription,) = self.node.handler._feeds.of(self.reader).names.values()
+        self.assertEqual((len(subscription), self.node.handler._subscriptions._watched), (1, 1))
+        before = subscription.digest
+        self.subscribe(self.reader, outpoints=coins[1:2])
+        self.assertNotEqual(subscription.digest, before)
+        self.subscribe(self.reader, outpoints=coins, hold=True)
+        self.assertEqual((len(subscription), self.node.handler._subscriptions._watched), (3, 3))
+        self.node.handler.connection_lost(self.reader)
+        self.assert_nothing_left()
 
     def test_no_more_subscriptions_than_it_can(self) -> None:
         """Over all connections."""

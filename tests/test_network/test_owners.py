@@ -632,6 +632,9 @@ class Bounds(Case):
                 if len(paid) == 3:
                     raise Refusal(ErrorCode.OVER_LIMIT, "no")
 
+            def add(self, message: Any, cost: int) -> None:
+                """What is put back of a filter has its price too (test_leases)."""
+
         wallet.account = Account()  # type: ignore[attr-defined]
         coins = tuple(f"{number:064x}:0" for number in range(320))
         self.lease(wallet, outpoints=coins, addresses=())

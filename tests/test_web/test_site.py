@@ -207,6 +207,27 @@ class Costs(SynchronousTestCase):
         neighbour.spend(limits.COST_BLOCK_BURST + 2 * limits.COST_BLOCK_PER_SECOND * limits.DEBT)
         self.assertIsNone(web.service.site.buildProtocol(IPv4Address("TCP", "10.0.0.1", 1)))
 
+    def test_what_cannot_be_answered_costs_too(self) -> None:
+        """A path that is none, a method, a host, a key of nobody's: each has its price, and waits for it to be paid."""
+        web = Web()
+        account = (connection := web.connect()).channel.account
+        for method, path, headers in (
+            ("GET", "/nothing", {}),
+            ("DELETE", "/live", {}),
+            ("GET", "/live", {"Host": "elsewhere"}),
+            ("GET", "/live", {"Authorization": "Bearer " + "ab" * 32}),
+        ):
+            before = account.spent
+            answer = connection.ask(method, path, **headers)
+            self.assertGreaterEqual(answer.status, 400)
+            self.assertEqual(account.spent - before, bounds.WEB_COST)
+            self.assertEqual(answer.headers["timeproto-cost"], str(bounds.WEB_COST))
+        account.spend(limits.COST_BURST + limits.COST_PER_SECOND)
+        connection.request("GET", "/nothing")
+        self.assertEqual(connection.answers(), [])
+        web.clock.advance(1.1)
+        self.assertEqual([each.status for each in connection.answers()], [404])
+
     def test_who_waits_and_leaves_costs_nothing_more(self) -> None:
         """A request whose turn comes when its asker has gone is never asked."""
         web = Web()

@@ -90,7 +90,7 @@ class Pace:
         self._looked += passed
         asked, self._spent = self._spent / passed, 0.0
         most = _FASTER ** min(passed / _LOOK, 100.0)
-        fits = limits.COST_NODE_PER_SECOND / asked if asked else most
+        fits = limits.COST_NODE_PER_SECOND / asked if asked > 0 else most  # below 0 more was given back than spent
         # Never slower than what fits even if everybody is greedy.
         least = limits.COST_NODE_PER_SECOND / (limits.COST_PER_SECOND * max(1, self.payers))
         self.speed = min(1.0, max(least, self.speed * min(max(fits, _SLOWER), most)))
@@ -207,6 +207,12 @@ class Account:
         # Who greets may be a masternode, whatever its neighbours owe.
         if self.owes and type(message) not in _GREETINGS:
             self._require_credit(cost)
+
+    def add(self, message: Any, cost: int) -> None:
+        """A message that was asked turned out to cost so much more."""
+        self.spend(cost)
+        if self._prices is not None:
+            self._remember(message.id, cost + self._prices.pop(message.id, 0))
 
     def pay(self, cost: float) -> None:
         """What is about to be done; raises :class:`Refusal` if it is not to be."""

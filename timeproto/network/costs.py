@@ -56,7 +56,12 @@ def _asked_for(message: messages.UTXOStateQuery) -> int:
 
 def _watched(message: messages.UTXOSubscribe) -> int:
     resumed = not (message.since is None and message.token is None and message.owner is None)
-    return (len(message.outpoints) + len(message.addresses) >> 3) + (RESUMED if resumed else 0)
+    return of_filter(len(message.outpoints) + len(message.addresses)) + (RESUMED if resumed else 0)
+
+
+def of_filter(items: int) -> int:
+    """Of so many outpoints and addresses that are looked for, hashed or written down: one for each 8."""
+    return items >> 3
 
 
 _MORE: dict[type, Callable[[Any], int]] = {

@@ -58,17 +58,21 @@ class Subscriber:
 class Subscription:
     """A filter with a name: each item with the position after which it is told; ``held`` ones are not told yet.
 
-    Nothing is told up to ``start``: that was told before the feed went back for another subscription.
+    Nothing is told up to ``start``: that was told before the feed went back for another subscription; and nothing at
+    all before it has ``begun`` on the connection that has it.
     """
 
     name: str
+    begun: bool = False
     items: dict[Watched, int] = attrs.field(factory=dict)
     held: set[Watched] = attrs.field(factory=set)
     start: int = 0
+    _size: int = 0
     _digest: tuple[int, str] = (0, "")
 
     def __len__(self) -> int:
-        return len(self.items) + len(self.held)
+        """How many items it watches, or will; one that is held again counts once."""
+        return self._size
 
     @property
     def filter(self) -> Iterable[Watched]:
@@ -86,6 +90,13 @@ class Subscription:
         if not self.has_digest:
             self._digest = len(self), digest(self.filter)
         return self._digest[1]
+
+    def hold(self, items: Iterable[Watched], *, again: bool) -> int:
+        """Keeps ``items`` back, with ``again`` also those that are told already; returns how many are new."""
+        new = self.lacks(items)
+        self._size += new
+        self.held.update(item for item in items if again or item not in self.items)
+        return new
 
     def lacks(self, items: Iterable[Watched]) -> int:
         """How many of ``items`` would be new."""
@@ -119,7 +130,7 @@ class Feed:
     @property
     def wants_watermarks(self) -> bool:
         """False where "all has been told" could be taken for more than it is: nothing is subscribed, or not yet."""
-        return self.knows_cursors and any(each.items for each in self.names.values())
+        return self.knows_cursors and any(each.begun for each in self.names.values())
 
     @property
     def watched(self) -> int:

@@ -70,6 +70,7 @@ class NodeProtocol(MessageProtocol):
         self._crowded = crowded
         self._machine: HandshakeMachine | None = None
         self._handshaken: list[Deferred[None]] = []
+        self._asks = False
         self.must_speak_first = dialled is None
         if dialled is not None:
             self.remote_role = Role.NODE
@@ -101,9 +102,10 @@ class NodeProtocol(MessageProtocol):
         return waiting
 
     def held_back(self) -> float:
-        """Whoever is about to prove that it is a masternode is read at once, whatever its neighbours owe."""
+        """Whoever is about to prove that it is a masternode, and nothing else, is read at once, whatever its neighbours
+        owe."""
         is_proving = self._machine is not None and not self._machine.done
-        return 0.0 if is_proving else super().held_back()
+        return 0.0 if is_proving and not self._asks else super().held_back()
 
     def stop_paying(self) -> None:
         account, self.account = self.account, None
@@ -130,6 +132,7 @@ class NodeProtocol(MessageProtocol):
         elif self._crowded:
             raise self._full()
         else:
+            self._asks = True
             self._switchboard.handle_peer_message(self, message)
 
     def _full(self) -> Refusal:

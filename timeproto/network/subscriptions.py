@@ -84,24 +84,25 @@ class Subscriptions:
         if (ttl is not None or owner is not None) and self._clock is not None:
             left = int(limits.LEASE * 1000) if lease is None else self._leases.left(lease)
             lease = self._leases.grant(feed, subscription, left if ttl is None else ttl, owner)
-        self._watched += subscription.lacks(items)
-        subscription.held.update(item for item in items if message.hold or item not in subscription.items)
-        reply = self._begin(feed, subscription, items, message, taken)
+        self._watched += subscription.hold(items, again=message.hold)
+        reply = self._begin(feed, subscription, items, message)
         feed.client.send(self._with_lease(reply, lease if message.knows_cursors else None))
         if feed.at is not None:
             self._feeds.go_on(feed)
 
     def _begin(
-        self, feed: Feed, subscription: Subscription, items: set[Watched], message: UTXOSubscribe, taken: bool
+        self, feed: Feed, subscription: Subscription, items: set[Watched], message: UTXOSubscribe
     ) -> UTXOSubscribed:
-        since, head = message.since, self._view.position()
-        if message.hold or (since is None and not taken and not items and not subscription.held):
+        since, head, begun = message.since, self._view.position(), subscription.begun
+        if message.hold or (since is None and begun and not items and not subscription.held):
             return self._reply(message)
         fresh, subscription.held = items | subscription.held, set()
-        whole = taken or since is not None
-        told: set[Watched] = {*subscription.items, *fresh} if whole else fresh
-        self._view.add_subscription(Subscriber(feed.client, subscription.name), told)
         reason = None if since is None else self._feeds.why_not(since)
+        whole = not begun or reason is not None
+        told: set[Watched] = {*subscription.items, *fresh} if whole else fresh
+        charge(feed.client, message, len(told) - len(fresh))
+        self._view.add_subscription(Subscriber(feed.client, subscription.name), fresh if begun else told)
+        subscription.begun = True
         if since is not None and reason is None:
             for item in fresh:
                 subscription.items[item] = min(since.position, subscription.items.get(item, since.position))
@@ -264,6 +265,7 @@ class Subscriptions:
         """With the token, or the key, comes the right to it."""
         subscription = lease.subscription
         self._take_from(lease, "moved")
+        subscription.begun = False
         self._leases.take_up(lease, feed)
         feed.names[subscription.name] = subscription
         self.count += 1
@@ -343,6 +345,13 @@ class Subscriptions:
                 self.log.failure("the time of subscriptions could not be kept", failure=failure)
 
         self._view.read(work).addErrback(failed)
+
+
+def charge(client: Client, message: UTXOSubscribe, items: int) -> None:
+    """A request went over more of a filter than it names: whoever asked pays as if it had named that too."""
+    account = getattr(client, "account", None)
+    if account is not None:
+        account.add(message, costs.of_filter(items))
 
 
 def require_room(feed: Feed, more: int) -> None:

@@ -32,7 +32,7 @@ from timeproto.network.incoming import Incoming
 from timeproto.network.node_view import Client, NodeView
 from timeproto.network.ownership import require_shown
 from timeproto.network.snapshots import coin_state, item_state
-from timeproto.network.subscriptions import Subscriptions, over, require_room
+from timeproto.network.subscriptions import Subscriptions, charge, over, require_room
 from timeproto.wire import messages
 from timeproto.wire.messages import Cursor
 
@@ -178,7 +178,13 @@ class UTXOProtocolHandler:
         node = None if message.since is None else message.since.node
         if node in (None, view.node_key):
             raise not_found()
-        return self._handovers.fetch(node, client.challenge, message)  # type: ignore[attr-defined]
+        fetched = self._handovers.fetch(node, client.challenge, message)  # type: ignore[attr-defined]
+
+        def pay(items: set[Watched]) -> set[Watched]:
+            charge(client, message, len(items))
+            return items
+
+        return fetched.addCallback(pay)
 
     @_answer.register
     def _get_lease(self, message: messages.GetLease, client: Client, view: NodeView) -> Deferred[None]:

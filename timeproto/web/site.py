@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
@@ -190,20 +190,34 @@ class WebSite(ServerFactory):
     def serve(self, request: WebRequest) -> None:
         """Answers one request: the route's answer, or one error in JSON."""
         began = self.clock.seconds()
+        account = request.channel.account
         try:
             route, ask = self._understand(request)
-            wait = self._pay(request, route.cost * bounds.WEB_COST + costs.of_bytes(len(ask.body)))
+            self._use_key(request)
+        except Exception as error:  # to see what is wrong with a request is work too
+            account.spend(bounds.WEB_COST)
+            request.price = _price(account, bounds.WEB_COST)
+            refusal = error if isinstance(error, Refusal) else self._own_fault()
+            self._when_paid(request, self._refuse, request, refusal)
+            return
+        cost = route.cost * bounds.WEB_COST + costs.of_bytes(len(ask.body))
+        try:
+            account.pay(cost)
         except Refusal as refusal:
+            request.price = _price(account, cost)
             self._refuse(request, refusal)
             return
-        except Exception:
-            self._refuse(request, self._own_fault())
-            return
+        request.price = _price(account, cost)
+        self._when_paid(request, self._handle, request, route, ask, began)
+
+    def _when_paid(self, request: WebRequest, work: Callable[..., None], *what: Any) -> None:
+        """Does it when whoever asks has paid for it, unless they leave before."""
+        wait = request.channel.account.hold
         if wait > 0:
-            later = self.clock.callLater(wait, self._handle, request, route, ask, began)
+            later = self.clock.callLater(wait, work, *what)
             request.notifyFinish().addBoth(lambda _: later.active() and later.cancel())
         else:
-            self._handle(request, route, ask, began)
+            work(*what)
 
     def _understand(self, request: WebRequest) -> tuple[Route, Ask]:
         if request.channel.full:
@@ -222,22 +236,16 @@ class WebSite(ServerFactory):
             raise Refusal(ErrorCode.BAD_FIELD, "this request has no body")
         return route, Ask(values, body, request)
 
-    def _pay(self, request: WebRequest, cost: float) -> float:
-        """Takes the price from whoever pays for this request; the seconds until it is to be answered."""
-        account = request.channel.account
+    def _use_key(self, request: WebRequest) -> None:
+        """Whoever the request names pays for it: a key, or its connection."""
         given = request.header("authorization")
         key = None if given is None else _KEY.match(given)
         if given is not None and key is None:
             raise HttpRefusal(401, ErrorCode.NOT_AUTHORISED, "a key is sent as Bearer and 64 characters of hex")
         try:
-            account.use(None if key is None else key[1])
+            request.channel.account.use(None if key is None else key[1])
         except Refusal:
             raise HttpRefusal(401, ErrorCode.NOT_AUTHORISED, "this node knows no such key") from None
-        try:
-            account.pay(cost)
-        finally:
-            request.price = _price(account, cost)
-        return account.hold
 
     def _handle(self, request: WebRequest, route: Route, ask: Ask, began: float) -> None:
         if request.gone:
