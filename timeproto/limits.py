@@ -158,7 +158,11 @@ INCOMING = 50_000
 INCOMING_SCAN = 4_000
 """Inputs and outputs that are looked at to show those who begin to listen what is on its way …"""
 INCOMING_PAUSE = 0.1
-"""… all of them at once, and at most so often."""
+"""… at most so often …"""
+INCOMING_FEEDS = 32
+"""… for so many of them at once …"""
+INCOMING_SHOWN = 100
+"""… and the most payments that each is shown."""
 TRACE_RIVALS = 32
 """Rivals told of one transaction …"""
 TRACE_COINS = 100
@@ -313,6 +317,7 @@ def published(connections: int | None = None) -> dict[str, int]:
         "leases_key": LEASES_KEY,
         "replay": REPLAY,
         "incoming_scan": INCOMING_SCAN,
+        "incoming_shown": INCOMING_SHOWN,
         "connections": CONNECTIONS if connections is None else connections,
         "connections_per_block": CONNECTIONS_PER_BLOCK,
         "cost_per_second": COST_PER_SECOND,

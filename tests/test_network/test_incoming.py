@@ -273,17 +273,22 @@ class Beginning(Case):
         refused = self.net.ask(UTXOSubscribe(id=3, subscriber_id="t", statuses=True), reader)
         self.assertEqual(refused.code, "bad_field")
 
-    def test_one_pass_for_all(self) -> None:
-        """A thousand that come back at once cost one walk through what is undecided, and one word's encoding each."""
+    def test_one_pass_for_many(self) -> None:
+        """A thousand that come back at once cost ten walks through what is undecided, each a little after the other."""
         self.net.alone(self.payment())
         walks = []
         newest = self.net.view.newest_undecided
         self.patch(self.net.view, "newest_undecided", lambda limit: walks.append(limit) or newest(limit))
         encoded = self.counted()
+        self.patch(limits, "INCOMING_FEEDS", 100)
         readers = [self.net.listener(1) for _ in range(1_000)]
+        for done in range(1, 11):
+            self.show()
+            shown = [reader for reader in readers if said(reader) == ["locked"]]
+            self.assertEqual((len(shown), len(walks), len(encoded)), (done * 100, done, done))
         self.show()
-        self.assertTrue(all(said(reader) == ["locked"] for reader in readers))
-        self.assertEqual((len(walks), len(encoded)), (1, 1))
+        self.assertEqual(len(walks), 10)
+        encoded.clear()
         self.net.heal()
         self.net.settle()
         self.assertTrue(all(said(reader)[-1] == "final" for reader in readers))
@@ -312,6 +317,10 @@ class Beginning(Case):
         payee = self.net.listener(1)
         self.show()
         self.assertEqual([each.txid for each in statuses(payee)], [tx.txid for tx in transactions[:1:-1]])
+        self.patch(limits, "INCOMING_SHOWN", 1)
+        both = [self.net.listener(number) for number in (0, 1)]
+        self.show()
+        self.assertEqual([[each.txid for each in statuses(reader)] for reader in both], [[transactions[-1].txid]] * 2)
 
 
 class Readers(Case):
@@ -372,7 +381,7 @@ class Cost(Case):
         def never(*_: Any) -> Any:
             raise AssertionError("looked up for nobody")
 
-        for name in ("watchers", "undecided", "newest_undecided"):
+        for name in ("watching", "undecided", "newest_undecided"):
             self.patch(self.net.view, name, never)
         self.half_and_half()
         self.net.pass_time(12_000)

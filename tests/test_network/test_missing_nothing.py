@@ -19,12 +19,14 @@ from tests.cluster import COIN, address, pay
 from tests.test_network.test_cursors import Reader, step_of
 from timeproto import limits
 from timeproto.model.ledger import Transition
+from timeproto.model.transaction import Outpoint
 from timeproto.model.utxo_state import to_wire
 from timeproto.network.fanout import frame_of
 from timeproto.network.outbox import Outbox
 from timeproto.wire import messages
 from timeproto.wire.messages import (
     Cursor,
+    TransactionStatus,
     UTXOStateNotification,
     UTXOSubscribe,
     UTXOSubscribed,
@@ -60,8 +62,10 @@ TTL = 40_000
 class Watcher:
     """A wallet that trusts its log: it resumes from the last thing it received."""
 
-    def __init__(self, addresses: list[str], outpoints: list[str]) -> None:
-        self.addresses, self.outpoints = addresses, outpoints
+    def __init__(self, addresses: list[str], outpoints: list[str], listens: bool) -> None:
+        """``listens``: to what is on its way, too."""
+        self.addresses, self.outpoints, self.listens = addresses, outpoints, listens
+        self.hints = 0
         self.reader: Reader | None = None
         self.is_answered = False
         self.cursor: Cursor | None = None
@@ -88,6 +92,7 @@ class Watcher:
             outpoints=tuple(self.outpoints) if named else (),
             since=self.cursor,
             token=self.token,
+            statuses=self.listens,
             ttl_ms=TTL if lease else None,
         )
         node.handler.handle_message(reader, request)
@@ -109,6 +114,8 @@ class Watcher:
                 self.cursor = word.cursor
             elif isinstance(word, UTXOStateNotification):
                 self.notified(word)
+            elif isinstance(word, TransactionStatus):
+                self.hinted(word)
             elif isinstance(word, messages.Error) and word.id == 1:
                 assert word.code == "not_found", word
                 self.token = None
@@ -145,6 +152,13 @@ class Watcher:
         self.known[change.outpoint] = change.new_state
         self.log.append(word)
 
+    def hinted(self, word: TransactionStatus) -> None:
+        """Never of a coin that has not been told, and never a coin by itself."""
+        assert self.listens and self.is_answered
+        self.hints += 1
+        for each in word.outputs if word.status == "final" else ():
+            assert Outpoint(word.txid, each.vout) in self.known, "final before its coin"
+
     def check(self, node: Node, at_rest: bool) -> None:
         """What was told since the last snapshot is what the log holds, from there to where it was told."""
         truth = [entry for entry in node.store.transitions(self.began, 1_000_000) if self.wants(entry)]
@@ -175,8 +189,8 @@ class World:
         owners = [address(wallet) for wallet in self.node.wallets]
         coins = [str(outpoint) for outpoint, _ in self.node.genesis.coins()]
         self.watchers = [
-            Watcher(self.chance.sample(owners, self.chance.randrange(0, 3)), self.chance.sample(coins, 2))
-            for _ in range(4)
+            Watcher(self.chance.sample(owners, self.chance.randrange(0, 3)), self.chance.sample(coins, 2), number < 2)
+            for number in range(4)
         ]
         self.paid = 0
 
@@ -279,7 +293,7 @@ class MissingNothing(SynchronousTestCase):
     def test_the_rare_situations_come_up(self) -> None:
         """A run that never replays, never resets and never cuts a commit proves nothing: all of them happen here."""
         chance = random.Random(5)
-        replays = resets = cuts = ends = 0
+        replays = resets = cuts = ends = hints = 0
         for seed in range(12):
             world = World(seed)
             for _ in range(150):
@@ -290,5 +304,6 @@ class MissingNothing(SynchronousTestCase):
             replays += sum(watcher.replays for watcher in world.watchers)
             resets += sum(len(watcher.resets) for watcher in world.watchers)
             ends += sum(watcher.expired for watcher in world.watchers)
-        happened = {"replays": replays, "resets": resets, "cut commits": cuts, "ended leases": ends}
+            hints += sum(watcher.hints for watcher in world.watchers)
+        happened = {"replays": replays, "resets": resets, "cut commits": cuts, "ended leases": ends, "hints": hints}
         self.assertGreater(min(happened.values()), 3, happened)

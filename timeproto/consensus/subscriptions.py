@@ -6,7 +6,7 @@ with :meth:`SubscriptionIndex.size`; the index only remembers.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Set
 
 from timeproto.model.ledger import Transition
 from timeproto.model.transaction import Outpoint
@@ -53,12 +53,18 @@ class SubscriptionIndex:
 
     def match(self, transition: Transition) -> list[Hashable]:
         """The subscribers of this coin's outpoint or owner, each once, in the order they came."""
-        return self.watchers(transition.outpoint, transition.output.address)
-
-    def watchers(self, outpoint: Outpoint, address: str) -> list[Hashable]:
-        """The same of a coin that may not exist yet."""
-        by_outpoint = self._watchers.get(outpoint)
-        by_address = self._watchers.get(address)
+        by_outpoint = self._watchers.get(transition.outpoint)
+        by_address = self._watchers.get(transition.output.address)
         if by_outpoint is None or by_address is None:
             return list(by_outpoint or by_address or ())
         return list(by_outpoint | by_address)
+
+    def among(self, subscribers: Set[Hashable], outpoint: Outpoint, address: str) -> set[Hashable]:
+        """Those of ``subscribers`` that watch a coin, which need not exist yet. Takes no longer than the fewer of them
+        and the coin's watchers are."""
+        found = set[Hashable]()
+        for item in (outpoint, address):
+            watchers = self._watchers.get(item)
+            if watchers is not None:
+                found |= watchers.keys() & subscribers
+        return found

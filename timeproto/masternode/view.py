@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Set
 from importlib.metadata import version
 from itertools import islice
 from typing import Protocol, TypeVar
@@ -210,8 +210,8 @@ class ReplicaView:
     ) -> Iterator[tuple[Transition, list[Hashable]]]:
         return self._replica.manager.notify_subscribers(transitions)
 
-    def watchers(self, outpoint: Outpoint, output: TxOutput) -> list[Hashable]:
-        return self._replica.manager.subscriptions.watchers(outpoint, output.address)
+    def watching(self, among: Set[Hashable], outpoint: Outpoint, output: TxOutput) -> set[Hashable]:
+        return self._replica.manager.subscriptions.among(among, outpoint, output.address)
 
     # -- what is under way ---------------------------------------------------------------------------
 

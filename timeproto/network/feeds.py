@@ -41,7 +41,7 @@ _PAYMENT = "payment "
 """Opens the name of a payment's subscriber; the space keeps it apart from every name a wallet can choose."""
 
 
-@attrs.frozen
+@attrs.frozen(cache_hash=True)
 class Subscriber:
     """A connection's subscription by its name; names of one connection mean nothing to another."""
 

@@ -9,7 +9,7 @@ While nobody has asked for hints nothing is remembered and nothing looked up.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from typing import Any, Literal
 
 import attrs
@@ -162,28 +162,40 @@ class Incoming:
         self._view.read(self._show).addErrback(failed)
 
     def _show(self) -> None:
-        """Tells all who are level with the log what of the newest undecided pays them, in one pass."""
+        """Tells those who are level with the log what of the newest undecided pays them, in one pass for all."""
+        left = self._take_level()
+        among = {each for each in self._feeds.listeners if each.client in left}
+        room = limits.INCOMING_SCAN
+        for tx in self._view.newest_undecided(room) if left else ():
+            room -= len(tx.outpoints) + len(tx.outputs)
+            if room < 0 or not left:
+                break
+            payment = self._payments.get(tx.txid) or _Payment.of(tx)
+            paid = self._paid(payment, among)
+            known = self._view.undecided(tx.txid) if paid else None
+            if known is None:
+                continue
+            self._remember(payment, known.status, known.rival)
+            code = ErrorCode.DOUBLE_SPEND if known.status == "refused" else None
+            self._send(payment, paid, at=known.since, code=code)
+            for client in paid:
+                left[client] -= 1
+                if not left[client]:
+                    del left[client]
+                    among = {each for each in among if each.client in left}
+
+    def _take_level(self) -> dict[Client, int]:
+        """Some of those who are behind and level with the log, with how much each may be shown; the others wait."""
         behind, self._behind = self._behind, {}
-        ready = set[Client]()
+        left: dict[Client, int] = {}
         for feed in behind:
             if not self._feeds.is_open(feed):
                 continue
-            if self._is_level(feed):
-                ready.add(feed.client)
+            if len(left) < limits.INCOMING_FEEDS and self._is_level(feed):
+                left[feed.client] = limits.INCOMING_SHOWN
             else:
                 self._is_behind(feed)
-        room = limits.INCOMING_SCAN
-        for tx in self._view.newest_undecided(room) if ready else ():
-            room -= len(tx.outpoints) + len(tx.outputs)
-            if room < 0:
-                break
-            payment = self._payments.get(tx.txid) or _Payment.of(tx)
-            paid = self._paid(payment, ready)
-            known = self._view.undecided(tx.txid) if paid else None
-            if known is not None:
-                self._remember(payment, known.status, known.rival)
-                code = ErrorCode.DOUBLE_SPEND if known.status == "refused" else None
-                self._send(payment, paid, at=known.since, code=code)
+        return left
 
     def _is_level(self, feed: Feed) -> bool:
         """True if the feed has been told every transition, and reads."""
@@ -204,7 +216,7 @@ class Incoming:
         """Says each thing once to all who are paid; nothing of a payment is kept if nobody is."""
         if (payment.status, payment.rival) == (status, rival):
             return
-        paid = self._paid(payment)
+        paid = self._paid(payment, self._feeds.listeners)
         if not paid:
             self._forget(payment)
             return
@@ -245,16 +257,13 @@ class Incoming:
                 words[key] = Shared(codec.encode(word))
             self._feeds.send_shared(self._feeds.all[client], words[key])
 
-    def _paid(self, payment: _Payment, among: Collection[Client] | None = None) -> dict[Client, list[int]]:
-        """Who asked for hints and is paid, and by which of the outputs; ``among`` these, or all."""
+    def _paid(self, payment: _Payment, among: Set[Subscriber]) -> dict[Client, list[int]]:
+        """Which of the listeners ``among`` are paid, and by which of the outputs."""
         paid: dict[Client, list[int]] = {}
-        listeners = self._feeds.listeners
         for place, each in enumerate(payment.outputs):
-            found = self._view.watchers(Outpoint(payment.txid, each.vout), each.output)
-            clients = {each.client: None for each in found if isinstance(each, Subscriber) and each in listeners}
-            for client in clients:
-                if among is None or client in among:
-                    paid.setdefault(client, []).append(place)
+            found = self._view.watching(among, Outpoint(payment.txid, each.vout), each.output)
+            for client in {each.client for each in found if isinstance(each, Subscriber)}:
+                paid.setdefault(client, []).append(place)
         return paid
 
     # -- remembering ---------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Set
 from typing import Literal, Protocol, TypeVar
 
 import attrs
@@ -82,8 +82,8 @@ class NodeView(Protocol):
     def newest_undecided(self, limit: int) -> Iterator[Transaction]:
         """Those among the ``limit`` newest that :meth:`undecided` knows; to be used up inside one ``read``."""
 
-    def watchers(self, outpoint: Outpoint, output: TxOutput) -> list[Hashable]:
-        """Whom ``notify_subscribers`` would name for a transition of this coin."""
+    def watching(self, among: Set[Hashable], outpoint: Outpoint, output: TxOutput) -> set[Hashable]:
+        """Those of ``among`` that ``notify_subscribers`` would name for a transition of this coin."""
 
     def add_subscription(self, subscriber: Hashable, items: Iterable[Outpoint | str]) -> None: ...
 
