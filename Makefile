@@ -34,6 +34,24 @@ bench: venv
 hostile: venv
 	$(VENV)/bin/timeproto bench hostile
 
+# Everything that docs/performance.md shows, measured anew: an hour or so, on a machine that does nothing else. RATES are
+# loads to be shown beside the highest; QUERY_RATE is what goes on while coins are asked for.
+FIGURES := docs/figures
+SIZES ?= 4,7,13
+RATES ?= 50
+QUERY_RATE ?= 200
+measured = $(VENV)/bin/timeproto bench $(1) --json $(FIGURES)/$(firstword $(1)).json --plot $(FIGURES)/$(firstword $(1)).svg
+figures: venv
+	$(call measured,finality --masternodes $(SIZES) --rate $(RATES) --search)
+	$(call measured,notify --repeat 5)
+	$(call measured,query --rate $(QUERY_RATE))
+	$(call measured,store)
+	$(call measured,codec)
+	$(call measured,step)
+	$(call measured,scale)
+	$(VENV)/bin/timeproto sim --wan --plot $(FIGURES)/wan.svg
+	$(VENV)/bin/timeproto bench page
+
 # A short hunt for a seed in which a promise breaks.
 sim: venv
 	$(VENV)/bin/timeproto sim --masternodes 4 --seeds 150

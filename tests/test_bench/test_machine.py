@@ -56,6 +56,19 @@ class Sums(SynchronousTestCase):
         self.assertLessEqual({"cores", "machine", "processor", "python", "libraries", "verify_us"}, told.keys())
         self.assertGreater(told["verify_us"], 0)
 
+    def test_what_others_used(self) -> None:
+        """What the kernel counts beyond this process and its children, of all cores; nothing if it counts not."""
+        busy = iter((10.0, 10.0 + 3.0, None))
+        clock = iter((100.0, 102.0, 104.0))
+        self.patch(machine, "cores", lambda: 2)
+        self.patch(machine.kernel, "busy_seconds", lambda: next(busy))
+        self.patch(machine.time, "monotonic", lambda: next(clock))
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        self.patch(machine.resource, "getrusage", lambda who: used)
+        others = machine.Others()
+        self.assertEqual(others.share(), 0.75)
+        self.assertIsNone(others.share())
+
     def test_open_files(self) -> None:
         """The limit is raised only as far as is allowed, and never lowered."""
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from importlib.metadata import version
 from typing import Any
 
 from timeproto import __version__
+from timeproto.bench import kernel
 from timeproto.masternode import open_files
 from timeproto.model.keys import SigningKey, verify
 
@@ -30,6 +32,29 @@ def describe() -> dict[str, Any]:
         "load_average": round(os.getloadavg()[0], 2),
         "verify_us": round(verify_us(), 1),
     }
+
+
+class Others:
+    """How much of the machine was used, since this was made, by neither this process nor the children it had."""
+
+    def __init__(self) -> None:
+        self._began = self._read()
+
+    @staticmethod
+    def _read() -> tuple[float, float | None, float]:
+        own = sum(
+            used.ru_utime + used.ru_stime
+            for used in (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        )
+        return time.monotonic(), kernel.busy_seconds(), own
+
+    def share(self) -> float | None:
+        """Of all its cores; None where the kernel does not tell. Children that still run count as others."""
+        (began, busy_before, own_before), (now, busy, own) = self._began, self._read()
+        if busy is None or busy_before is None or now <= began:
+            return None
+        others = busy - busy_before - (own - own_before)
+        return round(min(1.0, max(0.0, others / (now - began) / cores())), 3)
 
 
 def cores() -> int:

@@ -139,9 +139,10 @@ def text(report: dict[str, Any]) -> list[str]:
 
 def draw(report: dict[str, Any], note: str) -> str:
     names = list(dict.fromkeys(name for each in report["sizes"] for name in each["ms"]))
+    versions = report["versions"]
     series = [
         plot.Series(
-            name,
+            versions.get(name, name),
             tuple(
                 plot.Point(each["subscribers"], (ms := each["ms"][name])["median"], ms["min"], ms["max"])
                 for each in report["sizes"]
@@ -151,7 +152,7 @@ def draw(report: dict[str, Any], note: str) -> str:
         for name in names
     ]
     return plot.lines(
-        "One transition told to many",
+        "One transition told to many subscribers",
         series,
         x="subscribers",
         y="ms from durable to the last byte at the last",

@@ -33,7 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     benches = parser.add_subparsers(title="benches", metavar="BENCH", required=True)
     nodes = (_add_finality, _add_notify, _add_query, add_hostile)
-    for add in (*nodes, _add_store, _add_codec, _add_step, _add_scale, _add_quick):
+    for add in (*nodes, _add_store, _add_codec, _add_step, _add_scale, _add_quick, _add_page):
         add(benches)
 
 
@@ -317,3 +317,29 @@ def run_quick(arguments: argparse.Namespace) -> int:
     tell(arguments, "quick", machine, reports[0], quick.text(reports[0]))
     draw(arguments, quick.draw(reports[0], note_of(machine)))
     return ExitStatus.OK if reports[0]["held"] else ExitStatus.REFUSED
+
+
+# -- the page ----------------------------------------------------------------------------------------
+
+
+def _add_page(benches: Any) -> None:
+    parser = benches.add_parser(
+        "page",
+        help="write the tables of docs/performance.md",
+        description="Writes the tables of a page from the JSON files that the benches wrote. It measures nothing.",
+    )
+    parser.add_argument("--folder", type=Path, default=Path("docs/figures"), help="(default docs/figures)")
+    parser.add_argument("--page", type=Path, default=Path("docs/performance.md"), help="(default docs/performance.md)")
+    parser.set_defaults(run=run_page)
+
+
+def run_page(arguments: argparse.Namespace) -> int:
+    from timeproto.bench import page
+
+    try:
+        text = arguments.page.read_text("utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"the page {arguments.page} cannot be read: {error.strerror}") from None
+    arguments.page.write_text(page.fill(text, arguments.folder), "utf-8")
+    print(f"the tables of {arguments.page} are those of {arguments.folder}")
+    return ExitStatus.OK

@@ -76,9 +76,10 @@ def devnet_options(parser: argparse.ArgumentParser, masternodes: Any, default: A
 
 
 def describe_machine() -> dict[str, Any]:
-    from timeproto.bench.machine import describe
+    """``others`` watches the machine until :func:`tell`."""
+    from timeproto.bench.machine import Others, describe
 
-    return describe()
+    return describe() | {"others": Others()}
 
 
 def note_of(machine: dict[str, Any]) -> str:
@@ -91,8 +92,10 @@ def note_of(machine: dict[str, Any]) -> str:
 def tell(
     arguments: argparse.Namespace, name: str, machine: dict[str, Any], report: dict[str, Any], lines: Sequence[str]
 ) -> None:
+    machine["others_cpu_share"] = share = machine.pop("others").share()
     libraries = ", ".join(f"{library} {version}" for library, version in machine["libraries"].items())
-    print(f"{note_of(machine)}\n{libraries}; load average before {machine['load_average']}\n")
+    meanwhile = "" if share is None else f"; others used {share:.0%} of the machine meanwhile"
+    print(f"{note_of(machine)}\n{libraries}; load average before {machine['load_average']}{meanwhile}\n")
     print("\n".join(lines))
     if arguments.json is not None:
         full = {"bench": name, "machine": machine, **report}
