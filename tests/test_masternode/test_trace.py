@@ -177,6 +177,8 @@ class Rivals(TraceCase):
         trace = self.trace(one)
         self.assertEqual((trace.status, trace.conflicting_txid, trace.refusal), ("aborted", None, None))
         self.assertEqual(self.names(trace), ["seen", "locked", "aborted"])
+        self.assertEqual([(each.txid, each.status, each.height) for each in trace.rivals],
+                         [(two.txid, "aborted", trace.height)])
         genesis = self.cluster.genesis
         assert trace.inclusion is not None
         check_inclusion(

@@ -114,8 +114,8 @@ class DevnetCase(TestCase):
         return -1 if info is None else info.final
 
 
-def signed_payments(layout: Layout, count: int) -> list[Transaction]:
-    """Payments of Alice to Bob, each with a coin of its own."""
+def signed_payments(layout: Layout, count: int, *, timestamp: int = 0) -> list[Transaction]:
+    """Payments of Alice to Bob, each with a coin of its own; another ``timestamp`` gives others of the same coins."""
     params = layout.genesis.params
     alice = hd.derive(layout.phrase("alice"))
     sender = hd.address(alice, params)
@@ -133,7 +133,7 @@ def signed_payments(layout: Layout, count: int) -> list[Transaction]:
             change_address=sender,
             keys={sender: alice},
             genesis=layout.genesis,
-            timestamp=0,
+            timestamp=timestamp,
         )
         for coin in coins[:count]
     ]

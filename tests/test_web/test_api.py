@@ -55,7 +55,7 @@ class Node(SynchronousTestCase):
         self.assertEqual(reasons, ["not caught up", "4 masternodes connected of the 5 needed"])
 
     def test_masternodes(self) -> None:
-        """Each voter with its part in the newest proofs and blocks."""
+        """Each voter with its part in the newest proofs and blocks, and who is in which proof."""
         web = Web()
         web.node.pay(PAYMENT)
         web.node.decide()
@@ -63,6 +63,7 @@ class Node(SynchronousTestCase):
         self.assertEqual((found["quorum"], found["faulty"], found["counted"], found["counted_blocks"]), (5, 2, 1, 1))
         parts = {line["node_key"]: (line["proofs"], line["blocks"]) for line in found["masternodes"]}
         self.assertEqual(parts, {voter.public_hex: (1, 1) if at < 5 else (0, 0) for at, voter in enumerate(VOTERS)})
+        self.assertEqual(found["newest"], [{"txid": PAYMENT.txid, "voters": [0, 1, 2, 3, 4]}])
 
     def test_evidence_comes_in_pages(self) -> None:
         """As over the wire: a page, and where to go on."""

@@ -10,8 +10,10 @@ from typing import Any
 from unittest import SkipTest
 
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 
-from tests.test_processes.harness import until
+from tests.test_processes.harness import signed_payments, until
 from tests.test_processes.test_web_port import WebCase
 from tests.test_web.browser import NAMES, Browser, installed
 from timeproto.model.transaction import Transaction
@@ -22,6 +24,8 @@ VERDICT = "document.querySelector('#verdict')"
 AXE = (files("axe_core_python") / "axe.min.js").read_text("utf-8")
 VIOLATIONS = """axe.run(document, {resultTypes: ["violations"]}).then((found) => found.violations
     .map((each) => [each.impact, each.id, each.nodes.map((node) => node.html.slice(0, 200) + node.failureSummary)]))"""
+WIDTHS = {390: 844, 820: 1180, 1440: 900}
+"""A phone, a tablet and a desktop: widths with their heights."""
 DONE = "document.querySelectorAll('ol.way li.done').length"
 
 
@@ -41,9 +45,22 @@ class PageCase(WebCase):
         await browser.until("document.querySelector('#live')?.textContent === 'live'")
         return browser
 
-    async def send(self, tx: Transaction) -> None:
-        status, _ = await self.ask("v1/transactions", codec.encode(tx))
+    async def send(self, tx: Transaction, number: int = 1) -> None:
+        status, _ = await self.ask("v1/transactions", codec.encode(tx), number)
         self.assertEqual(status, 202)
+
+    async def spend_twice(self) -> tuple[Transaction, Transaction]:
+        """Two payments of one coin, each locked by two of four masternodes: neither can become final."""
+        one = self.transactions[-1]
+        two = signed_payments(self.devnet.layout, self.coins, timestamp=1)[-1]
+        self.freeze(1, 2, 3, 4)
+        sent = [self.send(one if number < 3 else two, number) for number in (1, 2, 3, 4)]
+        waiting = [Deferred.fromCoroutine(each) for each in sent]
+        await deferLater(reactor, 0.5)  # until each request waits at its own node
+        self.thaw(1, 2, 3, 4)
+        for each in waiting:
+            await each
+        return one, two
 
     def freeze(self, *numbers: int) -> None:
         """These masternodes fall silent until :meth:`thaw`; at the latest when the test ends."""
@@ -74,6 +91,8 @@ class Payments(PageCase):
         await self.send(tx)
         await browser.until(f"{CHIP} === 'Locked' && {VERDICT}.className === 'verdict wait'")
         self.assertEqual(await browser.run(DONE), 2)
+        await browser.until("document.querySelectorAll('.missing-vote').length === 2")
+        self.assertIn("Waits for lock votes", await browser.run("document.querySelector('.waits').textContent"))
         self.thaw(3, 4)
         await browser.until(f"{VERDICT}?.className === 'verdict good'")
         words = await browser.run(f"{VERDICT}.textContent")
@@ -81,15 +100,18 @@ class Payments(PageCase):
         self.assertRegex(words, "[34] of 4 masternodes signed")
         await browser.until(f"{CHIP} === 'Confirmed' && {DONE} === 5")
         await browser.until("document.querySelector('ul.checks').textContent.includes('precommits hold')")
+        self.assertIn("Confirmed. Proof verified", await browser.run("document.querySelector('#say').textContent"))
         self.assertTrue(await browser.run("window.sameDocument"))
         self.assertEqual(browser.faults, [])
 
     async def test_what_is_forged_turns_red(self) -> None:
-        """A node that shows a bent signature, another amount, a vote too few or another genesis is found out here."""
+        """Bent signatures, other amounts, no votes, no proof, another's, an end without a block, another genesis."""
         await self.start_web(1)
-        tx = self.transactions[0]
-        await self.send(tx)
-        await self.shown_final(tx.txid)
+        tx, another = self.transactions[:2]
+        for each in (tx, another):
+            await self.send(each)
+            await self.shown_final(each.txid)
+        _, other_trace = await self.ask(f"v1/transactions/{another.txid}/trace")
         browser = await self.browse(f"tx/{tx.txid}")
         await browser.until(f"{VERDICT}?.className === 'verdict good'")
 
@@ -106,8 +128,17 @@ class Payments(PageCase):
             found["proof"]["votes"] = []
             return found
 
-        for change, why in ((bent, "not signed"), (richer, "another txid"), (unsigned, "no votes")):
-            await browser.forge("*/v1/transactions/*", change)
+        def bare(found: Any) -> Any:
+            return {name: value for name, value in found.items() if name not in ("proof", "inclusion")}
+
+        def ended(found: Any) -> Any:
+            return found | {"status": "aborted", "height": 1, "inclusion": None}
+
+        for change, why in (
+            (bent, "not signed"), (richer, "another txid"), (unsigned, "no votes"), (bare, "shows nothing that proves"),
+            (lambda found: other_trace, "another txid"), (ended, "no block is shown"),
+        ):  # fmt: skip
+            await browser.forge("*/v1/transactions/*/trace", change)
             await browser.ask("Page.reload")
             await browser.until(f"{VERDICT}?.className === 'verdict bad'")
             self.assertIn(why, await browser.run(f"{VERDICT}.textContent"))
@@ -120,6 +151,27 @@ class Payments(PageCase):
         await browser.ask("Page.reload")
         await browser.until(f"{VERDICT}?.className === 'verdict bad'")
         self.assertIn("another genesis", await browser.run("document.querySelector('.notice.bad').textContent"))
+        self.assertEqual(browser.faults, [])
+
+    async def test_a_coin_spent_twice(self) -> None:
+        """Contested, with the rival and who voted for what; then the block's verdict, proved red, without a reload."""
+        await self.start_web(4, block_interval=6)
+        browser = await self.browse()
+        one, two = await self.spend_twice()
+        await browser.until(f"document.querySelector('[aria-label^=Contested] a[href*=\"{one.txid}\"]') !== null")
+        await browser.run(f"location.hash = '#/tx/{one.txid}'")
+        await browser.until("document.querySelector('.title')?.textContent.includes('Contested')")
+        await browser.run("window.sameDocument = true")
+        rival = f"document.querySelector('[aria-label^=Conflicting] a[href*=\"{two.txid}\"]') !== null"
+        await browser.until(rival)
+        self.assertIn("Contested", await browser.run("document.querySelector('.waits').textContent"))
+        await browser.until(f"{CHIP} === 'Aborted' && {VERDICT}.className === 'verdict bad'")
+        self.assertIn("Aborted, and that is proved", await browser.run(f"{VERDICT}.textContent"))
+        self.assertIn("holds the verdict", await browser.run("document.querySelector('.waits').textContent"))
+        self.assertTrue(await browser.run(rival))
+        self.assertTrue(await browser.run("window.sameDocument"))
+        await browser.run("location.hash = '#/'")
+        await browser.until("document.querySelectorAll('[aria-label=Verdicts] .aborted').length === 2")
         self.assertEqual(browser.faults, [])
 
     async def test_a_pasted_proof(self) -> None:
@@ -158,30 +210,39 @@ class Looks(PageCase):
         self.assertEqual(browser.faults, [])
 
     async def test_it_fits_every_window_and_everybody(self) -> None:
-        """Phone, tablet and desktop, light and dark: nothing sticks out, and axe-core finds nobody shut out."""
-        await self.start_web(1, block_interval=1)
-        tx = self.transactions[0]
-        await self.send(tx)
-        await self.shown_final(tx.txid)
+        """Every view on a phone, a tablet and a desktop, light and dark: nothing sticks out, axe-core finds nothing."""
+        await self.start_web(4, block_interval=2)
+        final, pending = self.transactions[:2]
+        await self.send(final)
+        await self.shown_final(final.txid)
+        aborted, _ = await self.spend_twice()
+
+        async def is_aborted() -> bool:
+            return bool((await self.ask(f"v1/transactions/{aborted.txid}"))[1]["status"] == "aborted")
+
+        await until(is_aborted)
+        self.freeze(3, 4)
+        await self.send(pending)
         browser = await self.browse()
         pictures = Path(self.mktemp()).absolute()
         pictures.mkdir(parents=True)
-        address = tx.outputs[0].address
-        views = {"node": "", "transaction": f"tx/{tx.txid}", "address": f"address/{address}", "block": "block/1",
-                 "coin": f"coin/{tx.outpoints[0]}", "check": "check"}
+        views = {
+            "node": "", "final": f"tx/{final.txid}", "pending": f"tx/{pending.txid}", "aborted": f"tx/{aborted.txid}",
+            "unknown": f"tx/{'ab' * 32}", "address": f"address/{final.outputs[0].address}", "block": "block/1",
+            "coin": f"coin/{final.outpoints[0]}", "check": "check", "nowhere": "there",
+        }  # fmt: skip
         await browser.until("document.querySelectorAll('[aria-label=Blocks] tbody tr').length > 0")
-        await browser.run(AXE + "; true")
+        await browser.run(AXE + "; location.hash = '#/elsewhere'")
         for name, view in views.items():
-            await browser.run(f"location.hash = '#/{view}'")
-            await browser.until("document.querySelector('main h1') !== null")
-            for width, height in ((360, 740), (768, 1024), (1280, 800)):
+            await browser.run(f"document.title = ''; location.hash = '#/{view}'")
+            await browser.until("document.title !== ''")
+            for width, height in WIDTHS.items():
                 for theme in ("light", "dark"):
                     await browser.look(width, height, theme)
                     await browser.until(f"document.documentElement.dataset.theme === '{theme}'")
                     wide = await browser.run("document.documentElement.scrollWidth - innerWidth")
                     self.assertLessEqual(wide, 0, (name, width))
-                    if width != 768:  # as on the one or on the other
-                        self.assertEqual(await browser.run(VIOLATIONS), [], (name, width, theme))
+                    self.assertEqual(await browser.run(VIOLATIONS), [], (name, width, theme))
                     await browser.picture(pictures / f"{name}-{width}-{theme}.png")
         self.assertEqual(browser.faults, [])
         await browser.run("document.querySelector('main').append(document.createElement('button')); true")
@@ -206,4 +267,8 @@ class Looks(PageCase):
         await browser.type("nonsense")
         await browser.run("document.querySelector('#search').requestSubmit()")
         self.assertEqual(await browser.run("location.hash"), before)
+        self.assertIn("no txid", await browser.run("document.querySelector('#hint').textContent"))
+        self.assertEqual(await browser.run("document.querySelector('#query').getAttribute('aria-invalid')"), "true")
+        await browser.press("Escape")
+        await browser.until("document.querySelector('#hint').textContent === ''")
         self.assertEqual(browser.faults, [])

@@ -16,9 +16,11 @@ from tests.node_js import NODE, PATIENCE
 from tests.test_web.harness import Web
 from tests.test_web.qr_reader import read
 from tests.test_web.test_api import RIVAL
-from timeproto.web.page import policy_of
+from timeproto.web.page import assembled, policy_of
 
-PAGE = Path(__file__).parent.parent.parent / "timeproto" / "web" / "page.html"
+SOURCES = Path(__file__).parent.parent.parent / "timeproto" / "web" / "browser"
+LONGEST, WIDEST = 400, 170
+"""Lines of one file of the page, and characters of one line: what a stranger can read."""
 VECTORS = Path(__file__).parent.parent / "vectors"
 
 
@@ -30,7 +32,7 @@ def vectors(suite: str) -> list[dict[str, Any]]:
 def run(words: dict[str, Any]) -> Any:
     script = str(Path(__file__).with_name("check_page.mjs"))
     done = subprocess.run(
-        [NODE, script, str(PAGE)],
+        [NODE, script, *(str(SOURCES / name) for name in ("proofs.js", "qr.js", "words.js"))],
         input=json.dumps(words), capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     if done.returncode:
@@ -43,12 +45,12 @@ class Served(SynchronousTestCase):
         """It comes with the policy that allows its own scripts and styles, and nothing else."""
         answer = Web().get("/")
         self.assertEqual((answer.status, answer.headers["content-type"]), (200, "text/html; charset=utf-8"))
-        self.assertEqual(answer.body, PAGE.read_bytes())
+        self.assertEqual(answer.body.decode("utf-8"), assembled())
         policy = answer.headers["content-security-policy"]
         for rule in ("default-src 'none'", "connect-src 'self'", "base-uri 'none'", "frame-ancestors 'none'"):
             self.assertIn(rule, policy)
         self.assertNotIn("unsafe", policy)
-        self.assertEqual(policy.count("'sha256-"), 4)
+        self.assertEqual(policy.count("'sha256-"), sum(1 for each in SOURCES.iterdir() if each.suffix != ".html"))
 
     def test_it_is_not_sent_twice(self) -> None:
         """A browser that has it is told so."""
@@ -66,7 +68,18 @@ class Served(SynchronousTestCase):
 
 class Text(SynchronousTestCase):
     def setUp(self) -> None:
-        self.text = PAGE.read_text("utf-8")
+        self.text = assembled()
+
+    def test_every_source_is_in_it(self) -> None:
+        """No file is named that is not there, none is there that is not named, and a stranger can read each."""
+        for path in SOURCES.iterdir():
+            text = path.read_text("utf-8")
+            lines = text.splitlines()
+            self.assertLessEqual(len(lines), LONGEST, path.name)
+            if path.suffix != ".html":
+                self.assertIn(text, self.text, path.name)
+                self.assertLessEqual(max(map(len, lines)), WIDEST, path.name)
+        self.assertEqual(re.findall(r"<script src|<link rel=.stylesheet", self.text), [])
 
     def test_nothing_from_elsewhere(self) -> None:
         """No address of another host, but the two names that SVG is written with."""
@@ -143,6 +156,18 @@ class Checks(SynchronousTestCase):
         answers = run({"genesis": plain(GENESIS), "inclusions": good + bad})
         self.assertEqual([each["holds"] for each in answers["inclusions"]], [True] * 2 + [False] * len(bad))
         self.assertEqual(answers["genesis"], GENESIS.hash)
+
+    def test_addresses(self) -> None:
+        """Whose coins a payment spends is computed from the keys that sign it."""
+        cases = [case for case in vectors("address") if "public_key" in case["input"] and case["expect"] == "accept"]
+        answers = run({"addresses": [case["input"] for case in cases]})["addresses"]
+        self.assertEqual(answers, [case["value"]["address"] for case in cases])
+        self.assertGreater(len(cases), 5)
+
+    def test_amounts(self) -> None:
+        """To the last unit, with no place that says nothing."""
+        amounts = {0: "0", 1: "0.00000001", 150_000_000: "1.5", 2**64 - 1: "184\u202f467\u202f440\u202f737.09551615"}
+        self.assertEqual(run({"amounts": list(amounts)})["amounts"], list(amounts.values()))
 
     def test_qr_codes(self) -> None:
         """A reader of our own, written from the other side, reads what the page draws."""

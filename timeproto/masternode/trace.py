@@ -6,7 +6,7 @@ answer reads is bounded by ``limits.TRACE_COINS``. Called at a boundary between 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -143,7 +143,7 @@ class Tracer:
             )
         if info is None or record is None:
             return trace
-        rivals, more = self._rivals(record.tx, self._beaten(record.tx, status))
+        rivals, more = self._rivals(record.tx, self._others(record.tx, trace))
         trace = msgspec.structs.replace(trace, tx=record.tx, rivals=rivals, more=more)
         if status in ("aborted", "refused"):
             return msgspec.structs.replace(trace, inclusion=info.inclusion)
@@ -171,25 +171,30 @@ class Tracer:
             inclusion=info.inclusion,
         )
 
+    def _verdicts(self, height: int) -> Sequence[Verdict]:
+        decided = self._block(height)
+        return () if decided is None else decided.block.verdicts
+
     def _verdict(self, height: int, txid: str) -> tuple[str, ...]:
         """Whose votes the verdict on a transaction rests on; nobody's if that block holds none."""
-        decided = self._block(height)
-        verdicts: Iterable[Verdict] = () if decided is None else decided.block.verdicts
-        return next((tuple(vote.voter for vote in each.votes) for each in verdicts if each.txid == txid), ())
+        found = (each.votes for each in self._verdicts(height) if each.txid == txid)
+        return tuple(vote.voter for vote in next(found, ()))
 
-    def _beaten(self, tx: Transaction, status: TraceStatus) -> Iterator[tuple[Outpoint, str]]:
-        """Whom a final transaction beat and no block has ended yet; who wants the coins of another."""
+    def _others(self, tx: Transaction, trace: Trace) -> Iterator[tuple[Outpoint, str]]:
+        """Who wants the coins now; whom a final transaction beat, and whom the same block ended for the same coin."""
         payments, coins = self._replica.payments, frozenset(tx.outpoints)
-        if status != "final":
-            for outpoint in tx.outpoints[: limits.TRACE_COINS]:
-                for rival in payments.wanting(outpoint):
-                    yield outpoint, rival.txid
-            return
-        for txid in payments.beaten_by(tx.txid):
+        for outpoint in tx.outpoints[: limits.TRACE_COINS]:
+            for rival in payments.wanting(outpoint):
+                yield outpoint, rival.txid
+        txids = payments.beaten_by(tx.txid) if trace.status == "final" else []
+        if trace.status == "aborted":
+            txids = [each.txid for each in self._verdicts(trace.height or 0) if each.kind == "abort"]
+        for txid in txids[: limits.TRACE_COINS]:
             payment, record = payments.get(txid), self._ledger.transaction(txid)
-            loser = payment.tx if payment is not None else None if record is None else record.tx
-            if loser is not None:
-                yield next(each for each in loser.outpoints if each in coins), txid
+            other = payment.tx if payment is not None else None if record is None else record.tx
+            shared = [] if other is None else [each for each in other.outpoints if each in coins]
+            if shared:
+                yield shared[0], txid
 
     # -- rivals --------------------------------------------------------------------------------------
 

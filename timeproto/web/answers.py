@@ -102,8 +102,16 @@ class MasternodeLine(Noun, frozen=True):
     blocks: Count
 
 
+class SignedProof(Noun, frozen=True):
+    """A payment and whose votes are in its proof, by their place in the list of masternodes."""
+
+    txid: Hex32
+    voters: tuple[Count, ...]
+
+
 class MasternodesAnswer(Noun, frozen=True):
-    """``faulty`` is how many may be Byzantine; ``counted`` proofs and ``counted_blocks`` blocks were looked at."""
+    """``faulty`` is how many may be Byzantine; ``counted`` proofs and ``counted_blocks`` blocks were looked at. The
+    ``newest`` of those proofs, the newest last."""
 
     set: Hex32
     quorum: U32
@@ -111,6 +119,7 @@ class MasternodesAnswer(Noun, frozen=True):
     counted: Count
     counted_blocks: Count
     masternodes: tuple[MasternodeLine, ...]
+    newest: tuple[SignedProof, ...]
 
 
 class ContestedLine(Noun, frozen=True):

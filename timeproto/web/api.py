@@ -133,8 +133,13 @@ class Api:
                 blocks = sum(peer.node_key in signers for signers in commits)
                 proofs = signed.get(peer.node_key, 0)
                 lines.append(answers.MasternodeLine(peer.node_key, peer.address, peer.direction, proofs, blocks))
+            place = {line.node_key: at for at, line in enumerate(lines)}
+            newest = tuple(
+                answers.SignedProof(txid, tuple(place[voter] for voter in voters if voter in place))
+                for txid, voters in self._feed.newest_proofs(bounds.PROOFS_SHOWN)
+            )
             return answers.MasternodesAnswer(
-                members.hash, members.quorum, members.faulty, counted, len(commits), tuple(lines)
+                members.hash, members.quorum, members.faulty, counted, len(commits), tuple(lines), newest
             )
 
         return view.read(look)

@@ -65,7 +65,9 @@ LOCKS_KEPT = 20_000
 FINALS_KEPT = 500
 """Newest final payments whose time to finality is remembered."""
 PROOFS_COUNTED = 1_000
-"""Newest finality proofs over which a masternode's part is counted."""
+"""Newest finality proofs over which a masternode's part is counted …"""
+PROOFS_SHOWN = 24
+"""… and how many of them are told one by one."""
 
 # -- WebSocket ---------------------------------------------------------------------------------------
 SOCKET_MESSAGE = limits.FRAME_WALLET

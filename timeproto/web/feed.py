@@ -67,7 +67,7 @@ class Feed:
         self._weight = 0
         self._listeners: dict[Callable[[], None], None] = {}
         self._locked: dict[str, int] = {}
-        self._voters: deque[tuple[str, ...]] = deque()
+        self._proofs: deque[tuple[str, tuple[str, ...]]] = deque()
         self._signed: Counter[str] = Counter()
         self.finals: deque[Final] = deque(maxlen=bounds.FINALS_KEPT)
 
@@ -91,7 +91,7 @@ class Feed:
                 self._time(transition)
                 self._metrics.notify_seconds.observe(max(0.0, self._now() - transition.timestamp / 1000))
             for proof in proofs.values():
-                self._count(tuple(vote.voter for vote in proof.votes))
+                self._count(proof.txid, tuple(vote.voter for vote in proof.votes))
             for listener in list(self._listeners):
                 listener()
         except Exception:
@@ -118,17 +118,21 @@ class Feed:
             self.finals.append(Final(txid, transition.timestamp, took))
             self._metrics.final_seconds.observe(took / 1000)
 
-    def _count(self, voters: tuple[str, ...]) -> None:
-        self._voters.append(voters)
+    def _count(self, txid: str, voters: tuple[str, ...]) -> None:
+        self._proofs.append((txid, voters))
         self._signed.update(voters)
-        if len(self._voters) > bounds.PROOFS_COUNTED:
-            self._signed.subtract(self._voters.popleft())
+        if len(self._proofs) > bounds.PROOFS_COUNTED:
+            self._signed.subtract(self._proofs.popleft()[1])
 
     # -- to those who ask ----------------------------------------------------------------------------
 
     def signed(self) -> tuple[Mapping[str, int], int]:
         """Of the newest finality proofs, how many each masternode signed, and how many there are."""
-        return self._signed, len(self._voters)
+        return self._signed, len(self._proofs)
+
+    def newest_proofs(self, count: int) -> list[tuple[str, tuple[str, ...]]]:
+        """Up to ``count`` txids with the voters in their proofs, the newest last."""
+        return list(islice(reversed(self._proofs), count))[::-1]
 
     def listen(self, listener: Callable[[], None]) -> None:
         """Calls ``listener()`` after every commit that changed a coin."""
