@@ -200,11 +200,11 @@ OUT_QUEUE_PEER = 64 * 1024 * 1024
 COST_PER_SECOND = 4_000
 """What a wallet's connection may cost (network.costs); what is above it is served later, not refused …"""
 COST_BURST = 8_000
-COST_BLOCK_PER_SECOND = 8_000
+COST_BLOCK_PER_SECOND = 5_000
 """… and what all connections of one address block may, over TCP, WebSocket and HTTP together …"""
 COST_BLOCK_BURST = 16_000
-COST_NODE_PER_SECOND = 10_000
-"""… and all wallets together, about a quarter of a core: when they ask for more, each one's share shrinks."""
+COST_NODE_PER_SECOND = 5_000
+"""… and all wallets together, about an eighth of a core: when they ask for more, each one's share shrinks."""
 DEBT = 10.0
 """Seconds of its rate that somebody may owe; past it requests are refused, past twice as much the connection closes."""
 BLOCKS_KNOWN = 4_096
@@ -231,6 +231,10 @@ REQUEST_TIME = 20.0
 """How long we wait for a reply of ours before the request fails with ``timeout``."""
 CERTIFICATE_LOOK = 30.0
 """Pause between two looks at the files of the TLS certificate."""
+DISK_LOOK = 10.0
+"""Pause between two looks at the room on the disk …"""
+DISK_LOW = 512 * 1024 * 1024
+"""… and the bytes below which it is almost full."""
 RECONNECT_MAX = 60.0
 """Longest pause between two dials of one peer."""
 MISBEHAVIOUR = 100

@@ -36,7 +36,7 @@ class Status(CommandCase):
         status, out = self.status()
         self.assertEqual(status, 0)
         self.assertTrue(self.row(out, "block").startswith("0, none yet, tip "))
-        self.assertEqual(self.row(out, "synced"), "yes")
+        self.assertEqual((self.row(out, "synced"), self.row(out, "state")), ("yes", "well"))
 
     def test_the_chain(self) -> None:
         """Height, tip, age by this machine's clock, and what no block holds yet."""
@@ -57,6 +57,8 @@ class Status(CommandCase):
     def test_not_well(self) -> None:
         """Not voting, not synced, not there: status 1, and which of it."""
         for fields, name, words in (
+            ({"degraded": ["quorum"]}, "state", "DEGRADED: no quorum is connected"),
+            ({"degraded": ["quorum", "disk"]}, "state", "DEGRADED: no quorum is connected, its disk is almost full"),
             ({"voting": False, "not_voting": "it asks first"}, "voting", "NO: it asks first"),
             ({"synced": False}, "synced", "NO: the others have decided more"),
         ):

@@ -101,8 +101,8 @@ class Accounts(SynchronousTestCase):
         modest = self.budgets.open("127.0.0.1")
         due = dict.fromkeys(greedy, 0.0)
         served, held = 0, 0.0
-        for turn in range(200 + round(seconds / 0.005)):
-            served = served if turn > 200 else 0
+        for turn in range(1_000 + round(seconds / 0.005)):
+            served = served if turn > 1_000 else 0
             self.clock.advance(0.005)
             now, work = self.clock.seconds(), 400  # a busy core does no more in that time
             for account in sorted(greedy, key=due.__getitem__):
@@ -119,7 +119,7 @@ class Accounts(SynchronousTestCase):
     def test_any_number_together_gets_a_part_of_the_node(self) -> None:
         """The share of each shrinks until all fit, within a second; who asks for less than it is never held back."""
         for connections, little in ((50, 0.2), (500, 0.03)):
-            served, held = self.flood(connections, 8, little)
+            served, held = self.flood(connections, 5, little)
             self.assertLess(served, 1.4 * limits.COST_NODE_PER_SECOND)
             self.assertGreater(served, 0.7 * limits.COST_NODE_PER_SECOND)
             self.assertEqual(held, 0)
@@ -137,10 +137,40 @@ class Accounts(SynchronousTestCase):
             self.budgets.pace.now(1)
         self.assertEqual(self.budgets.pace.speed, 1)
 
+    def test_who_cannot_be_held_back_slows_nobody(self) -> None:
+        """Whoever comes, sends garbage and comes again pays with its block; the wallets that are here do not."""
+        modest = self.budgets.open("127.0.0.1")
+        for _ in range(3_000):
+            self.clock.advance(0.001)
+            stranger = self.budgets.open("127.0.0.1", costs.TLS)
+            stranger.garbage(100)
+            stranger.close()
+            modest.pay(1)
+        self.assertEqual((self.budgets.pace.speed, modest.hold), (1, 0))
+
+    def test_a_burst_is_left_to_everybody(self) -> None:
+        """However crowded it is, who asked for nothing before may ask for something at once."""
+        self.flood(50, 1)
+        modest = self.budgets.open("127.0.0.1")
+        self.budgets.pace.speed, self.budgets.pace.kept = 0.001, 0.05
+        modest.pay(limits.COST_BURST // 25)
+        self.assertEqual(modest.hold, 0)
+
+    def test_a_clock_that_is_put_back(self) -> None:
+        """Costs nobody anything, and time goes on from there."""
+        account = self.budgets.open("192.0.2.1")
+        account.pay(limits.COST_BURST)
+        self.clock.rightNow -= 3_600
+        account.pay(limits.COST_PER_SECOND)
+        self.assertAlmostEqual(account.hold, 1, 2)
+        self.clock.advance(1)
+        account.pay(0)
+        self.assertEqual(account.hold, 0)
+
     def test_a_few_are_not_slowed(self) -> None:
         """One that asks all it may, with many that ask little, are less than the node's part."""
-        served, held = self.flood(1, 10)
-        self.assertAlmostEqual(served, limits.COST_PER_SECOND, delta=50)
+        served, held = self.flood(1, 5)
+        self.assertLess(abs(served - limits.COST_PER_SECOND), 50)
         self.assertEqual((held, self.budgets.pace.speed), (0, 1))
 
     def test_blocks_are_remembered_while_connected_and_a_while_after(self) -> None:
@@ -186,12 +216,15 @@ class Prices(SynchronousTestCase):
         self.assertEqual(costs.of_reply(messages.Pong(), 40_960), 10)
         self.assertGreater(costs.of_garbage(65_536), 100)
 
-    def test_only_what_its_sender_knew_to_be_false_is_fined(self) -> None:
-        """A double spend, an unknown coin, a full node are nobody's crime."""
-        for code in ErrorCode:
-            error = messages.error_of(Refusal(code, "no"))
-            fined = code in (ErrorCode.BAD_SIGNATURE, ErrorCode.TXID_MISMATCH, ErrorCode.BAD_PROOF, ErrorCode.BAD_VOTE)
-            self.assertEqual(costs.of_reply(error, 100), costs.GARBAGE if fined else 0, code)
+    def test_what_is_refused_costs_what_it_was_worth_looking_at(self) -> None:
+        """Most for what its sender knew to be false, something for a payment without a fee; a full node is no crime."""
+        fines = {code: costs.of_reply(messages.error_of(Refusal(code, "no")), 100) for code in ErrorCode}
+        for code in (ErrorCode.BAD_SIGNATURE, ErrorCode.TXID_MISMATCH, ErrorCode.BAD_PROOF, ErrorCode.BAD_VOTE):
+            self.assertEqual(fines.pop(code), costs.GARBAGE)
+        for code in (ErrorCode.UNKNOWN_INPUT, ErrorCode.DOUBLE_SPEND, ErrorCode.NOT_OWNER, ErrorCode.FEE_TOO_LOW):
+            self.assertEqual(fines[code], costs.UNPAID)
+        for code in (ErrorCode.BUSY, ErrorCode.NOT_FOUND, ErrorCode.OVER_LIMIT, ErrorCode.NOT_VOTING):
+            self.assertEqual(fines[code], 0)
 
     def test_the_page_names_every_price(self) -> None:
         """What docs/wallet-protocol.md says of each request that a wallet may send is what is asked for it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from prometheus_client.parser import text_string_to_metric_families
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -79,7 +81,7 @@ class Labels(SynchronousTestCase):
         wallet = Wallet(web)
         wallet.send(messages.GetInfo()).say(b'{"type":"Evil"}')
         routes = {route.path for route in web.service.site.router.routes}
-        closed = routes | set(messages.CATALOGUE) | {"Unspent", "other", "+Inf", ""}
+        closed = routes | set(messages.CATALOGUE) | set(get_args(messages.Trouble)) | {"Unspent", "other", "+Inf", ""}
         values = {value for _, value in samples(web)}
         unknown = {value for value in values - closed if not value.replace(".", "").isdigit()}
         self.assertEqual(unknown, set())

@@ -15,7 +15,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="ask nodes how they are",
         description="Asks one or more nodes how they are. The digest covers outpoint, amount, owner, state and"
         " transaction of every coin: it is the same on two nodes exactly when they agree.",
-        epilog="Exit status: 0 if every node answered, votes, is synced, and all digests are equal; 1 if not.",
+        epilog="Exit status: 0 if every node answered, is not degraded (votes, is synced, reaches a quorum, has room on"
+        " its disk), and all digests are equal; 1 if not.",
     )
     parser.add_argument(
         "--node", action="append", metavar="HOST:PORT", help="may be given more than once (default 127.0.0.1:24100)"
@@ -45,13 +46,21 @@ def run(arguments: argparse.Namespace) -> int:
                 continue
             assert isinstance(info, messages.Info)
             digests.add(info.digest)
-            well = well and info.voting and info.synced
+            well = well and info.voting and info.synced and not info.degraded
             _tell(address, info, as_json=arguments.json)
         if len(nodes) > 1 and not arguments.json:
             print("all agree" if len(digests) == 1 else f"{len(digests)} different digests")
         return ExitStatus.OK if well and len(digests) == 1 else ExitStatus.REFUSED
 
     return run_until_done(main)
+
+
+_TROUBLE = {
+    "quorum": "no quorum is connected",
+    "voting": "it does not vote",
+    "synced": "it has not all that is decided",
+    "disk": "its disk is almost full",
+}
 
 
 def _age(block_time: int) -> str:
@@ -84,6 +93,7 @@ def _tell(address: str, info: Any, *, as_json: bool) -> None:
         ("software", f"{info.software}, protocol {info.version}, up {info.uptime_ms // 1000} s"),
         ("network", f"{info.network}, genesis {info.genesis}"),
         ("node key", info.node_key),
+        ("state", "DEGRADED: " + ", ".join(_TROUBLE[each] for each in info.degraded) if info.degraded else "well"),
         ("voting", "yes" if info.voting else f"NO: {info.not_voting}"),
         (
             "masternodes",

@@ -26,6 +26,7 @@ from timeproto.consensus.verifier import Verifier
 from timeproto.errors import ConfigurationError, ExitStatus, IdentityConflict, Refusal, StorageError
 from timeproto.masternode.admin import Admin
 from timeproto.masternode.certificates import Certificates
+from timeproto.masternode.condition import Condition
 from timeproto.masternode.config import Config
 from timeproto.masternode.desk import Desk, load_keys, save_keys
 from timeproto.masternode.integration import MasternodeUTXOIntegration
@@ -228,6 +229,7 @@ class TimeNode(service.MultiService):
             room=room,
             budgets=budgets,
         )
+        condition = Condition(self._reactor, config.datadir, self._storing, budgets)
         view = ReplicaView(
             replica=replica,
             ledger=store,
@@ -238,6 +240,7 @@ class TimeNode(service.MultiService):
             uptime=lambda: self._reactor.seconds() - started,
             received=received,
             on_locked=metrics.lock_seconds.observe,
+            condition=condition,
         )
         windows = Windows(
             self._reactor, config, view=view, handler=handler, peers=peers, metrics=metrics, now=self._now,
@@ -257,6 +260,7 @@ class TimeNode(service.MultiService):
         admin = Admin(self._reactor, config.datadir, desk)
         admin.listen()
         admin.setServiceParent(self)
+        condition.setServiceParent(self)
         peers.setServiceParent(self)
         windows.setServiceParent(self)  # after the peers, and so stopped before them
         spare_the_collector()

@@ -50,6 +50,15 @@ class Surroundings(Protocol):
         """Connections that are served."""
 
 
+class Wellbeing(Protocol):
+    """What the view asks of the machine (masternode.condition)."""
+
+    @property
+    def is_disk_low(self) -> bool: ...
+
+    def figures(self) -> Figures: ...
+
+
 class ReplicaView:
     """Implements network.utxo_handler.NodeView and web.view.NodeView."""
 
@@ -65,9 +74,10 @@ class ReplicaView:
         uptime: Callable[[], float],
         received: Mapping[str, int] | None = None,
         on_locked: Callable[[float], None] = lambda _: None,
+        condition: Wellbeing | None = None,
     ) -> None:
         """``uptime`` gives seconds since the start; ``received`` counts messages by type and goes on; ``on_locked`` is
-        told how many seconds a payment took from its arrival to its durable lock."""
+        told how many seconds a payment took from its arrival to its durable lock; ``condition``: how the machine is."""
         self.genesis = genesis
         self.node_key = node_key
         self._replica = replica
@@ -77,6 +87,7 @@ class ReplicaView:
         self._uptime = uptime
         self._received = {} if received is None else received
         self._on_locked = on_locked
+        self._condition = condition
         self._digest: tuple[float, str] | None = None
         self._blocks: dict[int, DecidedBlock] = {}
         self._tracer = Tracer(
@@ -195,7 +206,8 @@ class ReplicaView:
             "inputs": counters.inputs,
             "inputs_dropped": counters.dropped,
         }
-        return Figures(counters=passed, messages=dict(self._received))
+        more = Figures() if self._condition is None else self._condition.figures()
+        return Figures(more.gauges, {**passed, **more.counters}, dict(self._received))
 
     # -- subscriptions -------------------------------------------------------------------------------
 
@@ -248,6 +260,13 @@ class ReplicaView:
         stats = self._integration.get_utxo_stats()
         peers = self._surroundings.peers_info()
         masternodes = self.genesis.masternode_set
+        connected = 1 + sum(1 for peer in peers if peer.direction in ("inbound", "outbound"))
+        wrong: dict[messages.Trouble, bool] = {
+            "quorum": connected < masternodes.quorum,
+            "voting": not stats["voting"],
+            "synced": not stats["synced"],
+            "disk": self._condition is not None and self._condition.is_disk_low,
+        }
         return messages.Info(
             software=SOFTWARE,
             version=PROTOCOL_VERSION,
@@ -257,7 +276,8 @@ class ReplicaView:
             cursor=messages.Cursor(self.node_key, self.position()),
             masternodes=len(masternodes),
             quorum=masternodes.quorum,
-            connected=1 + sum(1 for peer in peers if peer.direction in ("inbound", "outbound")),
+            connected=connected,
+            degraded=tuple(name for name, is_so in wrong.items() if is_so),
             voting=stats["voting"],
             not_voting=stats["not_voting"],
             synced=stats["synced"],

@@ -35,6 +35,8 @@ _LOOK = 0.1
 _SLOWER = 0.25
 _FASTER = 1.1
 """… and by how much time may pass more slowly, or faster, from one to the next."""
+_BURST_LEFT = 0.05
+"""Of its burst everybody keeps so much however slowly time passes: who pays now and then notices nothing."""
 _GREETINGS = (messages.Handshake, messages.HandshakeAck)
 
 
@@ -66,7 +68,7 @@ class Overdrawn(Refusal):
 class Pace:
     """Time as it passes for those who pay: ``speed`` is 1 unless they, ``payers`` in number, ask too much together."""
 
-    __slots__ = ("_looked", "_seconds", "_spent", "_then", "payers", "speed")
+    __slots__ = ("_looked", "_seconds", "_spent", "_then", "kept", "payers", "speed")
 
     def __init__(self, clock: Any) -> None:
         self._seconds = clock.seconds
@@ -75,6 +77,8 @@ class Pace:
         self._spent = 0.0
         self.payers = 0
         self.speed = 1.0
+        self.kept = 1.0
+        """Of a burst, what may be kept."""
 
     def now(self, cost: float = 0.0) -> float:
         """Seconds as they have passed for purses; ``cost`` was spent now."""
@@ -82,6 +86,9 @@ class Pace:
         passed: float = self._seconds() - self._looked
         if passed >= _LOOK:
             self._look(passed)
+            passed = 0.0
+        elif passed < 0:  # a clock that was put back costs nobody anything
+            self._looked += passed
             passed = 0.0
         return self._then + passed * self.speed
 
@@ -94,6 +101,7 @@ class Pace:
         # Never slower than what fits even if everybody is greedy.
         least = limits.COST_NODE_PER_SECOND / (limits.COST_PER_SECOND * max(1, self.payers))
         self.speed = min(1.0, max(least, self.speed * min(max(fits, _SLOWER), most)))
+        self.kept = max(self.speed, _BURST_LEFT)
 
 
 class Purse:
@@ -111,7 +119,7 @@ class Purse:
     def take(self, cost: float, now: float) -> float:
         """What is left; ``now`` as the pace says it."""
         level = self.level + (now - self._filled) * self.rate
-        most = self.burst * self._pace.speed
+        most = self.burst * self._pace.kept
         if level > most:  # noqa: PLR1730  (min() takes three times as long)
             level = most
         self._filled = now
@@ -201,7 +209,7 @@ class Account:
     def ask(self, message: Any, size: int) -> None:
         """A message that came in ``size`` bytes. Raises :class:`Refusal` if it is not to be answered."""
         cost = costs.of_request(message, size)
-        self.spend(cost)
+        self.spend(cost, counts=cost)
         if self._prices is not None and cost >= costs.WORTH_TELLING:
             self._remember(getattr(message, "id", None), cost)
         # Who greets may be a masternode, whatever its neighbours owe.
@@ -216,7 +224,7 @@ class Account:
 
     def pay(self, cost: float) -> None:
         """What is about to be done; raises :class:`Refusal` if it is not to be."""
-        self.spend(cost)
+        self.spend(cost, counts=cost)
         if self.owes:
             self._require_credit(cost)
 
@@ -224,7 +232,7 @@ class Account:
         """The payload of an answer as it is to be sent; it is paid for by whoever asked."""
         cost = costs.of_reply(reply, len(payload))
         if cost:
-            self.spend(cost)
+            self.spend(cost, counts=cost)
         if self._prices is not None:
             cost += self._prices.pop(reply.id, 0)
             if cost >= costs.WORTH_TELLING:
@@ -254,10 +262,11 @@ class Account:
         """Something that is no message, in ``size`` bytes."""
         self.spend(costs.of_garbage(size))
 
-    def spend(self, cost: float) -> None:
-        """What is done already."""
+    def spend(self, cost: float, counts: float = 0.0) -> None:
+        """What is done already. ``counts`` is what of it is held against all together: who comes, sends garbage and is
+        thrown out cannot be held back, and the others cannot make room for it."""
         self.spent += cost
-        now = self._pace.now(cost)
+        now = self._pace.now(counts)
         owes = self._own.take(cost, now) < 0
         block = self._block
         self.owes = owes if block is None else block.take(cost, now) < 0 or owes
@@ -278,7 +287,8 @@ class Account:
                 continue
             over = purse.debt - cost / purse.rate - limits.DEBT
             if over > 0:
-                self.spend(min(0.0, costs.REFUSED - cost))  # what was not done is given back
+                back = min(0.0, costs.REFUSED - cost)  # what was not done is given back
+                self.spend(back, counts=back)
                 self._refuse(limit, purse, over, cost)
 
     def _refuse(self, limit: str, purse: Purse, over: float, cost: float) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from timeproto.errors import POLICY
+from timeproto.errors import POLICY, ErrorCode
 from timeproto.wire import messages
 
 PLAIN = 1
@@ -32,6 +32,8 @@ back, a signature checked."""
 GARBAGE = 50
 """What is no message of ours, with four times the price of its bytes: it was read again to say what is wrong with it.
 And a message that its sender must have known to be false."""
+UNPAID = 20
+"""A payment that is refused, since no fee pays for looking at it."""
 REFUSED = 10
 """A request that was refused for what others cost before it."""
 CONNECTION = 4
@@ -43,7 +45,20 @@ WORTH_TELLING = 10
 """Least cost that an answer names, to those who want to know."""
 
 _SIGNATURE = 64
-_FAULTS = frozenset(code.value for code, policy in POLICY.items() if policy.penalty)
+_MORE_FOR: dict[str, int] = dict.fromkeys(
+    (
+        ErrorCode.INVALID_TRANSACTION.value,
+        ErrorCode.BAD_ADDRESS.value,
+        ErrorCode.DUST.value,
+        ErrorCode.FEE_TOO_LOW.value,
+        ErrorCode.VALUE_MISMATCH.value,
+        ErrorCode.UNKNOWN_INPUT.value,
+        ErrorCode.NOT_OWNER.value,
+        ErrorCode.DOUBLE_SPEND.value,
+        ErrorCode.ABORTED.value,
+    ),
+    UNPAID,
+) | {code.value: GARBAGE for code, policy in POLICY.items() if policy.penalty}
 
 
 def _paid_for(message: messages.TransactionBroadcast) -> int:
@@ -90,8 +105,7 @@ def of_digest(items: int) -> int:
 
 def of_reply(reply: Any, size: int) -> int:
     """Of an answer in ``size`` bytes, and of what it complains about."""
-    is_fault = type(reply) is messages.Error and reply.code in _FAULTS
-    return (size >> 12) + (GARBAGE if is_fault else 0)
+    return (size >> 12) + (_MORE_FOR.get(reply.code, 0) if type(reply) is messages.Error else 0)
 
 
 def of_garbage(size: int) -> int:

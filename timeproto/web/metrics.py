@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -122,6 +122,10 @@ class _Node:
         }
         for name, (meaning, value) in plain.items():
             yield GaugeMetricFamily(f"timeproto_{name}", meaning, value=value)
+        degraded = GaugeMetricFamily("timeproto_degraded", "1 while the node is not as it should be", labels=["reason"])
+        for reason in get_args(messages.Trouble):
+            degraded.add_metric([reason], reason in info.degraded)
+        yield degraded
         coins = GaugeMetricFamily("timeproto_coins", "Coins by state", labels=["state"])
         for state, tally in sorted(info.states.items()):
             coins.add_metric([state], tally.coins)

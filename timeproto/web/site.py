@@ -260,7 +260,7 @@ class WebSite(ServerFactory):
             if not request.gone:
                 more = costs.of_bytes(len(result.data))
                 account = request.channel.account
-                account.spend(more)
+                account.spend(more, counts=more)
                 request.price = _price(account, route.cost * bounds.WEB_COST + costs.of_bytes(len(ask.body)) + more)
                 request.answer(result)
 

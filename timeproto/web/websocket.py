@@ -105,7 +105,7 @@ class Socket:
     def _take(self) -> None:
         """Hands on every frame that is here, at most as fast as a wallet may send."""
         for event in self._frames.events():
-            self.account.spend(1)
+            self.account.spend(1, counts=1)
             self._handle(event)
             wait = 0.0 if self._closing else self.account.hold
             if wait > 0:

@@ -648,8 +648,12 @@ class StateCount(Noun, frozen=True):
     amount: str
 
 
+Trouble = Literal["quorum", "voting", "synced", "disk"]
+
+
 class Info(Reply, frozen=True, kw_only=True):
-    """How a node is.
+    """How a node is. ``degraded`` says why it is not as it should be: it reaches no quorum, does not vote, has not all
+    that is decided, or its disk is almost full. It is left out while all is well.
 
     ``height``, ``tip`` and ``commitment`` are of the last decided block; ``synced`` is false until what the others have
     decided is here. ``digest`` is over (outpoint, amount, owner, state kind, txid) of every coin: equal on two nodes
@@ -693,6 +697,7 @@ class Info(Reply, frozen=True, kw_only=True):
     uptime_ms: Count
     peers: tuple[PeerInfo, ...]
     limits: dict[str, Count]
+    degraded: tuple[Trouble, ...] = ()
 
 
 # -- masternode ↔ masternode -------------------------------------------------------------------------
