@@ -57,6 +57,8 @@ ROUND_TIME_MAX = 60.0
 """… up to this."""
 ROUNDS_KEPT = 64
 """Rounds of one height whose votes are kept …"""
+WORDS_PAGE = 3 * ROUNDS_KEPT
+"""Words about blocks in one answer."""
 BODIES_KEPT = 16
 """… and blocks of it whose bodies are: this round's, what binds this replica, and the newest others."""
 CONTEST_DELAY = 2.0

@@ -199,6 +199,24 @@ class Patience(SynchronousTestCase):
         self.assertIn(mine, handed)
         self.assertIn(alone.proposal(block), handed)
 
+    def test_what_others_said_is_handed_on(self) -> None:
+        """While a round does not end each peer in turn is shown the others' words: it may not hear who said them."""
+        alone = Chained(4)
+        alone.begin()
+        block = alone.block()
+        alone.say(PREVOTE, 0, block, [1, 2])
+        alone.tick(PATIENCE)
+        since = len(alone.node.effects)
+        alone.tick(3)
+        shown = {}
+        for effects in alone.node.effects[since:]:
+            for to, message in effects.send:
+                if isinstance(message, messages.Votes) and message.block_votes:
+                    shown[to] = {(word.voter, word.kind, word.block) for word in message.block_votes}
+        keys, digest = [key.public_hex for key in alone.keys], alone.hash(block)
+        first, second = ((keys[voter], PREVOTE, digest) for voter in (1, 2))
+        self.assertEqual(shown, {keys[1]: {second}, keys[2]: {first}, keys[3]: {first, second}})
+
     def test_a_round_of_silence_is_not_repeated_for_ever(self) -> None:
         """Of many rounds, only the words of the last two are said again."""
         alone = Chained(4)

@@ -11,7 +11,7 @@ from timeproto.consensus import answers
 from timeproto.consensus.catch_up import CatchUp
 from timeproto.consensus.effects import Heard, LinkDown, LinkUp
 from timeproto.model.utxo_state import UNSPENT, SpentFinalized, to_wire
-from timeproto.model.vote import VoteBatch
+from timeproto.model.vote import VoteBatch, sign_batch
 from timeproto.wire import codec, messages
 
 A, B = "aa" * 32, "bb" * 32
@@ -164,6 +164,26 @@ class Asking(SynchronousTestCase):
         alone.act(LinkDown(alone.keys[3].public_hex))
         alone.tick()
         self.assertEqual(alone.node.effects[-1].send, [])
+
+    def test_who_spoke_of_it_is_asked_for_it(self) -> None:
+        """One masternode alone may have it, and nobody is asked for what a liar made up but the liar."""
+        alone = Alone(7)
+        txids = [f"{number:064x}" for number in range(3)]
+        for txid, voters in zip(txids, ((5,), (2, 6), (3,)), strict=True):
+            for voter in voters:
+                set_hash = alone.genesis.masternode_set.hash
+                alone.hear(sign_batch(alone.keys[voter], alone.genesis.hash, set_hash, 0, lock=[txid]), voter)
+        alone.act(LinkDown(alone.keys[3].public_hex))
+        alone.tick(8)
+        asked: dict[str, set[str | None]] = {txid: set() for txid in txids}
+        for effects in alone.node.effects:
+            for to, message in effects.send:
+                for txid in message.txids if isinstance(message, messages.GetTransactions) else ():
+                    asked[txid].add(to)
+        keys = [key.public_hex for key in alone.keys]
+        self.assertEqual(asked[txids[0]], {keys[5]})
+        self.assertEqual(asked[txids[1]], {keys[2], keys[6]})
+        self.assertEqual(asked[txids[2]], {keys[each] for each in (1, 2, 4, 5, 6)})
 
 
 class Hints(SynchronousTestCase):

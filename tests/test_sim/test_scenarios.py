@@ -106,6 +106,16 @@ class Partitions(Scenario):
         self.assertEqual([len(self.final_at(run, tx)) for tx in payments], [4] * 4)
         self.heals_within(run, 10)
 
+    def test_one_link_is_lost_when_nobody_can_be_spared(self) -> None:
+        """N-04, with f down: each word reaches those who do not hear its voter by way of those who do."""
+        run = self.begin(4)
+        run.nodes[3].kill()
+        run.network.cut([(0, 1)], "drop")
+        height = run.nodes[0].replica.height
+        self.pass_time(run, 60)
+        self.assertGreater(min(node.replica.height for node in run.nodes[:3]), height + 5)
+        self.heals_within(run, 20)
+
     def test_a_ring_of_majorities(self) -> None:
         """N-05: everybody sees five of seven, and no two the same five."""
         run = self.begin()
@@ -119,12 +129,16 @@ class Partitions(Scenario):
         self.heals_within(run, 20)
 
     def test_a_bridge(self) -> None:
-        """N-06: one masternode sees both halves; what it is asked it hands on, and nothing goes wrong."""
+        """N-06: one masternode sees both halves and hands on what each says: payments are final, blocks are made."""
         run = self.begin()
         self.split(run, range(3), range(4, 7))
+        self.pass_time(run, 2)
+        height = run.nodes[3].replica.height
         payments = [self.pay(run, number) for number in (0, 3, 6)]
         self.pass_time(run, 15)
         self.assertEqual([len(self.final_at(run, tx)) for tx in payments], [7, 7, 7])
+        self.pass_time(run, 45)
+        self.assertGreater(min(node.replica.height for node in run.nodes), height + 2)
         self.heals_within(run, 20)
 
     def test_a_link_that_flaps(self) -> None:

@@ -185,6 +185,7 @@ class Agreement:
             if self._age > PATIENCE:
                 self._repeat_votes(None)
                 self._repeat_proposal(peer)  # a whole block: to each in turn
+                self._hand_on(peer)
         self._is_due = True
 
     def _repeat_votes(self, peer: str | None) -> None:
@@ -192,6 +193,14 @@ class Agreement:
         if self._signed.height == self.height:
             votes = (vote for vote in self._signed.votes if vote.kind is not BlockVoteKind.PROPOSAL)
             self._finality.turn.effects.send += [(peer, vote) for vote in votes]
+
+    def _hand_on(self, peer: str) -> None:
+        """What the others said in this round: not everybody need hear everybody."""
+        me = self._finality.key.public_hex
+        words = [word for word in self._rounds.words() if word.voter not in (me, peer)]
+        for start in range(0, len(words), limits.WORDS_PAGE):
+            page = messages.Votes(block_votes=tuple(words[start : start + limits.WORDS_PAGE]))
+            self._finality.turn.effects.send.append((peer, page))
 
     def _repeat_proposal(self, peer: str) -> None:
         """The proposal of this round, whoever made it: its proposer may be gone."""

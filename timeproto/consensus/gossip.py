@@ -137,14 +137,23 @@ class Gossip:
         # asked for; by a prime, so that each comes first one day, since an answer may end early.
         start = finality.tick // len(self._links) * STRIDE % len(late) if late else 0
         late = (late[start:] + late[:start])[: limits.FETCH]
-        absent = [payment.txid for payment in late if payment.tx is None]
-        absent += [txid for payment in late for txid in payment.missing if payments.get(txid) is None]
-        finality.ask_for(absent, peer)
+        absent: dict[str, list[str]] = {peer: []}
+        for payment in late:
+            if payment.tx is None:
+                absent.setdefault(self._who_has(payment) or peer, []).append(payment.txid)
+            absent[peer] += [txid for txid in payment.missing if payments.get(txid) is None]
+        for each, txids in absent.items():
+            finality.ask_for(txids, each)
         if late:
             self._send(peer, messages.GetVotes(txids=tuple(payment.txid for payment in late)))
             self._hand_over(late, peer)  # the peer may never have heard of them
         self._catch_up.forget(peer)
         self._ask_finalized(peer)
+
+    def _who_has(self, payment: Payment) -> str | None:
+        """Somebody linked who spoke of it, each in turn: it may be that one honest masternode alone has it."""
+        speakers = sorted(payment.early_voters.intersection(self._links))
+        return speakers[self._finality.tick % len(speakers)] if speakers else None
 
     def _let_go(self) -> None:
         finality = self._finality

@@ -202,6 +202,12 @@ class Rounds:
         yield from (vote for vote in self._proposals.values() if vote.voter == voter)
         yield from (votes[voter] for votes in self._votes.values() if voter in votes)
 
+    def words(self) -> Iterator[BlockVote]:
+        """The prevotes and precommits of this round, and of the one before."""
+        for (round_, _), votes in self._votes.items():
+            if round_ in (self.round - 1, self.round):
+                yield from votes.values()
+
     # -- the rules -----------------------------------------------------------------------------------
 
     def _advance(self) -> bool:

@@ -65,7 +65,9 @@ class BadBlocks:
             ],
         ]
         if proved:
-            kinds += [[lambda: self._judging(replica, block, self._chance.sample(proved, min(len(proved), 2)))]] * 4
+            late = [verdict for verdict in proved if replica._finality.ending(verdict.txid) is not None]
+            kinds += [[lambda: self._judging(replica, block, late or proved)]] * 2
+            kinds += [[lambda: self._judging(replica, block, proved)]] * 2
         some = self._some_transaction(replica)
         if some is not None:
             forged = self._forged(some, known)
@@ -79,8 +81,9 @@ class BadBlocks:
         return self._chance.choice(self._chance.choice(kinds))()
 
     def _judging(self, replica: Replica, block: Block, verdicts: Sequence[Verdict]) -> Block:
-        """With these verdicts instead: of the proved, some come too late, and some go against each other."""
-        chosen = tuple(sorted({verdict.txid: verdict for verdict in verdicts}.values(), key=lambda each: each.txid))
+        """With one or two of these verdicts instead: some come too late, and some go against each other."""
+        drawn = self._chance.sample(verdicts, min(len(verdicts), self._chance.randint(1, 2)))
+        chosen = tuple(sorted({verdict.txid: verdict for verdict in drawn}.values(), key=lambda each: each.txid))
         committed = {verdict.txid for verdict in block.verdicts if verdict.kind == "commit"}
         listed = dict.fromkeys(txid for txid in block.transactions if txid not in committed)
         parents = {**listed, **{verdict.txid: None for verdict in chosen if verdict.kind == "commit"}}

@@ -292,11 +292,13 @@ class Network:
             self._hand_over(wire, parcel)
 
     def heal(self) -> None:
-        """Whole again: nothing is lost any more, and a link that lost something is made anew."""
+        """Whole again: nothing is lost any more, and a link that lost something, or was so slow that half an hour of
+        messages may wait on it, is made anew."""
         self.weather.loss = self.weather.duplicates = self.weather.tail = 0.0
         self.weather.reorders = self.weather.silent = False
         for wire in self.wires.values():
-            wire.drops = wire.rate = 0
+            wire.link.damaged |= wire.rate > 0
+            wire.drops = wire.rate = wire.free_at = 0
             if wire.holds:
                 wire.holds = 0
                 self._release(wire)

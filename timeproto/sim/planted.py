@@ -115,7 +115,7 @@ CATALOGUE: dict[str, Planted] = {
         "a round goes on though its words cannot be signed", _blocks.words_dropped, (7,), 30
     ),
     "second_verdict": Planted(
-        "a block may give a verdict on what is decided", _blocks.second_verdict, (2, 5), 60, faults=_LIARS, seconds=15
+        "a block may give a verdict on what is decided", _blocks.second_verdict, (2, 5), 100, faults=_LIARS, seconds=15
     ),
     "rivals_outlive_a_block": Planted(
         "a block leaves rivals of its transactions as they are", _blocks.rivals_stay, (7,), 60, faults="wallets"

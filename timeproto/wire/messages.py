@@ -758,7 +758,7 @@ class Votes(Reply, frozen=True, kw_only=True):
     batches: Annotated[tuple[VoteBatch, ...], Meta(max_length=limits.BATCHES_PAGE)] = ()
     proofs: Annotated[tuple[FinalityProof, ...], Meta(max_length=limits.FETCH)] = ()
     cancels: Annotated[tuple[TransactionCancel, ...], Meta(max_length=limits.FETCH)] = ()
-    block_votes: Annotated[tuple[BlockVote, ...], Meta(max_length=3 * limits.ROUNDS_KEPT)] = ()
+    block_votes: Annotated[tuple[BlockVote, ...], Meta(max_length=limits.WORDS_PAGE)] = ()
 
 
 class GetFinalized(Request, frozen=True, kw_only=True):
