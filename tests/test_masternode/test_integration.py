@@ -26,6 +26,7 @@ from timeproto.model.ledger import Transition
 from timeproto.model.transaction import Outpoint, Transaction
 from timeproto.model.utxo_state import kind
 from timeproto.model.vote import VoteBatch, sign_batch
+from timeproto.params import COIN
 from timeproto.wire import messages
 
 
@@ -98,7 +99,7 @@ class Bridge(SynchronousTestCase):
         self.alone = Alone(self.masternodes, coins=10)  # lends its keys, coins and store
         self.build(self.alone.replica)
 
-    def build(self, replica: Any) -> None:
+    def build(self, replica: Any, **more: Any) -> None:
         self.world, self.verifying, self.storing = World(), Hold(), Hold()
         self.fatal: list[Exception] = []
         self.now = 1_000
@@ -111,6 +112,7 @@ class Bridge(SynchronousTestCase):
             timers=Timers(Clock()),
             now=lambda: self.now,
             fatal=self.fatal.append,
+            **more,
         )
         self.bridge.initialize(peers=self.world, wallets=self.world)
         for name in ("process_transaction", "read"):
@@ -164,6 +166,19 @@ class Order(Bridge):
             self.successResultOf(ticket)
         self.assertEqual([len(batch.lock) for batch in self.world.votes()], [1, 8])
         self.assertEqual(self.bridge.counters.commits, 2)
+
+    def test_what_is_read_together_is_one_turn(self) -> None:
+        """What the reactor has read from several sockets is one step, once all are read; what comes then the next."""
+        gathered: list[Callable[[], None]] = []
+        self.build(self.alone.replica, gather=gathered.append)
+        payments = [self.payment(number) for number in range(3)]
+        for turn in (payments[:2], payments[2:]):
+            for peer, tx in enumerate(turn, 1):
+                self.hear(messages.Transactions(transactions=(tx,)), peer)
+            self.assertEqual(len(gathered), 1)
+            gathered.pop()()
+        self.assertEqual([len(batch.lock) for batch in self.world.votes()], [2, 1])
+        self.assertEqual(self.bridge.counters.steps, 2)
 
     def test_commits_are_released_in_their_order(self) -> None:
         """Positions of what wallets are told have no gap and no step back over many commits."""
@@ -474,6 +489,22 @@ class Bounds(Bridge):
             self.hear(late, 3)
         self.assertEqual(checked, [])
         self.successResultOf(self.bridge.process_transaction(self.payment(1)))
+
+    def test_a_lock_vote_too_many_costs_nothing(self) -> None:
+        """With the certificate held it is not looked at, unless the payment is contested or the key is this node's."""
+        tx, contested = self.payment(0), self.payment(1)
+        rival = self.alone.pay(self.alone.coins()[1:2], amount=2 * COIN)
+        for each in (tx, contested, rival):
+            self.bridge.process_transaction(each)
+        for voter in (1, 2):
+            self.hear(self.alone.batch(voter, lock=[tx, contested]), voter)
+        before = self.bridge.counters.inputs
+        self.hear(self.alone.batch(3, lock=[tx]), 3)
+        self.assertEqual(self.bridge.counters.inputs, before)
+        self.hear(self.alone.batch(3, lock=[tx, contested]), 3)
+        self.hear(self.alone.batch(3, lock=[tx], commit=[tx]), 3)
+        self.assertEqual(self.bridge.counters.inputs, before + 2)
+        self.assertFalse(self.bridge.replica.is_settled(self.alone.batch(0, lock=[tx])))
 
     def test_proofs_of_what_is_final_cost_nothing(self) -> None:
         """Everybody who was asked for votes a moment too early sends one: it is left out before it is verified."""

@@ -267,6 +267,13 @@ class Finality(Suspicion):
             self._heed_aborts(payment)
             self._weigh(payment)
 
+    def needs_no_lock(self, txid: str) -> bool:
+        """True if nobody contests the payment, its lock certificate is held and the commit vote for it is cast."""
+        payment = self.payments.get(txid)
+        if payment is None or payment.contested is not None or not payment.cast_commit:
+            return False
+        return payment.votes.has_quorum(VoteKind.LOCK)
+
     def conclude(self) -> None:
         """At the very end of a step, since within it what was counted stays counted."""
         self.ask_for_unseen()

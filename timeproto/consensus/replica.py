@@ -26,7 +26,7 @@ from timeproto.model.genesis import Genesis
 from timeproto.model.keys import SigningKey
 from timeproto.model.ledger import ChainTip, Changes, Ledger
 from timeproto.model.transaction import Transaction
-from timeproto.model.vote import VoteBatch
+from timeproto.model.vote import VoteBatch, VoteKind
 from timeproto.wire import messages
 
 
@@ -116,8 +116,16 @@ class Replica:
         return self._finality.at_hand(txid) if payment is None else payment.tx
 
     def is_settled(self, batch: VoteBatch) -> bool:
-        """True if everything the batch votes for has just become final here: it can change nothing any more."""
-        return all(txid in self._finality.recent for _, txid in batch.votes())
+        """True if the batch can change nothing here: all it votes for has just become final, or is on its way there
+        with the lock certificate that the vote would be one too many for."""
+        finality = self._finality
+        is_another = batch.voter != finality.key.public_hex
+        for kind, txids in batch.lists():
+            may_be_spare = is_another and kind is VoteKind.LOCK
+            for txid in txids:
+                if txid not in finality.recent and not (may_be_spare and finality.needs_no_lock(txid)):
+                    return False
+        return True
 
     def news(self, message: messages.AnyMessage) -> messages.AnyMessage:
         """``message`` without the proofs of what has just become final here, and without blocks that are decided here:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
+import attrs
+
 from timeproto import limits
 from timeproto.consensus.effects import Heard, Input, Submit
 from timeproto.consensus.verifier import Known
@@ -57,6 +59,16 @@ def _block(block: Block) -> int:
 
 def _votes(batch: VoteBatch) -> int:
     return len(batch.lock) + len(batch.commit) + len(batch.abort)
+
+
+@attrs.define
+class Counters:
+    """What has passed through since the start."""
+
+    steps: int = 0
+    commits: int = 0
+    inputs: int = 0
+    dropped: int = 0
 
 
 class Inbox:

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar
 
-import attrs
 from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -27,7 +26,7 @@ from timeproto.consensus.replica import Replica
 from timeproto.consensus.verifier import NONE_KNOWN, Known, Verified, Verifier
 from timeproto.errors import ConfigurationError, ErrorCode, IdentityConflict, Refusal, StorageError
 from timeproto.masternode.ends import Peers, Wallets
-from timeproto.masternode.inbox import Inbox
+from timeproto.masternode.inbox import Counters, Inbox
 from timeproto.masternode.timers import Timers
 from timeproto.model.certificate import FinalityProof
 from timeproto.model.ledger import Changes, Store
@@ -39,16 +38,6 @@ T = TypeVar("T")
 
 Offload = Callable[..., "Deferred[Any]"]
 """Runs ``f(*args)`` where it may block (a thread in the node, at once in tests)."""
-
-
-@attrs.define
-class Counters:
-    """What has passed through since the start."""
-
-    steps: int = 0
-    commits: int = 0
-    inputs: int = 0
-    dropped: int = 0
 
 
 class MasternodeUTXOIntegration:
@@ -65,12 +54,13 @@ class MasternodeUTXOIntegration:
         offload: Offload,
         at_once: Offload | None = None,
         offload_commits: Offload | None = None,
+        gather: Callable[[Callable[[], None]], Any] | None = None,
         timers: Timers,
         now: Callable[[], int],
         fatal: Callable[[Exception], None],
     ) -> None:
-        """``at_once`` does what is too small for ``offload``; ``now`` gives Unix ms; ``fatal`` is told of what this
-        node cannot live with, once."""
+        """``at_once`` does what is too small for ``offload``; ``gather`` calls back once what came together is here;
+        ``now`` gives Unix ms; ``fatal`` is told of what this node cannot live with, once."""
         self.replica = replica
         self.counters = Counters()
         self._store = store
@@ -78,6 +68,7 @@ class MasternodeUTXOIntegration:
         self._offload = offload
         self._at_once = at_once or offload
         self._offload_commits = offload_commits or offload
+        self._gather: Callable[[Callable[[], None]], Any] = gather or (lambda then: then())
         self._timers = timers
         self._now = now
         self._fatal = fatal
@@ -88,6 +79,7 @@ class MasternodeUTXOIntegration:
         self._tick_due = False
         self._reads: list[tuple[Callable[[], Any], Deferred[Any]]] = []
         self._tickets: dict[Deferred[Any], None] = {}
+        self._gathering = False
         self._verifying = False
         self._busy = False
         self._broken: Exception | None = None
@@ -185,6 +177,12 @@ class MasternodeUTXOIntegration:
             self.counters.dropped += 1  # whatever it was, it is asked for again
             return
         self._inbox.append(entry, known)
+        if not self._gathering:
+            self._gathering = True
+            self._gather(self._gathered)
+
+    def _gathered(self) -> None:
+        self._gathering = False
         self._verify()
 
     def _known_in(self, message: messages.AnyMessage) -> Known:
@@ -203,7 +201,7 @@ class MasternodeUTXOIntegration:
 
     def _verify(self) -> None:
         """Starts the verify stage unless it is at work, or a step's worth waits already: so the inbox is what fills."""
-        if self._verifying or not self._inbox or self._broken is not None or len(self._ready) >= limits.STEP_INPUTS:
+        if self._verifying or self._gathering or not self._inbox or len(self._ready) >= limits.STEP_INPUTS:
             return
         self._verifying = True
         offload = self._at_once if self._inbox.is_small else self._offload

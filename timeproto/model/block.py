@@ -7,6 +7,7 @@ reason a verdict's certificate, which may name any quorum, stands beside the blo
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 from functools import cached_property
@@ -29,7 +30,6 @@ from timeproto.model.canonical import (
     i64,
     require_u64,
     sha256d,
-    sized,
     u32,
     u64,
 )
@@ -49,6 +49,8 @@ from timeproto.model.transaction import (
 )
 from timeproto.model.vote import VoteKind
 from timeproto.params import NetworkParams
+
+_MEMBER = struct.Struct("<IQI").pack
 
 NO_BLOCK = "0" * 64
 
@@ -181,8 +183,8 @@ def make_coinbase(
 
 def coin_member(outpoint: Outpoint, output: TxOutput) -> bytes:
     """A coin as a member of the UTXO commitment: txid ‖ vout u32 ‖ amount u64 ‖ sized(address)."""
-    place = bytes.fromhex(outpoint.txid) + u32(outpoint.vout)
-    return place + u64(output.amount) + sized(output.address.encode("utf-8"))
+    address = output.address.encode("utf-8")
+    return bytes.fromhex(outpoint.txid) + _MEMBER(outpoint.vout, output.amount, len(address)) + address
 
 
 # -- what is signed about a block --------------------------------------------------------------------

@@ -158,7 +158,8 @@ class Summary(Noun, frozen=True):
 
 @attrs.define
 class Changes:
-    """What one step makes durable, at once. Keys overwrite; nothing is ever deleted.
+    """What one step makes durable, at once. Keys overwrite; nothing is ever deleted. Of a transaction that is final
+    already nothing changes any more but the height of its block.
 
     ``batches`` are this replica's signed batches by number; ``finalized`` extends the list of final txids
     (the first one has index ``summary.finalized - len(finalized)``). ``caught_up`` notes, by masternode, up to where

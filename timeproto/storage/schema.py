@@ -6,7 +6,8 @@
 | ``s`` | – | summary |
 | ``c`` | txid 32, vout u32 | coin |
 | ``a`` | sized address, spent u8, txid 32, vout u32 | empty: the index of coins by owner |
-| ``t`` | txid 32 | transaction, status, proof |
+| ``t`` | txid 32 | transaction, status, proof; the height of its block if that made it final |
+| ``h`` | txid 32 | the height of the block that contains it, u64, if it was final before |
 | ``p`` | order u64 | txid of a transaction that is not final, by first commit |
 | ``o`` | txid 32 | its order in ``p`` |
 | ``v`` | txid 32 | own votes: numbers of batches |
@@ -52,7 +53,7 @@ from timeproto.model.utxo_state import Unspent, UTXOState, WireState, from_wire,
 from timeproto.model.vote import VoteBatch
 from timeproto.wire.codec import pack, unpacker
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 T = TypeVar("T")
 
