@@ -224,7 +224,9 @@ STEP_INPUTS = 256
 AT_ONCE = 16
 """Inputs, by weight, whose signatures are checked in the reactor: about a millisecond, less than a thread costs."""
 FAN_OUT = 128
-"""Connections that one of many messages is written to before the reactor has its turn: about a millisecond."""
+"""Connections that one of many messages is written to before the reactor has its turn: about a millisecond …"""
+FAN_OUT_BYTES = 1024 * 1024
+"""… and the bytes of them, for the same reason."""
 INBOX = 100_000
 """Inputs that wait for the replica, by weight: of wallets, and as much of masternodes, of one at most a quarter …"""
 INBOX_SHARE = 200

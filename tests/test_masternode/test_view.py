@@ -8,8 +8,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.alone_node import NoPeers
 from tests.cluster import COIN, Cluster, address, pay
-from timeproto.masternode.view import ReplicaView
+from tests.test_network.listening import Listening
+from tests.test_network.test_cursors import Reader
+from timeproto.masternode.view import GLANCE, ReplicaView
 from timeproto.model.block import check_inclusion, transaction_leaf, verdict_leaf
+from timeproto.network import costs
+from timeproto.network.budget import Budgets
 from timeproto.wire import messages
 
 
@@ -67,3 +71,44 @@ class Ended(SynchronousTestCase):
         self.assertEqual([cluster.nodes[0].store.coin(coin[0]).state for coin in coins[1:2]], [  # type: ignore[union-attr]
             cluster.nodes[1].store.coin(coins[1][0]).state  # type: ignore[union-attr]
         ])
+
+
+class Work(SynchronousTestCase):
+    """What anybody may ask and costs more than it shows."""
+
+    def test_a_block_that_is_read_again_is_paid_for(self) -> None:
+        """By whoever asks for a place in it, also if the answer is that there is none; not while it is at hand."""
+        self.patch(costs, "of_block", lambda block: 7)
+        net = Listening()
+        tx = net.payment(0, 0, 1)
+        net.submit(tx, 0)
+        net.settle()
+        net.pass_time(8_000)
+        reader = Reader()
+        reader.account = account = Budgets(net.clock).open("127.0.0.1")  # type: ignore[attr-defined]
+        for kind in (messages.GetTransaction, messages.GetTrace, messages.GetFinalityProof):
+            net.view._blocks.clear()
+            before = account.spent
+            net.ask(kind(id=1, txid=tx.txid), reader)
+            net.ask(kind(id=2, txid=tx.txid), reader)
+            self.assertEqual(account.spent - before, 7, kind)
+
+    def test_all_wallets_are_counted_now_and_then(self) -> None:
+        """Not for each that asks how the node is: there may be thousands of either."""
+        counted: list[int] = []
+        now = [1.0]
+
+        class Surroundings(NoPeers):
+            def wallet_count(self) -> int:
+                counted.append(1)
+                return len(counted)
+
+        net = Listening()
+        node = net.nodes[0]
+        view = ReplicaView(
+            replica=node.replica, ledger=node.store, integration=net.integration,  # type: ignore[arg-type]
+            genesis=net.genesis, node_key=node.key, surroundings=Surroundings(), uptime=lambda: now[0],
+        )  # fmt: skip
+        self.assertEqual([view.info().wallets for _ in range(3)], [1, 1, 1])
+        now[0] += GLANCE
+        self.assertEqual(view.info().wallets, 2)

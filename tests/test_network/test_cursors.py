@@ -12,6 +12,7 @@ from timeproto import limits
 from timeproto.errors import Refusal
 from timeproto.model.transaction import Outpoint
 from timeproto.model.utxo_state import from_wire, holder, kind
+from timeproto.network.outbox import Outbox
 from timeproto.wire import codec, messages
 from timeproto.wire.messages import Cursor, UTXOStateNotification, UTXOSubscribe, UTXOSubscribed, UTXOWatermark
 
@@ -51,6 +52,26 @@ class Reader(Client):
     @property
     def positions(self) -> list[int]:
         return [each.cursor.position for each in self.events]
+
+
+class Boxed(Reader):
+    """A connection with an outbox, as over TCP; ``pieces`` were written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outbox = Outbox()
+        self.outbox.open(self)
+        self.pieces = 0
+
+    def write(self, data: bytes) -> None:
+        self.pieces += 1
+        while data:
+            size = int.from_bytes(data[:4], "big")
+            super().send_payload(data[4 : 4 + size])
+            data = data[4 + size :]
+
+    def send_payload(self, payload: bytes) -> None:
+        self.outbox.write(len(payload).to_bytes(4, "big") + payload)
 
 
 class CursorCase(HandlerCase):
@@ -375,6 +396,22 @@ class SlowReaders(CursorCase):
         self.assertEqual(self.reader.positions, self.log_of({self.mine}))
         self.send(self.payment(1))
         self.assertEqual(self.reader.positions, self.log_of({self.mine}))
+
+    def test_a_commit_of_more_than_may_wait(self) -> None:
+        """It is cut where there is no more room, the rest comes from the log: nothing twice, nothing missed (S-4)."""
+        self.patch(limits, "FEED_QUEUE", 1_000)
+        reader = Boxed()
+        self.subscribe(reader, addresses=(self.mine,))
+        feed = self.node.handler._feeds.all[reader]  # type: ignore[index]
+        for number in range(4):
+            self.send(self.payment(number=number))
+            self.assertGreater(reader.outbox.size, limits.FEED_QUEUE)
+            self.assertLess(reader.outbox.size, 5 * limits.FEED_QUEUE)
+            self.assertIsNotNone(feed.at)
+            self.catch_up(30)
+            self.assertIsNone(feed.at)
+            self.assertEqual(reader.positions, self.log_of({self.mine}))
+        self.assertGreater(reader.pieces, 4)
 
     def test_one_that_never_reads_again_is_sent_away(self) -> None:
         """Further behind than a replay may be: told so, once, and closed."""

@@ -38,8 +38,9 @@ class Turns(SynchronousTestCase):
 
         class Member:
             is_due = False
+            size = 10
 
-            def hold(self, shared: Shared) -> bool:
+            def hold(self, *shared: Shared) -> bool:
                 was_due, self.is_due = self.is_due, True
                 return not was_due
 
@@ -60,6 +61,18 @@ class Turns(SynchronousTestCase):
         self.clock.advance(0)
         self.assertEqual(self.written, [0, 1, 2, "a", "b", "c", 3, 4, 5, 6, 7])
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_a_lot_for_each_is_a_turn_for_few(self) -> None:
+        """What is written at once is bounded in bytes too; what is too much for one turn alone has one to itself."""
+        self.patch(limits, "FAN_OUT_BYTES", 15)
+        for number, size in enumerate((10, 10, 10, 100, 1, 1, 1)):
+            member = self.member(number)
+            member.size = size
+            self.fan_out.send(member, shared(1))
+        for name in "abcd":
+            self.clock.callLater(0, self.written.append, name)
+        self.clock.advance(0)
+        self.assertEqual(self.written, [0, 1, "a", "b", "c", "d", 2, 3, 4, 5, 6])
 
     def test_two_messages_are_one_turn(self) -> None:
         """Who waits for its turn is not put in line again."""

@@ -613,9 +613,9 @@ class Bounds(Case):
     def test_a_digest_is_made_once(self) -> None:
         """Not for every one who asks, only when the filter has grown."""
         made: list[Any] = []
-        from timeproto.network import feeds
+        from timeproto.network import filters
 
-        self.patch(feeds, "digest", lambda items: made.append(items) or digest(items))
+        self.patch(filters, "digest", lambda items: made.append(items) or digest(items))
         self.lease(Wallet())
         self.assertEqual(made, [])
         for _ in range(5):

@@ -41,9 +41,10 @@ class _Bent(Outbox):
         super().__init__()
         self._world = world
 
-    def hold(self, shared: Shared) -> bool:
-        message = self._world.bend(json.loads(shared.payload))
-        return message is not None and super().hold(Shared(json.dumps(message).encode()))
+    def hold(self, *shared: Shared) -> bool:
+        bent = [self._world.bend(json.loads(each.payload)) for each in shared]
+        told = [Shared(json.dumps(message).encode()) for message in bent if message is not None]
+        return bool(told) and super().hold(*told)
 
 
 @implementer(IStreamClientEndpoint)

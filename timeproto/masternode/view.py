@@ -21,6 +21,7 @@ from timeproto.model.ledger import BlockEvidence, ChainTip, Coin, Evidence, Ledg
 from timeproto.model.transaction import Outpoint, Transaction, TxOutput
 from timeproto.model.utxo_state import Confirmed, Locked, SpentFinalized, SpentPending, holder
 from timeproto.model.vote import VoteKind
+from timeproto.network import costs
 from timeproto.network.node_view import Undecided
 from timeproto.params import PROTOCOL_VERSION
 from timeproto.web.view import Figures, VotesSeen
@@ -31,8 +32,8 @@ T = TypeVar("T")
 BLOCKS_AT_HAND = 4
 """Decided blocks that are kept for those who ask for a place in one: to read one and make its tree takes a while."""
 
-DIGEST_AGE = 0.25
-"""Seconds a digest is told again before it is made anew."""
+GLANCE = 0.25
+"""Seconds for which the digest and the number of wallets are told again before they are made anew."""
 
 SOFTWARE = f"timeproto/{version('timeproto')}"
 
@@ -88,7 +89,8 @@ class ReplicaView:
         self._received = {} if received is None else received
         self._on_locked = on_locked
         self._condition = condition
-        self._digest: tuple[float, str] | None = None
+        self._glanced: tuple[float, str, int] | None = None
+        self.work = 0
         self._blocks: dict[int, DecidedBlock] = {}
         self._tracer = Tracer(
             replica,
@@ -157,7 +159,10 @@ class ReplicaView:
         return frozenset(peer.node_key for peer in self._surroundings.peers_info() if peer.direction != "none")
 
     def _recent_block(self, height: int) -> DecidedBlock | None:
-        decided = self._blocks.pop(height, None) or self._ledger.block(height)
+        decided = self._blocks.pop(height, None)
+        if decided is None:
+            decided = self._ledger.block(height)
+            self.work += 0 if decided is None else costs.of_block(decided.block)
         if decided is not None:
             self._blocks[height] = decided
             if len(self._blocks) > BLOCKS_AT_HAND:
@@ -248,12 +253,13 @@ class ReplicaView:
             rival = (None if state is None else holder(state)) or rival
         return Undecided(payment.tx, "seen", None, rival)
 
-    def _recent_digest(self) -> str:
-        """The digest, at most ``DIGEST_AGE`` old: it goes over every undecided coin, and anybody may ask."""
+    def _glance(self) -> tuple[str, int]:
+        """The digest and the number of wallets, at most ``GLANCE`` old: the one goes over every undecided coin, the
+        other over every connection, and anybody may ask."""
         now = self._uptime()
-        if self._digest is None or now - self._digest[0] >= DIGEST_AGE:
-            self._digest = now, self._replica.state_digest()
-        return self._digest[1]
+        if self._glanced is None or now - self._glanced[0] >= GLANCE:
+            self._glanced = now, self._replica.state_digest(), self._surroundings.wallet_count()
+        return self._glanced[1:]
 
     def info(self) -> messages.Info:
         """How this node is, in one message."""
@@ -267,6 +273,7 @@ class ReplicaView:
             "synced": not stats["synced"],
             "disk": self._condition is not None and self._condition.is_disk_low,
         }
+        digest, wallets = self._glance()
         return messages.Info(
             software=SOFTWARE,
             version=PROTOCOL_VERSION,
@@ -287,7 +294,7 @@ class ReplicaView:
             block_time=self._replica.tip.timestamp,
             unconfirmed=self._replica.unconfirmed,
             contested=self._replica.contested,
-            digest=self._recent_digest(),
+            digest=digest,
             states={
                 name: messages.StateCount(tally.coins, str(tally.amount))
                 for name, tally in stats["states"].items()
@@ -296,7 +303,7 @@ class ReplicaView:
             waiting=stats["waiting"],
             final=stats["final"],
             evidence=stats["evidence"],
-            wallets=self._surroundings.wallet_count(),
+            wallets=wallets,
             subscriptions=self._surroundings.subscription_count(),
             uptime_ms=int(self._uptime() * 1000),
             peers=tuple(peers),

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from timeproto.errors import POLICY, ErrorCode
+from timeproto.model.block import Block
 from timeproto.wire import messages
 
 PLAIN = 1
@@ -96,6 +97,11 @@ def of_request(message: Any, size: int) -> int:
     kind = type(message)
     more = _MORE.get(kind)
     return (size >> 12) + BASE.get(kind, PLAIN) + (0 if more is None else more(message))
+
+
+def of_block(block: Block) -> int:
+    """Of reading one again to find a place in it: one for each 8 of its leaves and votes."""
+    return len(block.transactions) + sum(1 + len(each.votes) for each in block.verdicts) >> 3
 
 
 def of_digest(items: int) -> int:

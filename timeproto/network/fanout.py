@@ -1,8 +1,9 @@
 """One message for many connections: its frame is made once, and written to some of them at a time.
 
-Ten thousand system calls take a tenth of a second. Between slices of ``limits.FAN_OUT`` connections the reactor does
-what else there is to do. Whoever tells need not know that it takes several turns: what is held for a connection goes
-before whatever it is sent later (:class:`timeproto.network.outbox.Outbox`).
+Ten thousand system calls take a tenth of a second. Between slices of ``limits.FAN_OUT`` connections, or of so many that
+``limits.FAN_OUT_BYTES`` are written, the reactor does what else there is to do. Whoever tells need not know that it
+takes several turns: what is held for a connection goes before whatever it is sent later
+(:class:`timeproto.network.outbox.Outbox`).
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ class Shared:
 class Holder(Protocol):
     """Keeps what goes to many until its turn (:class:`timeproto.network.outbox.Outbox`)."""
 
-    def hold(self, shared: Shared) -> bool: ...
+    size: int
+
+    def hold(self, *shared: Shared) -> bool: ...
 
     def flush(self) -> None: ...
 
@@ -62,9 +65,9 @@ class FanOut:
         self._due: deque[Holder] = deque()
         self._is_called = False
 
-    def send(self, outbox: Holder, shared: Shared) -> None:
+    def send(self, outbox: Holder, *shared: Shared) -> None:
         """To one of many, in its turn."""
-        if not outbox.hold(shared):
+        if not outbox.hold(*shared):
             return
         self._due.append(outbox)
         if self._clock is None:
@@ -74,9 +77,14 @@ class FanOut:
             self._clock.callLater(0, self._turn)
 
     def _turn(self) -> None:
+        room = limits.FAN_OUT_BYTES
         try:
             for _ in range(min(limits.FAN_OUT, len(self._due))):
-                self._due.popleft().flush()
+                if room <= 0:
+                    break
+                outbox = self._due.popleft()
+                room -= outbox.size
+                outbox.flush()
         finally:
             self._is_called = bool(self._due)
             if self._is_called:

@@ -8,8 +8,9 @@ however many commits happen meanwhile.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
+from math import inf
 from typing import Any, Literal, TypeVar
 
 import attrs
@@ -25,11 +26,11 @@ from timeproto.model.ledger import Transition
 from timeproto.model.transaction import Transaction
 from timeproto.model.utxo_state import SpentFinalized, Unspent, holder
 from timeproto.network.fanout import FanOut, Shared
+from timeproto.network.filters import Subscription
 from timeproto.network.history import History, Watched
 from timeproto.network.node_view import Client, NodeView
 from timeproto.network.notifications import Proofs, notification
 from timeproto.network.outbox import Outbox
-from timeproto.network.ownership import digest
 from timeproto.wire import codec, messages
 from timeproto.wire.messages import Cursor
 
@@ -39,6 +40,10 @@ Reason = Literal["another_node", "ahead", "too_old", "too_long"]
 
 _PAYMENT = "payment "
 """Opens the name of a payment's subscriber; the space keeps it apart from every name a wallet can choose."""
+
+
+_Line = tuple[int, Shared]
+"""A notification, with its position in the log."""
 
 
 @attrs.frozen(cache_hash=True)
@@ -52,55 +57,6 @@ class Subscriber:
     def is_payment(self) -> bool:
         """True if this stands for the inputs of a payment the connection sent."""
         return self.name.startswith(_PAYMENT)
-
-
-@attrs.define(eq=False)
-class Subscription:
-    """A filter with a name: each item with the position after which it is told; ``held`` ones are not told yet.
-
-    Nothing is told up to ``start``: that was told before the feed went back for another subscription; and nothing at
-    all before it has ``begun`` on the connection that has it.
-    """
-
-    name: str
-    begun: bool = False
-    items: dict[Watched, int] = attrs.field(factory=dict)
-    held: set[Watched] = attrs.field(factory=set)
-    start: int = 0
-    _size: int = 0
-    _digest: tuple[int, str] = (0, "")
-
-    def __len__(self) -> int:
-        """How many items it watches, or will; one that is held again counts once."""
-        return self._size
-
-    @property
-    def filter(self) -> Iterable[Watched]:
-        """All that it watches, or will."""
-        return self.items.keys() | self.held
-
-    @property
-    def has_digest(self) -> bool:
-        """True if it is at hand: it is made again when the filter has grown."""
-        return self._digest[0] == len(self)
-
-    @property
-    def digest(self) -> str:
-        """Of the filter (network.ownership)."""
-        if not self.has_digest:
-            self._digest = len(self), digest(self.filter)
-        return self._digest[1]
-
-    def hold(self, items: Iterable[Watched], *, again: bool) -> int:
-        """Keeps ``items`` back, with ``again`` also those that are told already; returns how many are new."""
-        new = self.lacks(items)
-        self._size += new
-        self.held.update(item for item in items if again or item not in self.items)
-        return new
-
-    def lacks(self, items: Iterable[Watched]) -> int:
-        """How many of ``items`` would be new."""
-        return sum(1 for item in items if item not in self.items and item not in self.held)
 
 
 @attrs.define(eq=False)
@@ -182,17 +138,22 @@ class Feeds:
 
     def is_slow(self, feed: Feed) -> bool:
         """True if so much waits for its reader that there is no use in sending more now."""
-        if self._clock is None:
-            return False
-        waiting = getattr(feed.client, "backlog", 0) if feed.outbox is None else feed.outbox.size
-        return bool(waiting > limits.FEED_QUEUE)
+        return self._room(feed) < 0
 
-    def send_shared(self, feed: Feed, shared: Shared) -> None:
+    def _room(self, feed: Feed) -> float:
+        """Bytes that may still wait for its reader; one message more than that does no harm."""
+        if self._clock is None:
+            return inf
+        waiting: int = getattr(feed.client, "backlog", 0) if feed.outbox is None else feed.outbox.size
+        return limits.FEED_QUEUE - waiting
+
+    def send_shared(self, feed: Feed, *shared: Shared) -> None:
         """To one of many, whose reader is not slow: it holds that until its turn, if it can."""
-        if feed.outbox is None:
-            feed.client.send_payload(shared.payload)
-        else:
-            self._fan_out.send(feed.outbox, shared)
+        if feed.outbox is not None:
+            self._fan_out.send(feed.outbox, *shared)
+            return
+        for each in shared:
+            feed.client.send_payload(each.payload)
 
     def cursor(self, feed: Feed | None = None) -> Cursor:
         """Up to where everything has been told, at a boundary."""
@@ -247,21 +208,40 @@ class Feeds:
         """
         finished: list[Subscriber] = []
         known = Proofs(proofs, blocks)
+        lines: defaultdict[Client, list[_Line]] = defaultdict(list)
+        same: list[Any] = []
+        live: list[Client] = []
         for transition, subscribers in self._view.notify_subscribers(transitions):
-            shared: Shared | None = None
-            for client in dict.fromkeys(each.client for each in subscribers if isinstance(each, Subscriber)):
-                feed = self.all[client]
-                if feed.at is None and self.is_slow(feed):
-                    feed.at = transition.position - 1
-                    self.go_on(feed, limits.FEED_PAUSE)
-                if feed.at is None:
-                    shared = shared or Shared(codec.encode(notification(transition, self._view.node_key, known)))
-                    self.send_shared(feed, shared)
+            if subscribers != same:  # or the outputs of one payment, to the same crowd
+                same = subscribers
+                clients = dict.fromkeys(each.client for each in subscribers if isinstance(each, Subscriber))
+                live = [client for client in clients if self.all[client].at is None]
+            if live:
+                told = notification(transition, self._view.node_key, known)
+                line = transition.position, Shared(codec.encode(told))
+                for client in live:
+                    lines[client].append(line)
             if transition.old_state is not None:  # a coin that has just been created ends no payment
                 watchers = (each for each in subscribers if isinstance(each, Subscriber))
                 finished += [each for each in watchers if _is_over(each, transition)]
+        for client, due in lines.items():
+            self._tell_live(self.all[client], due)
         for each in finished:
             self.unwatch_payment(each.client, each.name.removeprefix(_PAYMENT))
+
+    def _tell_live(self, feed: Feed, lines: list[_Line]) -> None:
+        """As much of a commit as its reader has room for; the rest comes from the log."""
+        room, fits = self._room(feed), 0
+        for _, shared in lines:
+            if room < 0:
+                break
+            room -= len(shared.frame)
+            fits += 1
+        if fits:
+            self.send_shared(feed, *[shared for _, shared in lines[:fits]])
+        if fits < len(lines):
+            feed.at = lines[fits][0] - 1
+            self.go_on(feed, limits.FEED_PAUSE)
 
     # -- behind --------------------------------------------------------------------------------------
 

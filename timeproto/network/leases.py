@@ -14,7 +14,8 @@ from typing import Any
 import attrs
 
 from timeproto import limits
-from timeproto.network.feeds import Feed, Subscription
+from timeproto.network.feeds import Feed
+from timeproto.network.filters import Subscription
 from timeproto.wire.messages import Owner
 
 

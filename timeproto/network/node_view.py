@@ -49,6 +49,8 @@ class NodeView(Protocol):
 
     genesis: Genesis
     node_key: str
+    work: int
+    """What readings cost since the start, in units of network.costs, beyond what their answers show."""
 
     def read(self, question: Callable[[], T]) -> Deferred[T]: ...
 

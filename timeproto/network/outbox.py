@@ -44,11 +44,13 @@ class Outbox:
         else:
             self._transport.write(frame)
 
-    def hold(self, shared: Shared) -> bool:
-        """Keeps one of many until :meth:`flush`, before whatever comes later; True if no flush was due yet."""
+    def hold(self, *shared: Shared) -> bool:
+        """Keeps what goes to many until :meth:`flush`, before whatever comes later; True if no flush was due yet."""
         if self._is_closed:
             return False
-        self._keep(shared.squeezed if self.squeezes else shared.frame)
+        frames = [each.squeezed for each in shared] if self.squeezes else [each.frame for each in shared]
+        self._kept.extend(frames)
+        self.size += sum(map(len, frames))
         was_due, self._is_due = self._is_due, True
         return not was_due
 

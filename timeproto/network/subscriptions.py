@@ -19,7 +19,8 @@ from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.transaction import Outpoint
 from timeproto.network import costs
 from timeproto.network.fanout import Shared
-from timeproto.network.feeds import Feed, Feeds, Reason, Subscriber, Subscription
+from timeproto.network.feeds import Feed, Feeds, Reason, Subscriber
+from timeproto.network.filters import Subscription
 from timeproto.network.handover import not_found
 from timeproto.network.history import Watched
 from timeproto.network.leases import Lease, Leases
@@ -100,7 +101,7 @@ class Subscriptions:
         reason = None if since is None else self._feeds.why_not(since)
         whole = not begun or reason is not None
         told: set[Watched] = {*subscription.items, *fresh} if whole else fresh
-        charge(feed.client, message, len(told) - len(fresh))
+        charge(feed.client, message, costs.of_filter(len(told) - len(fresh)))  # as if it had named them
         self._view.add_subscription(Subscriber(feed.client, subscription.name), fresh if begun else told)
         subscription.begun = True
         if since is not None and reason is None:
@@ -347,11 +348,11 @@ class Subscriptions:
         self._view.read(work).addErrback(failed)
 
 
-def charge(client: Client, message: UTXOSubscribe, items: int) -> None:
-    """A request went over more of a filter than it names: whoever asked pays as if it had named that too."""
+def charge(client: Client, message: Any, cost: int) -> None:
+    """A request turned out to be dearer than it looked: whoever asked pays for that too."""
     account = getattr(client, "account", None)
-    if account is not None:
-        account.add(message, costs.of_filter(items))
+    if account is not None and cost:
+        account.add(message, cost)
 
 
 def require_room(feed: Feed, more: int) -> None:

@@ -25,6 +25,7 @@ from timeproto.model.certificate import FinalityProof
 from timeproto.model.ledger import Transition
 from timeproto.model.transaction import Transaction, parse_outpoint
 from timeproto.model.utxo_state import Confirmed, SpentFinalized
+from timeproto.network import costs
 from timeproto.network.feeds import Feeds
 from timeproto.network.handover import Ask, Handovers, nobody, not_found
 from timeproto.network.history import Watched
@@ -181,7 +182,7 @@ class UTXOProtocolHandler:
         fetched = self._handovers.fetch(node, client.challenge, message)  # type: ignore[attr-defined]
 
         def pay(items: set[Watched]) -> set[Watched]:
-            charge(client, message, len(items))
+            charge(client, message, costs.of_filter(len(items)))
             return items
 
         return fetched.addCallback(pay)
@@ -221,31 +222,38 @@ class UTXOProtocolHandler:
 
     @_answer.register
     def _get_transaction(self, message: messages.GetTransaction, client: Client, view: NodeView) -> Deferred[None]:
-        def look() -> None:
-            info = _known(view.transaction(message.txid), message.txid)
-            client.send(msgspec.structs.replace(info, id=message.id))
-
-        return view.read(look)
+        return self._look_up(message, client, view, lambda: _known(view.transaction(message.txid), message.txid))
 
     @_answer.register
     def _get_trace(self, message: messages.GetTrace, client: Client, view: NodeView) -> Deferred[None]:
-        def look() -> None:
-            trace = _known(view.trace(message.txid), message.txid)
-            client.send(msgspec.structs.replace(trace, id=message.id))
-
-        return view.read(look)
+        return self._look_up(message, client, view, lambda: _known(view.trace(message.txid), message.txid))
 
     @_answer.register
     def _get_proof(self, message: messages.GetFinalityProof, client: Client, view: NodeView) -> Deferred[None]:
-        def look() -> None:
+        def look() -> messages.FinalityProofs:
             info = _known(view.transaction(message.txid), message.txid)
             if info.proof is None:
                 by_block = info.status == "final" and info.height is not None
                 why = f"is proved by block {info.height}: see GetTransaction" if by_block else f"is {info.status}"
                 raise Refusal(ErrorCode.NOT_FOUND, f"{message.txid} {why}", txid=message.txid)
-            client.send(messages.FinalityProofs(id=message.id, proofs=(info.proof,)))
+            return messages.FinalityProofs(proofs=(info.proof,))
 
-        return view.read(look)
+        return self._look_up(message, client, view, look)
+
+    def _look_up(
+        self, message: messages.Request, client: Client, view: NodeView, look: Callable[[], Any]
+    ) -> Deferred[None]:
+        """Answers with what ``look`` finds. It may have to read a block again, which no question shows."""
+
+        def answer() -> None:
+            before = view.work
+            try:
+                reply = look()
+            finally:
+                charge(client, message, view.work - before)
+            client.send(msgspec.structs.replace(reply, id=message.id))
+
+        return view.read(answer)
 
     @_answer.register
     def _cancel(self, message: messages.TransactionCancel, client: Client, view: NodeView) -> Deferred[None]:
