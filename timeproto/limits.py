@@ -11,6 +11,8 @@ FRAME_WALLET = 64 * 1024
 """Largest frame before the handshake, and from a wallet ever."""
 FRAME_PEER = 4 * 1024 * 1024
 """Largest frame between masternodes, and from a node to a wallet."""
+FRAME_SMALL = 4 * 1024
+"""Largest JSON of a message that names one thing, or none (wire.codec)."""
 SQUEEZE = 1_400
 """Shortest frame that is worth compressing: what is shorter goes in one segment of TCP either way."""
 NESTING = 16
@@ -247,7 +249,9 @@ BAN = 600.0
 """… and for how long."""
 
 _RELATIONS = (
-    FRAME_WALLET < FRAME_PEER,
+    FRAME_SMALL < FRAME_WALLET < FRAME_PEER,
+    # the longest lists of txids fit a wallet's frame
+    FETCH * 67 + 1_000 < FRAME_WALLET,
     # a whole transaction of the largest size, as JSON arrays, fits a peer's frame; so do two for each piece of evidence
     TRANSACTION_SIZE * 6 < FRAME_PEER,
     EVIDENCE_PAGE * (2 * TRANSACTION_SIZE * 6 + 10_000) < FRAME_PEER,
@@ -312,6 +316,7 @@ def published(connections: int | None = None) -> dict[str, int]:
     sizes = {
         "frame_wallet": FRAME_WALLET,
         "frame_peer": FRAME_PEER,
+        "frame_small": FRAME_SMALL,
         "nesting": NESTING,
         "transaction_size": TRANSACTION_SIZE,
         "inputs": INPUTS,

@@ -556,6 +556,18 @@ class Options(CommandCase):
         found = self.dialled[0]
         self.assertEqual((found.key, found.tls, found.ca), (key(1).public_hex, True, Path("ca.pem")))
 
+    def test_an_access_key_reaches_the_node(self) -> None:
+        """From its file, and never on the command line, where everybody could read it; one that is none is named."""
+        self.restored()
+        path = Path(self.mktemp())
+        path.write_text("ab" * 32 + "\n")
+        self.dialled.clear()
+        self.call("balance", "--access-key-file", str(path))
+        self.assertEqual(self.dialled[0].access_key, "ab" * 32)
+        self.assertNotIn("ab" * 32, repr(self.dialled[0]))
+        path.write_text("secret")
+        self.refused(2, "balance", "--access-key-file", str(path), words="no access key")
+
     def test_a_pinned_key_that_is_none(self) -> None:
         """Is named at once, not after twenty seconds."""
         self.restored()

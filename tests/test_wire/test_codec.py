@@ -17,7 +17,16 @@ from timeproto.model.genesis import Genesis
 from timeproto.model.ledger import OwnVotes, TransactionRecord
 from timeproto.wire import codec
 from timeproto.wire.codec import decode, encode, nesting, parse_json
-from timeproto.wire.messages import GetFinalized, GetTransaction, Ping, TransactionBroadcast, UTXOStateQuery
+from timeproto.wire.messages import (
+    Error,
+    GetFinalized,
+    GetTransaction,
+    GetTransactions,
+    Handshake,
+    Ping,
+    TransactionBroadcast,
+    UTXOStateQuery,
+)
 
 H = "ab" * 32
 
@@ -28,6 +37,38 @@ def ping(number: str) -> bytes:
 
 def query(items: str) -> bytes:
     return b'{"type":"UTXOStateQuery","outpoints":' + items.encode() + b"}"
+
+
+class Sizes(SynchronousTestCase):
+    """Each type has a size that it cannot need more than."""
+
+    def test_what_names_one_thing_is_short(self) -> None:
+        """Padded with white space, or with whatever else fits a frame, it is none of ours; and the limit is named."""
+        padded = b'{"type":"Ping",' + b" " * limits.FRAME_SMALL + b'"id":1}'
+        error = self.assertRaises(Refusal, decode, padded)
+        self.assertEqual((error.code, error.details["limit"]), (ErrorCode.FRAME_TOO_LARGE, "frame_small"))
+        self.assertEqual(error.details["value"], limits.FRAME_SMALL)
+        asks = b'{"type":"GetVotes","txids":[],' + b" " * limits.FRAME_WALLET + b'"voter":null}'
+        self.assertEqual(self.assertRaises(Refusal, decode, asks).details["limit"], "frame_wallet")
+
+    def test_the_longest_of_each_fits(self) -> None:
+        """A greeting with all the names it may have, and the longest list of txids."""
+        name = "x" * 64
+        hello = Handshake(
+            version=2**32 - 1, network="devnet", genesis=H, role="masternode", node_key=H, listen="x" * 270,
+            capabilities=(name,) * 32, nonce=H,
+        )  # fmt: skip
+        self.assertEqual(decode(encode(hello)), hello)
+        asked = GetTransactions(id=2**53 - 1, txids=(H,) * limits.FETCH)
+        self.assertEqual(decode(encode(asked)), asked)
+        details: dict[str, Any] = {name + str(number): name for number in range(16)}
+        error = Error(id=2**53 - 1, code="x" * 64, message="\x7f" * 512, details=details)
+        self.assertEqual(decode(encode(error)), error)
+
+    def test_what_lists_is_as_long_as_its_frame(self) -> None:
+        """Queries, subscriptions and payments are bounded by the frame and by their items."""
+        text = query("[" + " " * 60_000 + "]")
+        self.assertEqual(decode(text), UTXOStateQuery(outpoints=()))
 
 
 class HostileBytes(SynchronousTestCase):

@@ -35,6 +35,7 @@ def add_options(parser: argparse.ArgumentParser, *, may_be_absent: bool) -> None
         help=f"a node to talk to; more than one: the next is tried when one fails (default {DEFAULT_NODE})",
     )
     add("--node-key", metavar="HEX", help="the key the node must prove (default: any masternode's)")
+    add("--access-key-file", type=Path, metavar="FILE", help="a key from the node's operator, whose quota pays")
     add("--tls", action="store_true", default=False, help="speak TLS; the node proves its masternode key on it")
     add("--ca", type=Path, metavar="FILE", help="speak TLS; the node's name must be signed by this CA")
     add("--password-file", type=Path, metavar="FILE", help=f"read the password here (or from ${PASSWORD_VARIABLE})")
@@ -48,7 +49,15 @@ def nodes_of(arguments: argparse.Namespace) -> list[Any]:
     if key is not None and not is_hex(key, 32):
         raise ConfigurationError(f"--node-key {key[:70]!r} is not a node's key: 64 characters of lower-case hex")
     tls = arguments.tls or arguments.ca is not None
-    return [Node(address, key=key, tls=tls, ca=arguments.ca) for address in arguments.node or [DEFAULT_NODE]]
+    access = None
+    if arguments.access_key_file is not None:
+        access = read_text(arguments.access_key_file, "access key").strip()
+        if not is_hex(access, 32):
+            raise ConfigurationError(f"{arguments.access_key_file} holds no access key: 64 characters of hex")
+    return [
+        Node(address, key=key, tls=tls, ca=arguments.ca, access_key=access)
+        for address in arguments.node or [DEFAULT_NODE]
+    ]
 
 
 def password_of(arguments: argparse.Namespace, *, twice: bool = False) -> str:

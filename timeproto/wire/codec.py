@@ -14,7 +14,9 @@ import msgspec
 
 from timeproto import limits
 from timeproto.errors import ConfigurationError, ErrorCode, Refusal
+from timeproto.model.block import BlockVote
 from timeproto.model.genesis import Genesis
+from timeproto.wire import messages
 from timeproto.wire.messages import (
     CATALOGUE,
     AnyMessage,
@@ -28,6 +30,37 @@ _decoder = msgspec.json.Decoder(AnyMessage)
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?'
 _STRING_OR_MINUS_ZERO = re.compile(_STRING + rb"|(-0(?![0-9.eE]))", re.DOTALL)
 _STRING_OR_BRACKET = re.compile(_STRING + rb"|([\[{])|([\]}])", re.DOTALL)
+
+_LARGEST: dict[Any, int] = dict.fromkeys(
+    (
+        messages.Handshake,
+        messages.HandshakeAck,
+        messages.Ping,
+        messages.Pong,
+        messages.TransactionAccepted,
+        messages.TransactionCancel,
+        messages.CancelAccepted,
+        messages.UTXOUnsubscribe,
+        messages.UTXOUnsubscribed,
+        messages.UTXOWatermark,
+        messages.UTXOSubscriptionNotice,
+        messages.GetAddressUTXOs,
+        messages.GetTransaction,
+        messages.GetTrace,
+        messages.GetFinalityProof,
+        messages.GetEvidence,
+        messages.GetGenesis,
+        messages.GetInfo,
+        messages.GetBudget,
+        messages.Budget,
+        messages.GetFinalized,
+        messages.GetBlocks,
+        messages.GetPeers,
+        BlockVote,
+    ),
+    limits.FRAME_SMALL,
+) | dict.fromkeys((messages.GetTransactions, messages.GetVotes, messages.Error), limits.FRAME_WALLET)
+"""Bytes of JSON by type; of any other the frame's. All of them say what they say in less."""
 
 T = TypeVar("T")
 
@@ -50,6 +83,8 @@ def decode(payload: bytes) -> AnyMessage:
         message: AnyMessage = _decoder.decode(payload)
     except (ValueError, RecursionError) as error:
         raise _diagnose(payload, error) from None
+    if len(payload) > limits.FRAME_SMALL and len(payload) > _LARGEST.get(type(message), limits.FRAME_PEER):
+        raise _too_large(message, len(payload))
     if b"-0" in payload:
         _refuse_minus_zero(payload)
     if isinstance(message, UTXOStateQuery | UTXOSubscribe):
@@ -57,6 +92,12 @@ def decode(payload: bytes) -> AnyMessage:
         _require_depth(payload)
         _refuse_numbers(message.outpoints)
     return message
+
+
+def _too_large(message: AnyMessage, size: int) -> Refusal:
+    largest, name = _LARGEST[type(message)], type(message).__name__
+    limit = "frame_small" if largest == limits.FRAME_SMALL else "frame_wallet"
+    return Refusal(ErrorCode.FRAME_TOO_LARGE, f"{size} bytes are too long for a {name}", limit=limit, value=largest)
 
 
 def _refuse_minus_zero(payload: bytes) -> None:
