@@ -209,6 +209,14 @@ COST_BLOCK_PER_SECOND = 5_000
 COST_BLOCK_BURST = 16_000
 COST_NODE_PER_SECOND = 5_000
 """… and all wallets together, about an eighth of a core: when they ask for more, each one's share shrinks."""
+HELD_ON_END = 20.0
+"""Seconds that a connection may be held back on end while more of it waits: then it waits for no answers, and goes."""
+COST_NEWCOMERS_PER_SECOND = 5_000
+"""What those who connect may cost all together, TLS handshakes and first garbage: past it newcomers wait …"""
+COST_NEWCOMERS_BURST = 60_000
+"""… but not when a thousand wallets come back in one moment …"""
+WELCOME = 3.0
+"""… and never longer than this: whoever it is may be a masternode."""
 DEBT = 10.0
 """Seconds of its rate that somebody may owe; past it requests are refused, past twice as much the connection closes."""
 BLOCKS_KNOWN = 4_096
@@ -281,6 +289,7 @@ _RELATIONS = (
     # who is held back is not taken for dead, and its wallet does not give a request up before it is read
     2 * DEBT < IDLE,
     DEBT < REQUEST_TIME,
+    3 * WELCOME < HANDSHAKE,
     COST_PER_SECOND <= COST_BLOCK_PER_SECOND <= COST_NODE_PER_SECOND,
     STEP_INPUTS < ORPHANS_WALLET,
     FILTER <= FILTERS_CONNECTION < FILTERS_NODE,
@@ -349,5 +358,6 @@ def published(connections: int | None = None) -> dict[str, int]:
         "idle": IDLE,
         "pong": PONG,
         "debt": DEBT,
+        "held_on_end": HELD_ON_END,
     }
     return sizes | {f"{name}_ms": int(seconds * 1000) for name, seconds in times.items()}

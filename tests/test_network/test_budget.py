@@ -15,7 +15,8 @@ from tests.test_network.test_peer_manager import _wallet
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.network import costs
-from timeproto.network.budget import HELD_MOST, Account, Budgets, Overdrawn, Purse, block_of
+from timeproto.network.budget import HELD_MOST, Account, Budgets, Overdrawn, block_of
+from timeproto.network.purse import Purse
 from timeproto.wire import messages
 from timeproto.wire.messages import CATALOGUE, Role, senders_of
 
@@ -155,6 +156,18 @@ class Accounts(SynchronousTestCase):
         self.budgets.pace.speed, self.budgets.pace.kept = 0.001, 0.05
         modest.pay(limits.COST_BURST // 25)
         self.assertEqual(modest.hold, 0)
+
+    def test_newcomers_wait_while_too_many_come(self) -> None:
+        """A thousand at once do not; a storm does, for a moment each, and when it is over it is soon forgotten."""
+        for _ in range(limits.COST_NEWCOMERS_BURST // costs.TLS):
+            self.budgets.open("127.0.0.1", costs.TLS)
+        self.assertEqual(self.budgets.welcome, 0)
+        for _ in range(100_000):
+            self.budgets.open("127.0.0.1", costs.TLS).close()
+        self.assertEqual(self.budgets.welcome, limits.WELCOME)
+        self.clock.advance(limits.WELCOME)
+        self.budgets.open("127.0.0.1")
+        self.assertEqual(self.budgets.welcome, 0)
 
     def test_a_clock_that_is_put_back(self) -> None:
         """Costs nobody anything, and time goes on from there."""
@@ -314,6 +327,26 @@ class OverTcp(SynchronousTestCase):
         self.wallet.ask(messages.GetInfo(id=1))
         self.network.run(0)
         self.assertIsNotNone(self.server._held)
+
+    def test_a_newcomer_waits_and_is_heard(self) -> None:
+        """In a storm it is not read for a moment, its TLS handshake neither; then all it said is answered."""
+        self.manager._budgets.newcomer(limits.COST_NEWCOMERS_BURST * 2)
+        late: Any = _wallet(self.network, self.manager)
+        late.ask(messages.GetPeers(id=1))
+        self.network.run(limits.WELCOME - 0.5, 0.5)
+        self.assertEqual(late.codes(), [])
+        self.network.run(1, 0.5)
+        self.assertEqual(late.codes(), ["not_authorised"])
+
+    def test_who_leaves_while_it_waits(self) -> None:
+        """Leaves nothing behind."""
+        self.manager._budgets.newcomer(limits.COST_NEWCOMERS_BURST * 2)
+        late: Any = _wallet(self.network, self.manager)
+        self.assertIsNotNone(late.server._held)
+        late.server.connectionLost(None)
+        late._client.connectionLost(None)
+        self.assertIsNone(late.server._held)
+        self.assertNotIn(late.server, self.manager._connections)
 
     def test_a_masternode_proves_itself_through_a_crowd(self) -> None:
         """Its handshake is read at once whatever its neighbours owe, and then it owes nothing."""

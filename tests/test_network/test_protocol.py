@@ -23,8 +23,9 @@ from tests.examples import fill
 from tests.test_wire.test_messages import EXAMPLE
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
-from timeproto.network.budget import Account, Budgets, Purse
+from timeproto.network.budget import Account, Budgets
 from timeproto.network.protocol import MessageProtocol
+from timeproto.network.purse import Purse
 from timeproto.network.requests import ConnectionGone
 from timeproto.wire import codec, messages
 from timeproto.wire.messages import CATALOGUE, Role, senders_of
@@ -370,6 +371,25 @@ class Pressure(ProtocolCase):
         self.assertEqual(len(self.protocol.heard), 30)
         self.assertEqual(self.transport.producerState, "producing")
         self.assertEqual(self.codes(), [])
+
+    def test_asking_without_an_end_has_one(self) -> None:
+        """Held back for long with ever more to read: it waits for no answers, or has hung up; told so, and closed."""
+        self.protocol.account = paying(self.clock, 10, 1)
+        self.protocol.dataReceived(framed(QUESTION) * 10_000)
+        self.clock.pump([0.1] * round(10 * (limits.HELD_ON_END + 1)))
+        self.assertEqual(self.codes(), ["over_limit"])
+        self.assertTrue(self.transport.disconnecting)
+        self.assertLess(len(self.protocol.heard), 10 * limits.HELD_ON_END + 10)
+
+    def test_who_waits_for_each_answer_may_ask_for_ever(self) -> None:
+        """However long it is held back, if nothing more waits when it is read again."""
+        self.protocol.account = paying(self.clock, 10, 1)
+        for _ in range(600):
+            if self.transport.producerState == "producing":
+                self.protocol.dataReceived(framed(QUESTION))
+            self.clock.advance(0.1)
+        self.assertEqual(self.codes(), [])
+        self.assertGreater(len(self.protocol.heard), 250)
 
     def test_the_average_keeps_to_the_rate(self) -> None:
         """However the frames come, no more than burst + rate x time are read."""

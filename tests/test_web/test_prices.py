@@ -89,6 +89,30 @@ class Prices(SynchronousTestCase):
         self.assertEqual(answer["charge"]["cost"], 1 + len(ITEMS) // 8)
         self.assertEqual(answer["charge"]["left"], wallet.connection.channel.account.left)
 
+    def test_pipelining_without_an_end(self) -> None:
+        """Answered later and later, with ever more waiting: one last answer says why, and the connection closes."""
+        connection = self.web.connect()
+        connection.channel.account.spend(limits.COST_BURST)
+        connection.send(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n" * 40_000)
+        answers = connection.answers()
+        for _ in range(round(20 * (limits.HELD_ON_END + 2))):
+            self.web.clock.advance(0.05)
+            answers += connection.answers()
+        self.assertEqual((answers[-1].status, answers[-1].headers["connection"]), (429, "close"))
+        self.assertTrue(connection.wire.is_ended)
+
+    def test_a_newcomer_waits_in_a_storm(self) -> None:
+        """It is read when it is its turn, and answered as ever."""
+        self.web.service.site._budgets.newcomer(limits.COST_NEWCOMERS_BURST * 2)
+        connection = self.web.connect()
+        self.assertTrue(connection.wire.is_paused)
+        self.web.clock.advance(limits.WELCOME)
+        self.assertFalse(connection.wire.is_paused)
+        self.assertEqual(connection.ask("GET", "/live").status, 200)
+        late = self.web.connect()
+        late.lose()
+        self.web.clock.advance(limits.WELCOME)
+
     def test_who_asks_on_is_sent_away(self) -> None:
         """Past twice the debt the connection closes with its answer."""
         connection = self.web.connect("192.0.2.1")

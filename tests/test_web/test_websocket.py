@@ -201,6 +201,15 @@ class Hostile(SynchronousTestCase):
         self.assertEqual(answered + len(self.wallet.hear().take()), limits.COST_BURST + 500)
         self.assertFalse(self.wallet.connection.wire.is_paused)
 
+    def test_frames_without_an_end(self) -> None:
+        """Who is held back for long with ever more waiting is told so, and closed."""
+        self.wallet.raw(header(9, 0) * (limits.COST_BURST + 200_000))
+        self.wallet.take()
+        self.web.clock.pump([0.1] * round(10 * (limits.HELD_ON_END + 1)))
+        self.wallet.hear()
+        self.assertEqual(self.wallet.take()[-1]["code"], "over_limit")
+        self.assertEqual(self.wallet.closed, 1008)
+
     def test_who_does_not_read(self) -> None:
         """What waits for it is bounded; past that it is cut off, and its subscriptions with it."""
         self.wallet.send(messages.GetInfo(id=1)).take()

@@ -8,7 +8,8 @@ asks on until the debt is twice as large is sent away.
 
 So much for one; any number of them together must leave the node its time for votes. When all wallets ask for more than
 ``limits.COST_NODE_PER_SECOND``, time passes more slowly for their purses, and so for those who ask much: what each may
-have shrinks until all fit, and who asks for less than that notices nothing.
+have shrinks until all fit, and who asks for less than that notices nothing. And when those who come, say what is none
+of ours and come again cost too much, newcomers wait for a moment before they are read, whoever they are.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from timeproto import limits
 from timeproto.errors import ErrorCode, Policy, Refusal
 from timeproto.network import costs
 from timeproto.network.discovery import is_loopback
+from timeproto.network.purse import Pace, Purse
 from timeproto.wire import codec, messages
 
 BUDGETS = "budgets"
@@ -30,13 +32,6 @@ BUDGETS = "budgets"
 HELD_MOST = 2 * limits.DEBT
 """Longest time for which a connection is not read."""
 Way = Literal["tcp", "web"]
-_LOOK = 0.1
-"""Seconds between two looks at what all ask together …"""
-_SLOWER = 0.25
-_FASTER = 1.1
-"""… and by how much time may pass more slowly, or faster, from one to the next."""
-_BURST_LEFT = 0.05
-"""Of its burst everybody keeps so much however slowly time passes: who pays now and then notices nothing."""
 _GREETINGS = (messages.Handshake, messages.HandshakeAck)
 
 
@@ -65,73 +60,6 @@ class Overdrawn(Refusal):
         return Policy(closes=True)
 
 
-class Pace:
-    """Time as it passes for those who pay: ``speed`` is 1 unless they, ``payers`` in number, ask too much together."""
-
-    __slots__ = ("_looked", "_seconds", "_spent", "_then", "kept", "payers", "speed")
-
-    def __init__(self, clock: Any) -> None:
-        self._seconds = clock.seconds
-        self._looked: float = clock.seconds()
-        self._then = 0.0
-        self._spent = 0.0
-        self.payers = 0
-        self.speed = 1.0
-        self.kept = 1.0
-        """Of a burst, what may be kept."""
-
-    def now(self, cost: float = 0.0) -> float:
-        """Seconds as they have passed for purses; ``cost`` was spent now."""
-        self._spent += cost
-        passed: float = self._seconds() - self._looked
-        if passed >= _LOOK:
-            self._look(passed)
-            passed = 0.0
-        elif passed < 0:  # a clock that was put back costs nobody anything
-            self._looked += passed
-            passed = 0.0
-        return self._then + passed * self.speed
-
-    def _look(self, passed: float) -> None:
-        self._then += passed * self.speed
-        self._looked += passed
-        asked, self._spent = self._spent / passed, 0.0
-        most = _FASTER ** min(passed / _LOOK, 100.0)
-        fits = limits.COST_NODE_PER_SECOND / asked if asked > 0 else most  # below 0 more was given back than spent
-        # Never slower than what fits even if everybody is greedy.
-        least = limits.COST_NODE_PER_SECOND / (limits.COST_PER_SECOND * max(1, self.payers))
-        self.speed = min(1.0, max(least, self.speed * min(max(fits, _SLOWER), most)))
-        self.kept = max(self.speed, _BURST_LEFT)
-
-
-class Purse:
-    """``rate`` comes in a second of ``pace``, at most ``burst`` is kept; starts full. Below 0 ``level`` is a debt."""
-
-    __slots__ = ("_filled", "_pace", "burst", "level", "rate")
-
-    def __init__(self, rate: float, burst: float, pace: Pace) -> None:
-        self.rate = rate
-        self.burst = burst
-        self.level = burst
-        self._pace = pace
-        self._filled = pace.now()
-
-    def take(self, cost: float, now: float) -> float:
-        """What is left; ``now`` as the pace says it."""
-        level = self.level + (now - self._filled) * self.rate
-        most = self.burst * self._pace.kept
-        if level > most:  # noqa: PLR1730  (min() takes three times as long)
-            level = most
-        self._filled = now
-        self.level = level = level - cost
-        return level
-
-    @property
-    def debt(self) -> float:
-        """Seconds of ``rate`` that are owed, as of the last :meth:`take`; below 0 if none are."""
-        return -self.level / self.rate
-
-
 @attrs.define(eq=False)
 class Block:
     """What the connections of one address block share; ``connections`` of them are open."""
@@ -155,8 +83,8 @@ class Account:
     ``hold`` says how long it is not to be read."""
 
     __slots__ = (
-        "_block", "_budgets", "_name", "_own", "_pace", "_plain", "_prices", "host", "opened_at", "owes", "quota",
-        "spent", "way",
+        "_block", "_budgets", "_held_since", "_name", "_own", "_pace", "_plain", "_prices", "host", "opened_at", "owes",
+        "quota", "spent", "way",
     )  # fmt: skip
 
     def __init__(
@@ -178,6 +106,7 @@ class Account:
         self._name = name
         self._plain = self._own, self._block, self._pace = own, block, budgets.pace
         self._prices: dict[int, int] | None = None
+        self._held_since: float | None = None
         self.quota: Quota | None = None
         self.owes = False
 
@@ -201,6 +130,11 @@ class Account:
             quota.accounts.add(self)
             self._own, self._block, self._pace = quota.purse, None, quota.pace
         self.owes = False
+
+    @property
+    def welcome(self) -> float:
+        """Seconds until a connection that is new is to be read."""
+        return self._budgets.welcome
 
     def tell_prices(self) -> None:
         """From here on answers that cost more than a little say so."""
@@ -260,7 +194,9 @@ class Account:
 
     def garbage(self, size: int) -> None:
         """Something that is no message, in ``size`` bytes."""
-        self.spend(costs.of_garbage(size))
+        cost = costs.of_garbage(size)
+        self.spend(cost)
+        self._budgets.newcomer(cost)
 
     def spend(self, cost: float, counts: float = 0.0) -> None:
         """What is done already. ``counts`` is what of it is held against all together: who comes, sends garbage and is
@@ -278,6 +214,19 @@ class Account:
             return 0.0
         debt = self._own.debt if self._block is None else max(self._own.debt, self._block.debt)
         return min(debt / self._pace.speed, HELD_MOST)
+
+    def went_on(self, *, more: bool) -> None:
+        """A hold is over; ``more``: something had come already. Raises :class:`Overdrawn` if that goes on for too long.
+
+        Who is held back is not seen to hang up while there is more to read: this is the end of such too.
+        """
+        now = self._budgets.seconds()
+        if not more or self._held_since is None:
+            self._held_since = now if more else None
+        elif now - self._held_since > limits.HELD_ON_END:
+            self._budgets.sent_away += 1
+            rate, _ = self.rate
+            raise Overdrawn(ErrorCode.OVER_LIMIT, "this was asked without an end", limit="cost_per_second", value=rate)
 
     def _require_credit(self, cost: float) -> None:
         """Raises if too much was owed before this."""
@@ -325,6 +274,8 @@ class Budgets:
         self.seconds = clock.seconds
         self.pace = Pace(clock)
         self.keys = keys or NoKeys()
+        self._real = Pace(clock)
+        self._newcomers = Purse(limits.COST_NEWCOMERS_PER_SECOND, limits.COST_NEWCOMERS_BURST, self._real)
         self.accounts: dict[Account, None] = {}
         self._busy: dict[str, Block] = {}
         self._idle: OrderedDict[str, Block] = OrderedDict()
@@ -337,9 +288,21 @@ class Budgets:
         name = block_of(host)
         account = Account(self, own, name, None if name is None else self._join(name), host=host, way=way)
         account.spend(cost)
+        self.newcomer(cost)
         self.accounts[account] = None
         self.pace.payers += 1
         return account
+
+    def newcomer(self, cost: float) -> None:
+        """What coming cost, and what was said that was none of ours: those who do that come again and again."""
+        purse = self._newcomers
+        purse.take(cost, self._real.now())
+        purse.level = max(purse.level, -limits.WELCOME * purse.rate)  # however long it went on, it is over then
+
+    @property
+    def welcome(self) -> float:
+        """Seconds that a newcomer waits before it is read."""
+        return max(0.0, self._newcomers.debt)
 
     def _join(self, name: str) -> Purse:
         block = self._busy.get(name) or self._idle.pop(name, None)

@@ -217,6 +217,7 @@ class PeerManager(MultiService):
                 self._blocks[block] += 1
             cost = costs.CONNECTION if self._tls is None else costs.TLS
             connection.account = self._budgets.open(connection.peer_host, cost)
+            connection.hold_back(self._budgets.welcome)
         if not self.running and connection.direction == "inbound":
             connection.close(Refusal(ErrorCode.GOING_AWAY, "this node is not running"))
 

@@ -281,15 +281,24 @@ class MessageProtocol(Int32StringReceiver):
         return 0.0 if self.account is None else self.account.hold
 
     def _hold_back(self) -> None:
-        wait = 0.0 if self._closing else self.held_back()
-        if wait > 0:
+        self.hold_back(0.0 if self._closing else self.held_back())
+
+    def hold_back(self, wait: float) -> None:
+        """Reads nothing more for ``wait`` seconds."""
+        if wait > 0 and self._held is None:
             transport: Any = self.transport
             transport.pauseProducing()
             self._held = self._clock.callLater(wait, self._go_on)
 
     def _go_on(self) -> None:
         self._held = None
+        waited = len(self._buffer)
         self._take_frames()
+        if self.account is not None and not self._closing:
+            try:
+                self.account.went_on(more=len(self._buffer) < waited)
+            except Refusal as refusal:
+                self.close(refusal)
         if self._held is None and not self._closing:
             transport: Any = self.transport
             transport.resumeProducing()

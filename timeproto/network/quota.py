@@ -14,7 +14,8 @@ from msgspec import Meta
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.canonical import I64, Hex32, Noun, sha256
-from timeproto.network.budget import Pace, Purse, Quota
+from timeproto.network.budget import Quota
+from timeproto.network.purse import Pace, Purse
 from timeproto.wire.messages import Name
 
 SECRET_SIZE = 32

@@ -106,6 +106,14 @@ class WebChannel(HTTPChannel):
     def connectionMade(self) -> None:
         super().connectionMade()
         self._enter(Stage.IDLE)
+        wait = self.account.welcome
+        if wait > 0:
+            self.transport.pauseProducing()
+            self._clock.callLater(wait, self._welcomed)
+
+    def _welcomed(self) -> None:
+        if self.stage is Stage.IDLE:
+            self.transport.resumeProducing()
 
     def dataReceived(self, data: bytes) -> None:
         if self._upgraded is not None:
@@ -209,6 +217,11 @@ class WebChannel(HTTPChannel):
     def _respondToBadRequestAndDisconnect(self) -> None:
         """Twisted found the request malformed."""
         self.refuse(HttpRefusal(400, ErrorCode.BAD_FRAME, "the request is not HTTP/1.1 as this node reads it"))
+
+    @property
+    def has_more(self) -> bool:
+        """True if the next request has come, at least in part, before this one was answered."""
+        return bool(self._early)
 
     # -- out -----------------------------------------------------------------------------------------
 

@@ -212,9 +212,19 @@ class WebSite(ServerFactory):
 
     def _when_paid(self, request: WebRequest, work: Callable[..., None], *what: Any) -> None:
         """Does it when whoever asks has paid for it, unless they leave before."""
-        wait = request.channel.account.hold
+        account = request.channel.account
+        wait = account.hold
+
+        def due() -> None:
+            try:
+                account.went_on(more=request.channel.has_more)
+            except Refusal as refusal:
+                self._refuse(request, refusal)
+            else:
+                work(*what)
+
         if wait > 0:
-            later = self.clock.callLater(wait, work, *what)
+            later = self.clock.callLater(wait, due)
             request.notifyFinish().addBoth(lambda _: later.active() and later.cancel())
         else:
             work(*what)

@@ -102,9 +102,11 @@ class Socket:
         if self._held is None:
             self._take()
 
-    def _take(self) -> None:
-        """Hands on every frame that is here, at most as fast as a wallet may send."""
+    def _take(self) -> bool:
+        """Hands on every frame that is here, at most as fast as a wallet may send; True if there was one."""
+        found = False
         for event in self._frames.events():
+            found = True
             self.account.spend(1, counts=1)
             self._handle(event)
             wait = 0.0 if self._closing else self.account.hold
@@ -115,10 +117,16 @@ class Socket:
                 break
         if self._began is not None:
             self._channel.moved()
+        return found
 
     def _go_on(self) -> None:
         self._held = None
-        self._take()
+        found = not self._closing and self._take()
+        if not self._closing:
+            try:
+                self.account.went_on(more=found)
+            except Refusal as refusal:
+                self.close(refusal)
         if self._held is None and not self._closing:
             self._channel.transport.resumeProducing()
 
