@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from timeproto.errors import ConfigurationError
 from timeproto.masternode.certificates import Certificates
 from timeproto.masternode.config import make_config
 from timeproto.network.certificates import LIFETIME, RENEW_BEFORE
+from timeproto.network.tls import ServerContextFactory
 from timeproto.web.metrics import Metrics
 
 LOOK = limits.CERTIFICATE_LOOK + 0.1
@@ -188,4 +190,27 @@ class OwnCertificate(CertificatesCase):
         self.clock.pump([LOOK] * 4)
         (said,) = self.take()
         self.assertIn("cannot be renewed", said)
+        self.assertEqual([path for path in self.folder.iterdir() if path.name.startswith(".")], [])
         self.assertIs(certificates.context.getContext(), before)
+
+    def test_whatever_is_in_the_files(self) -> None:
+        """Kinds of nonsense that the libraries call by names of their own: a complaint each, and the looks go on."""
+        certificates = self.open()
+        good = [path.read_bytes() for path in self.files]
+        self.clock.rightNow += (LIFETIME - RENEW_BEFORE / 2).total_seconds()  # so that it is looked at to be renewed
+        version, name = (bytearray(ssl.PEM_cert_to_DER_cert(good[0].decode())) for _ in range(2))
+        version[version.index(b"\xa0\x03\x02\x01\x02") + 4] = 58
+        name[name.rindex(b"timeproto, made")] = 0xFF
+        key = "-----BEGIN PRIVATE KEY-----\nMBQCAQAwBwYDKgMEBQAEBgQEAQIDBA==\n-----END PRIVATE KEY-----\n"
+        certificate = [ssl.DER_cert_to_PEM_cert(bytes(der)).encode() for der in (version, name)]
+        for bad in ((good[0], key.encode()), (certificate[0], good[1]), (certificate[1], good[1])):
+            for path, data in zip(self.files, bad, strict=True):
+                path.write_bytes(data)
+            self.take()
+            self.clock.pump([LOOK] * 3)
+            self.assertEqual([each.partition(":")[0] for each in self.take()], ["error"])
+            self.assertRaises(ConfigurationError, ServerContextFactory, *self.files)
+        for path, data in zip(self.files, good, strict=True):
+            path.write_bytes(data)
+        self.clock.advance(LOOK)
+        self.assertGreater(certificates.context.end.timestamp(), self.clock.seconds() + 86_400)

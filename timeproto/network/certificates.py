@@ -41,7 +41,7 @@ def make_certificate(certificate: Path, key: Path, host: str, now: datetime.date
     name = x509.Name(
         [x509.NameAttribute(NameOID.ORGANIZATION_NAME, _MAKER), x509.NameAttribute(NameOID.COMMON_NAME, host[:64])]
     )
-    _write_signed(certificate, private, name, x509.SubjectAlternativeName([alternative]), now)
+    _write_whole(certificate, _signed(private, name, x509.SubjectAlternativeName([alternative]), now))
 
 
 def renew_certificate(certificate: Path, key: Path, now: datetime.datetime | None = None) -> bool:
@@ -54,24 +54,24 @@ def renew_certificate(certificate: Path, key: Path, now: datetime.datetime | Non
         old = x509.load_pem_x509_certificate(certificate.read_bytes())
         private = load_pem_private_key(key.read_bytes(), None)
         names = old.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (OSError, ValueError, TypeError, x509.ExtensionNotFound):
+        makers = [each.value for each in old.issuer.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
+        if makers != [_MAKER] or not isinstance(private, ec.EllipticCurvePrivateKey):
+            return False
+        if old.not_valid_after_utc - now > RENEW_BEFORE:
+            return False
+        signed = _signed(private, old.subject, names, now)
+    except Exception:  # what is in a file can be wrong in more ways than the library has names for
         return False
-    makers = [each.value for each in old.issuer.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
-    if makers != [_MAKER] or not isinstance(private, ec.EllipticCurvePrivateKey):
-        return False
-    if old.not_valid_after_utc - now > RENEW_BEFORE:
-        return False
-    _write_signed(certificate, private, old.subject, names, now)
+    _write_whole(certificate, signed)
     return True
 
 
-def _write_signed(
-    path: Path,
+def _signed(
     private: ec.EllipticCurvePrivateKey,
     name: x509.Name,
     names: x509.SubjectAlternativeName,
     now: datetime.datetime | None,
-) -> None:
+) -> bytes:
     now = now or datetime.datetime.now(datetime.UTC)
     public = private.public_key()
     signed = (
@@ -88,13 +88,17 @@ def _write_signed(
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(private, hashes.SHA256())
     )
-    _write_whole(path, signed.public_bytes(serialization.Encoding.PEM))
+    return signed.public_bytes(serialization.Encoding.PEM)
 
 
 def _write_whole(path: Path, data: bytes) -> None:
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600 from the start
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(name, path)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except OSError:
+        os.unlink(name)
+        raise

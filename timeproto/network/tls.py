@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.bindings.openssl.binding import Binding
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -105,7 +104,7 @@ class ServerContextFactory:
                 context.add_extra_chain_cert(other)
             context.use_privatekey(load_pem_private_key(key, None))  # type: ignore[arg-type]  # it says TypeError
             context.check_privatekey()
-        except (SSL.Error, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        except Exception as error:  # a file can be wrong in more ways than the libraries have names for
             raise self._complaint(error) from None
         return context, first.not_valid_after_utc, _digest(certificate, key)
 
