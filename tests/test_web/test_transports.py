@@ -46,6 +46,10 @@ class Talk(Protocol):
 
     def leave(self) -> None: ...
 
+    @property
+    def is_closed(self) -> bool:
+        """True once the node has closed."""
+
 
 def greeter(net: Listening) -> HandshakeMachine:
     """The node's side of a handshake; each connection has a nonce of its own, the same in every run."""
@@ -86,6 +90,10 @@ class Tcp:
     def leave(self) -> None:
         self._protocol.connectionLost()
 
+    @property
+    def is_closed(self) -> bool:
+        return bool(self._wire.disconnecting)
+
 
 class WebSocket:
     def __init__(self, net: Listening) -> None:
@@ -107,6 +115,10 @@ class WebSocket:
 
     def leave(self) -> None:
         self._wallet.connection.lose()
+
+    @property
+    def is_closed(self) -> bool:
+        return self._wallet.connection.wire.is_ended
 
 
 class Cases:
@@ -298,6 +310,7 @@ class Cases:
             if greeted:
                 self.greet(thief)
             self.equal(self.ask(overheard, thief)["code"], "not_authorised")
+            self.case().assertTrue(thief.is_closed)
         self.talk.leave()
         self.pay()
         other = self.connect()

@@ -21,8 +21,9 @@ class Client(Protocol):
 
     One that also has ``backlog``, the bytes that wait for its reader, is told no faster than it reads; one with an
     ``outbox`` (network.outbox) is told in its turn; one with ``close(refusal)`` can be sent away if it reads too slowly
-    for the log; and one with ``challenge``, the nonce that it was given in its handshake, can show a key. ``account``
-    is who pays for what it asks.
+    for the log, and one with ``refuse(refusal, request_id)`` closes by itself after what errors.POLICY says; and one
+    with ``challenge``, the nonce that it was given in its handshake, can show a key. ``account`` is who pays for what
+    it asks.
     """
 
     def send(self, message: messages.AnyMessage) -> None: ...

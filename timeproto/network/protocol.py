@@ -312,7 +312,7 @@ class MessageProtocol(Int32StringReceiver):
         except Refusal as refusal:
             if self.account is not None:
                 self.account.garbage(len(string))
-            self._complain(refusal)
+            self.refuse(refusal)
             return
         request_id = getattr(message, "id", None)
         try:
@@ -323,7 +323,7 @@ class MessageProtocol(Int32StringReceiver):
                 self.account.ask(message, len(string))
             self._deliver(message)
         except Refusal as refusal:
-            self._complain(refusal, request_id)
+            self.refuse(refusal, request_id)
         except Exception:
             self.log.failure("a message of {who} could not be handled", who=self)
             self.close(Refusal(ErrorCode.INTERNAL, "this end failed to handle the message"))
@@ -343,7 +343,7 @@ class MessageProtocol(Int32StringReceiver):
         elif not isinstance(message, messages.Pong):
             self.message_received(message)
 
-    def _complain(self, refusal: Refusal, request_id: int | None = None) -> None:
+    def refuse(self, refusal: Refusal, request_id: int | None = None) -> None:
         """One ``Error``; the connection closes if the refusal's policy says so."""
         told = dict(refusal.details)
         named = told.pop("request_id", request_id)

@@ -75,17 +75,17 @@ class UTXOProtocolHandler:
         try:
             answer = self._answer(message, client, self._view)
         except Refusal as refusal:
-            client.send(messages.error_of(refusal, message.id))
+            _refuse(client, refusal, message.id)
             return
-        answer.addErrback(self._refuse, client, message.id)
+        answer.addErrback(self._failed, client, message.id)
         answer.addErrback(lambda failure: self.log.failure("a reply could not be sent", failure=failure))
 
-    def _refuse(self, failure: Failure, client: Client, request_id: int | None) -> None:
+    def _failed(self, failure: Failure, client: Client, request_id: int | None) -> None:
         refusal = failure.value
         if not isinstance(refusal, Refusal):
             self.log.failure("a request failed", failure=failure)
             refusal = Refusal(ErrorCode.INTERNAL, "the node failed to answer")
-        client.send(messages.error_of(refusal, request_id))
+        _refuse(client, refusal, request_id)
 
     def connection_lost(self, client: Client) -> None:
         """Forgets everything ``client`` watched, but for what it may take up again with a token."""
@@ -311,6 +311,14 @@ class UTXOProtocolHandler:
         """Tells whom they would pay of transactions that are valid here and not locked; also that they have a rival."""
         if self._view is not None:
             self._incoming.seen(transactions)
+
+
+def _refuse(client: Client, refusal: Refusal, request_id: int | None) -> None:
+    refuse = getattr(client, "refuse", None)
+    if refuse is None:
+        client.send(messages.error_of(refusal, request_id))
+    else:
+        refuse(refusal, request_id)
 
 
 def _known(found: T | None, txid: str) -> T:

@@ -175,7 +175,7 @@ class Socket:
             message = codec.decode(payload)
         except Refusal as refusal:
             self.account.garbage(len(payload))
-            self._complain(refusal)
+            self.refuse(refusal)
             return
         self._metrics.message(message)
         request_id = getattr(message, "id", None)
@@ -186,7 +186,7 @@ class Socket:
             self.account.ask(message, len(payload))
             self._deliver(message)
         except Refusal as refusal:
-            self._complain(refusal, request_id)
+            self.refuse(refusal, request_id)
         except Exception:
             self.log.failure("a message of {who} could not be handled", who=self)
             self.close(Refusal(ErrorCode.INTERNAL, "this end failed to handle the message"))
@@ -209,7 +209,7 @@ class Socket:
             case _:
                 self._sink.handle_message(self, message)
 
-    def _complain(self, refusal: Refusal, request_id: int | None = None) -> None:
+    def refuse(self, refusal: Refusal, request_id: int | None = None) -> None:
         """One ``Error``; the connection closes if the refusal's policy says so."""
         told = dict(refusal.details)
         named = told.pop("request_id", request_id)
