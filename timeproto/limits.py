@@ -169,8 +169,8 @@ INCOMING_SHOWN = 100
 """… and the most payments that each is shown."""
 TRACE_RIVALS = 32
 """Rivals told of one transaction …"""
-TRACE_COINS = 100
-"""… and its coins that are looked at for them, beside those that undecided transactions want."""
+TRACE_COINS = 32
+"""… and how many of its coins, and of the verdicts that came with its own, are looked at for them."""
 FETCH = 500
 """Transaction ids in one ``GetTransactions`` or ``GetVotes``."""
 ANSWER = 16 * 1024 * 1024

@@ -24,7 +24,7 @@ BASE: dict[type, int] = {
     messages.GetTransaction: 4,
     messages.GetFinalityProof: 4,
     messages.GetEvidence: 8,
-    messages.GetTrace: 8,
+    messages.GetTrace: 12,
     messages.GetInfo: 2,
 }
 RESUMED = 20

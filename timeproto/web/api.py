@@ -67,7 +67,7 @@ class Api:
             Route("GET", "/v1/transactions/{txid}", "A transaction, what became of it, and what proves it",
                   messages.TransactionInfo, self.transaction, (TXID,), cost=2, refuses=not_found),
             Route("GET", "/v1/transactions/{txid}/trace", "Where it is: its stages, who voted and who is missing",
-                  messages.Trace, self.trace, (TXID,), cost=2, refuses=not_found),
+                  messages.Trace, self.trace, (TXID,), cost=4, refuses=not_found),
             Route("GET", "/v1/transactions/{txid}/proof", "The finality proof of a transaction",
                   FinalityProof, self.proof, (TXID,), cost=2, refuses=not_found),
             Route("POST", "/v1/transactions", "Send a payment: accepted means locked and durable here, not final",

@@ -76,7 +76,7 @@ const charts = (() => {
         s(
           "text",
           { x: L + (at + 0.5) * step, y: H - 8, "text-anchor": "middle" },
-          bin.high === Infinity ? "more" : step > 44 ? "<" + bin.name : bin.name.replace(" ", ""),
+          bin.high === Infinity ? "more" : step > 34 ? "<" + bin.name : bin.name.replace(" ", ""),
         ),
       );
     });

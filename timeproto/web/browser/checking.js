@@ -8,7 +8,8 @@ const checking = (() => {
   // What the proof of a transaction comes to, checked in this browser: [mood, title, why, checks that held, one that did not].
   async function judge(found) {
     if (!found.proof && !found.inclusion) {
-      if (UNDECIDED.includes(found.status)) return ["wait", "Not final yet", "The proof appears here the moment a quorum has signed."];
+      if (UNDECIDED.includes(found.status))
+        return ["wait", "Not final yet", "The proof appears here the moment a quorum has signed."];
       if (found.status === "refused") return ["wait", "Nothing to check", "That a node refuses a payment is its word alone."];
       return ["bad", "It is not proved", "The node says that it is over, and shows nothing that proves it."];
     }

@@ -37,12 +37,11 @@ const dashboard = (() => {
 
   function changes(rows) {
     const lines = rows.map((row, place) => {
-      const time = words.clock(row.at),
-        age = row.fresh === null ? Infinity : performance.now() - row.fresh;
+      const age = row.fresh === null ? Infinity : performance.now() - row.fresh;
       const line = h(
         "tr",
         { class: place < ROWS_NARROW ? "" : "wider" },
-        h("td", { class: "mono soft" }, time.slice(0, 8), h("span", { class: "wider" }, time.slice(8))),
+        h("td", { class: "mono soft wider" }, words.clock(row.at)),
         h("td", {}, row.from ? h("span", { class: "wider" }, chip(row.from), " → ") : null, chip(row.state)),
         h("td", { class: "wider" }, coinLink(row.outpoint)),
         h("td", {}, txLink(row.txid)),
@@ -56,7 +55,7 @@ const dashboard = (() => {
     });
     return table(
       "Newest transitions",
-      ["Time", "State", "~Coin", "Transaction", "#TIME"],
+      ["~Time", "State", "~Coin", "Transaction", "#TIME"],
       lines,
       "No coin has changed its state yet. Send a payment, and watch.",
     );
@@ -64,7 +63,7 @@ const dashboard = (() => {
 
   function masternodes(found) {
     const links = { self: "this node", none: "not connected", inbound: "connected", outbound: "connected" };
-    const share = (value, of) => (of ? `${words.whole(value)} of ${words.whole(of)}` : "–");
+    const share = (value, of) => (of ? [words.whole(value), h("span", { class: "wider" }, " of " + words.whole(of))] : "–");
     // A cell for each of the newest proofs, the newest last: filled if this masternode's vote is in it.
     const strip = (at) =>
       h(

@@ -1,7 +1,7 @@
 "use strict";
 // The node at the other end: questions, what happens live, and what this browser holds for true of the network.
 const node = (() => {
-  const { $, h } = parts;
+  const { $, h, slot } = parts;
   const KEEP = { rows: 60, finals: 500, begun: 5000, replayed: 60 };
 
   // -- asking ----------------------------------------------------------------------------------------
@@ -123,6 +123,7 @@ const node = (() => {
   async function look() {
     try {
       const info = (live.info = await ask("/v1/node"));
+      trouble.show(info.degraded || []);
       $("network").textContent = info.network;
       $("foot").textContent = `${info.software} · node ${words.short(info.node_key)} · up ${words.took(info.uptime_ms)}`;
       $("genesis").textContent = "genesis " + words.short(info.genesis);
@@ -136,7 +137,20 @@ const node = (() => {
       setLive(false, "no answer");
     }
   }
+  const TROUBLE = {
+    quorum: "no quorum is connected",
+    voting: "it does not vote",
+    synced: "it has not all that is decided",
+    disk: "its disk is almost full",
+  };
+  const trouble = slot((reasons) => {
+    const named = reasons.map((each) => TROUBLE[each] || each);
+    return named.length
+      ? h("p", { class: "notice bad", role: "alert" }, `This node is not as it should be: ${named.join(", ")}.`)
+      : [];
+  });
   async function start() {
+    $("notices").append(trouble.place);
     document.addEventListener("visibilitychange", () => {
       if (!document.hidden) look();
     });

@@ -1,24 +1,8 @@
 "use strict";
 // Where a payment is: its five states on a time line, who voted and who is missing, its rivals, and its proof, checked here.
 const transaction = (() => {
-  const {
-    h,
-    txLink,
-    coinLink,
-    addressLink,
-    blockLink,
-    link,
-    chip,
-    money,
-    card,
-    table,
-    slot,
-    empty,
-    heading,
-    mark,
-    gauge,
-    say,
-  } = parts;
+  const { h, txLink, coinLink, addressLink, blockLink, link, chip, money, card, table, slot, empty, heading, mark, gauge, say } =
+    parts;
   const { UNDECIDED } = checking;
   const INPUTS_SHOWN = 50,
     AMOUNTS_ASKED = 20;
@@ -169,7 +153,9 @@ const transaction = (() => {
       if (cast(kind).includes(key)) return kind === "abort" ? "abort" : "yes";
       return kind === awaited && missing.has(key) ? "missing" : "no";
     }
-    const rows = members.keys.map((key) => [
+    // In a long list those who are waited for come first.
+    const keys = members.keys.length > 20 ? [...members.keys].sort((a, b) => missing.has(b) - missing.has(a)) : members.keys;
+    const rows = keys.map((key) => [
       h("span", { class: "mono", title: key }, words.short(key)),
       ...shown.map(([kind]) => mark(vote(kind, key))),
       ...(missing.size
@@ -201,6 +187,7 @@ const transaction = (() => {
         each.height === undefined ? "–" : blockLink(each.height),
       ]),
       "None.",
+      true,
     );
   }
 
