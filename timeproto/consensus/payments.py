@@ -246,8 +246,7 @@ class Payments:
 
     def drop(self, payment: Payment) -> None:
         if self._payments.pop(payment.txid, None) is not None:
-            for batch in payment.votes.cast():
-                self._retained.remove(batch)
+            self._retained.remove(payment.votes.cast())
             if payment.tx is not None:
                 self._seen -= 1
         self._forget_early(payment)

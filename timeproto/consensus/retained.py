@@ -8,7 +8,7 @@ again when it is late.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import attrs
 
@@ -60,11 +60,13 @@ class Retained:
         if not kept.counting:
             self._forget(kept)
 
-    def remove(self, batch: VoteBatch) -> None:
-        """One of its votes counts no more; nothing if it is not kept here, as this replica's own are not."""
-        kept = self._kept.get(batch.voter, {}).get(batch.signature)
-        if kept is not None:
-            self.let_go(kept)
+    def remove(self, batches: Iterable[VoteBatch]) -> None:
+        """One vote of each counts no more; nothing for one that is not kept here, as this replica's own are not."""
+        for batch in batches:
+            of_voter = self._kept.get(batch.voter)
+            kept = None if of_voter is None else of_voter.get(batch.signature)
+            if kept is not None:
+                self.let_go(kept)
 
     def forget_least(self, voter: str) -> Iterator[VoteBatch]:
         """The batches of ``voter`` whose votes must not count any more for want of room: those of least worth."""

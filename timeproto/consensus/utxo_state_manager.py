@@ -122,9 +122,11 @@ class UTXOStateManager:
 
     def get_utxo_info(self, outpoint: Outpoint) -> Coin | None:
         """The coin with its state, or None if no such coin exists here (yet)."""
-        coin = self.look_up(outpoint)
-        if coin is not None and outpoint not in self._at_hand:
-            self._at_hand.put(outpoint, coin)
+        coin = self._staged.get(outpoint) or self._at_hand.get(outpoint)
+        if coin is None:
+            coin = self._ledger.coin(outpoint)
+            if coin is not None:
+                self._at_hand.put(outpoint, coin)
         return coin
 
     def look_up(self, outpoint: Outpoint) -> Coin | None:
@@ -188,25 +190,18 @@ class UTXOStateManager:
 
     def process_transaction(self, tx: Transaction, now: int) -> list[Transition]:
         """Locks all inputs, or none and raises :class:`Refusal`. Again for the same ``tx`` changes nothing."""
-        self._require(tx, Event.LOCK)
-        return _happened(self.lock_utxo(outpoint, tx.txid, now) for outpoint in tx.outpoints)
+        return self._move_all(tx, Event.LOCK, Locked(tx.txid, now), now)
 
     def pend_transaction(self, tx: Transaction, votes: int, total_nodes: int, now: int) -> list[Transition]:
         """All inputs, locked by ``tx``, become SpentPending."""
-        self._require(tx, Event.PEND)
-        return _happened(
-            self.mark_spent_pending(outpoint, tx.txid, votes, total_nodes, now) for outpoint in tx.outpoints
-        )
+        return self._move_all(tx, Event.PEND, SpentPending(tx.txid, votes, total_nodes, now), now)
 
     def finalize_transaction(self, tx: Transaction, votes: int, now: int) -> list[Transition]:
         """All inputs become SpentFinalized and all outputs Unspent coins, in one stroke.
 
         The only way a coin is ever spent for good. The caller holds the proof.
         """
-        self._require(tx, Event.FINALIZE)
-        spent = _happened(
-            self.mark_spent_finalized(outpoint, tx.txid, votes, now) for outpoint in tx.outpoints
-        )
+        spent = self._move_all(tx, Event.FINALIZE, SpentFinalized(tx.txid, now, votes), now)
         if not spent:
             return []  # it was final already
         return spent + [
@@ -215,8 +210,7 @@ class UTXOStateManager:
 
     def confirm_transaction(self, tx: Transaction, block_height: int, when: int) -> list[Transition]:
         """All inputs become Confirmed. ``when`` is the block's time."""
-        self._require(tx, Event.CONFIRM)
-        return _happened(self.mark_confirmed(outpoint, tx.txid, block_height, when) for outpoint in tx.outpoints)
+        return self._move_all(tx, Event.CONFIRM, Confirmed(tx.txid, block_height, when), when)
 
     def release_transaction(self, tx: Transaction, now: int) -> list[Outpoint]:
         """Whatever ``tx`` holds is Unspent again: a decided block ended it. Returns the coins that are free now."""
@@ -295,10 +289,17 @@ class UTXOStateManager:
             state = self.get_state(outpoint)
             yield outpoint, _ILLEGAL if state is None else verdict(state, event, tx.txid)
 
-    def _require(self, tx: Transaction, event: Event) -> None:
-        for outpoint, step in self._verdicts(tx, event):
-            if step in (_CONFLICT, _ILLEGAL):
+    def _move_all(self, tx: Transaction, event: Event, new: UTXOState, now: int) -> list[Transition]:
+        """Moves every input, or none: all of them are looked at, once, before the first is touched."""
+        moving = []
+        for outpoint in tx.outpoints:
+            coin = self.get_utxo_info(outpoint)
+            step = _ILLEGAL if coin is None else verdict(coin.state, event, tx.txid)
+            if coin is None or step is _CONFLICT or step is _ILLEGAL:
                 raise self._complaint(outpoint, tx.txid, event, step)
+            if step is _GO:
+                moving.append((outpoint, coin))
+        return [self._stage(outpoint, coin, Coin(coin.output, new), tx.txid, now) for outpoint, coin in moving]
 
     def _complaint(self, outpoint: Outpoint, txid: str, event: Event, step: Step) -> Exception:
         state = self.get_state(outpoint)
@@ -357,10 +358,6 @@ class UTXOStateManager:
         tally = self._tallies[kind(coin.state)]
         tally[0] += by
         tally[1] += by * coin.output.amount
-
-
-def _happened(transitions: Iterable[Transition | None]) -> list[Transition]:
-    return [transition for transition in transitions if transition is not None]
 
 
 def _decided(coin: Coin) -> bool:

@@ -74,7 +74,8 @@ class VoteSet:
 
     def cast(self) -> list[VoteBatch]:
         """The signed batch of every vote counted here: once for each of them."""
-        batches = (_batch_of(cast) for votes in self._votes.values() for cast in votes.values())
+        every = [cast for votes in self._votes.values() for cast in votes.values()]
+        batches = [cast.signed if isinstance(cast, OwnBatch) else cast for cast in every]
         return [batch for batch in batches if batch is not None]
 
     def batches(self) -> Iterator[VoteBatch]:

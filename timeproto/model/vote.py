@@ -6,11 +6,11 @@ all its votes, so any one vote can still be proved alone by (leaf, path, signatu
 
 from __future__ import annotations
 
-import itertools
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from functools import cached_property
+from operator import ge
 from typing import Annotated
 
 import msgspec
@@ -68,7 +68,7 @@ class VoteBatch(Noun, frozen=True, dict=True, gc=True, tag="VoteBatch", tag_fiel
         if not (self.lock or self.commit or self.abort):
             raise ValueError("a vote batch holds at least one vote")
         for votes in (self.lock, self.commit, self.abort):
-            if any(a >= b for a, b in itertools.pairwise(votes)):
+            if any(map(ge, votes, votes[1:])):
                 raise ValueError("the votes of a batch are strictly ascending")
 
     def votes(self) -> Iterator[tuple[VoteKind, str]]:
@@ -79,14 +79,16 @@ class VoteBatch(Noun, frozen=True, dict=True, gc=True, tag="VoteBatch", tag_fiel
 
     def index(self, kind: VoteKind, txid: str) -> int:
         """The place of a vote among the leaves; :class:`ValueError` if it is not in this batch."""
-        start = 0
-        for each, txids in self.lists():
-            if each is kind:
-                at = bisect_left(txids, txid)
-                if at < len(txids) and txids[at] == txid:
-                    return start + at
-            start += len(txids)
-        raise ValueError(f"no {kind.name} vote for {txid} in this batch")
+        if kind is VoteKind.LOCK:
+            start, txids = 0, self.lock
+        elif kind is VoteKind.COMMIT:
+            start, txids = len(self.lock), self.commit
+        else:
+            start, txids = len(self.lock) + len(self.commit), self.abort
+        at = bisect_left(txids, txid)
+        if at == len(txids) or txids[at] != txid:
+            raise ValueError(f"no {kind.name} vote for {txid} in this batch")
+        return start + at
 
     def lists(self) -> tuple[tuple[VoteKind, tuple[str, ...]], ...]:
         """The votes by kind, in the order of the leaves."""
