@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.cluster import COIN, address, pay
 from tests.test_cli.test_wallet import DEAD, NODE, CommandCase, Nobody
+from tests.test_wallet import verdicts
 from tests.test_wallet.world import World
 from timeproto.model.transaction import Transaction
 from timeproto.wallet.nodes import Node
@@ -183,6 +184,22 @@ class Believed(TraceCase):
         self.world.node.integration.process_transaction(tx)
         self.bent("Trace", status="aborted", height=1, proof=None)
         self.check_false(tx)
+
+    def test_aborted_otherwise_than_it_says(self) -> None:
+        """A verdict that holds proves the end; the block and the rival that are told must be the ones it shows."""
+        tx, node = self.payment(), self.world.node
+        info = verdicts.aborted(node.genesis, tx)
+        self.patch(node.view, "transaction", lambda txid: info)
+        for height, rival, is_true in ((1, None, True), (4, None, False), (1, "cd" * 32, False)):
+            trace = messages.Trace(
+                txid=tx.txid, cursor=messages.Cursor("ab" * 32, 1), status="aborted", stages=(), complete=True,
+                quorum=1, tx=tx, height=height, inclusion=info.inclusion, conflicting_txid=rival,
+            )  # fmt: skip
+            self.patch(node.view, "trace", lambda txid, trace=trace: trace)
+            if is_true:
+                self.assertTrue(self.traced(tx)["nodes"][0]["proven"])
+            else:
+                self.check_false(tx)
 
     def test_refused_for_a_rival_that_is_not_final(self) -> None:
         """The rival's own proof is asked for; with it the refusal is proven."""

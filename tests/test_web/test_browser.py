@@ -97,6 +97,12 @@ class Payments(PageCase):
         self.assertEqual(await browser.run(DONE), 2)
         await browser.until("document.querySelectorAll('.missing-vote').length === 2")
         self.assertIn("Waits for lock votes", await browser.run("document.querySelector('.waits').textContent"))
+        moving = "getComputedStyle(document.querySelector('ol.way li.next'), '::after').animationName"
+        self.assertEqual(await browser.run(moving), "beat")
+        await browser.ask(
+            "Emulation.setEmulatedMedia", features=[{"name": "prefers-reduced-motion", "value": "reduce"}]
+        )
+        self.assertEqual(await browser.run(moving), "none")
         self.thaw(3, 4)
         await browser.until(f"{VERDICT}?.className === 'verdict good'")
         words = await browser.run(f"{VERDICT}.textContent")

@@ -179,6 +179,7 @@ class Cases:
             messages.GetAddressUTXOs(address="TIME1" + mine[5:]),
             messages.GetTransaction(txid=tx.txid), messages.GetTransaction(txid=nothing),
             messages.GetFinalityProof(txid=tx.txid), messages.GetFinalityProof(txid=nothing),
+            messages.GetTrace(txid=tx.txid), messages.GetTrace(txid=nothing),
             messages.UTXOSubscribe(subscriber_id="w", outpoints=(coin,)), messages.UTXOSubscribe(subscriber_id="x"),
             messages.UTXOUnsubscribe(subscriber_id="w"), messages.UTXOUnsubscribe(subscriber_id="w"),
         ]  # fmt: skip
@@ -191,7 +192,7 @@ class Cases:
             self.equal(answer["id"], number)
         kinds = {word["type"] for word in self.transcript}
         self.equal(kinds >= {"Pong", "Info", "GenesisDocument", "EvidenceFound", "UTXOStateResponse", "AddressUTXOs",
-                             "TransactionInfo", "FinalityProofs", "UTXOSubscribed", "Error"}, True)
+                             "TransactionInfo", "FinalityProofs", "Trace", "UTXOSubscribed", "Error"}, True)
 
     # -- subscriptions -------------------------------------------------------------------------------
 

@@ -69,8 +69,11 @@ async def _prove(found: Trace, belief: Belief) -> bool:
     if found.tx is None:
         return False
     if found.status == "aborted":
-        if await belief.end_of(found.tx) is None:
+        end = await belief.end_of(found.tx)
+        if end is None:
             raise Lie(f"no proof that {found.txid} was aborted")
+        if (end.height, end.rival) != (found.height, found.conflicting_txid):
+            raise Lie(f"{found.txid} was ended by block {end.height}, and not as it was told")
         return True
     rivals = [rival for rival in found.rivals if rival.proven and rival.status in ("final", "confirmed")]
     if found.status == "refused" and rivals:
