@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -568,6 +569,33 @@ class AtOnce(Bridge):
         self.assertEqual((len(here.jobs), len(elsewhere.jobs)), (0, 1))
         elsewhere.let_go()
         self.assertEqual(self.alone.replica.payments.seen_count, len(payments))
+
+    def test_little_is_committed_on_the_spot_and_much_elsewhere(self) -> None:
+        """By the number of transitions; however much waits, one step after another, and none within another."""
+        self.patch(limits, "COMMIT_AT_ONCE", 2)
+        here, elsewhere, deepest = Hold(), Hold(), 0
+        self.build(self.alone.replica, commit_at_once=here)
+        self.storing = elsewhere
+        self.bridge._offload_commits, self.verifying.open = elsewhere, False
+        step = self.bridge.replica.step
+
+        def counted(*given: Any) -> Any:
+            nonlocal deepest
+            deepest = max(deepest, sum(frame.function == "_advance" for frame in inspect.stack(0)))
+            return step(*given)
+
+        self.patch(self.bridge.replica, "step", counted)
+        for number in range(5):
+            self.hear(messages.TransactionBroadcast(tx=self.payment(number)))
+        elsewhere.open = False
+        self.verifying.let_go()
+        self.patch(limits, "STEP_INPUTS", 1)
+        self.verifying.let_go()
+        self.assertEqual((self.bridge.counters.commits, len(elsewhere.jobs), deepest), (5, 0, 1))
+        large = self.alone.pay(self.alone.coins()[5:8])
+        self.hear(messages.TransactionBroadcast(tx=large))
+        self.verifying.let_go()
+        self.assertEqual((self.bridge.counters.commits, len(elsewhere.jobs)), (6, 1))
 
 
 class Wiring(Bridge):

@@ -1,8 +1,8 @@
 """The one bridge between the network and the replica: inbox → verify → step → commit → release.
 
 Where a decision becomes durable: :meth:`MasternodeUTXOIntegration._advance` steps the replica, commits what it
-decided in a thread, and only then releases what follows: votes to the peers, answers and notifications to the
-wallets. While one commit is on its way to the disk the next batch gathers, so batches grow with the load by
+decided, in a thread if it is much, and only then releases what follows: votes to the peers, answers and notifications
+to the wallets. While one commit is on its way to the disk the next batch gathers, so batches grow with the load by
 themselves.
 
 Everything that reads (queries, subscriptions) runs at the boundary between two commits. There the replica's memory
@@ -54,13 +54,15 @@ class MasternodeUTXOIntegration:
         offload: Offload,
         at_once: Offload | None = None,
         offload_commits: Offload | None = None,
+        commit_at_once: Offload | None = None,
         gather: Callable[[Callable[[], None]], Any] | None = None,
         timers: Timers,
         now: Callable[[], int],
         fatal: Callable[[Exception], None],
     ) -> None:
-        """``at_once`` does what is too small for ``offload``; ``gather`` calls back once what came together is here;
-        ``now`` gives Unix ms; ``fatal`` is told of what this node cannot live with, once."""
+        """``at_once`` and ``commit_at_once`` do what is too small for ``offload`` and ``offload_commits``; ``gather``
+        calls back once what came together is here; ``now`` gives Unix ms; ``fatal`` is told of what this node cannot
+        live with, once."""
         self.replica = replica
         self.counters = Counters()
         self._store = store
@@ -68,6 +70,7 @@ class MasternodeUTXOIntegration:
         self._offload = offload
         self._at_once = at_once or offload
         self._offload_commits = offload_commits or offload
+        self._commit_at_once = commit_at_once or self._offload_commits
         self._gather: Callable[[Callable[[], None]], Any] = gather or (lambda then: then())
         self._timers = timers
         self._now = now
@@ -81,7 +84,7 @@ class MasternodeUTXOIntegration:
         self._tickets: dict[Deferred[Any], None] = {}
         self._gathering = False
         self._verifying = False
-        self._busy = False
+        self._busy = self._advancing = False
         self._broken: Exception | None = None
         self._ahead_of_disk = False
         self._idle: list[Deferred[None]] = []
@@ -222,6 +225,9 @@ class MasternodeUTXOIntegration:
     def _advance(self) -> None:
         """Answers what wants to read, then steps and commits: one step under way at a time, from its first decision
         to the last word of its release."""
+        if self._advancing:
+            return  # what is done on the spot comes back here, and the loop below goes on with what it left
+        self._advancing = True
         while not self._busy:
             self._answer_reads()
             if self._busy or self._broken is not None or not (self._ready or self._tick_due):
@@ -233,6 +239,7 @@ class MasternodeUTXOIntegration:
             self._busy = True
             self._step(inputs)
             self._verify()
+        self._advancing = False
         self._tell_idle()
 
     def _step(self, inputs: list[Input]) -> None:
@@ -257,7 +264,8 @@ class MasternodeUTXOIntegration:
             self._busy = False
             self._advance()
 
-        self._offload_commits(self._store.commit, changes).addCallback(committed).addErrback(self._collapse)
+        offload = self._commit_at_once if len(changes.transitions) <= limits.COMMIT_AT_ONCE else self._offload_commits
+        offload(self._store.commit, changes).addCallback(committed).addErrback(self._collapse)
 
     def _answer_reads(self) -> None:
         reads, self._reads = self._reads, []

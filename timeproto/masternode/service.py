@@ -201,6 +201,7 @@ class TimeNode(service.MultiService):
             offload=Timed(self._verifying, self._reactor, metrics.verify_seconds.observe),
             at_once=Timed(maybeDeferred, self._reactor, metrics.verify_seconds.observe),
             offload_commits=Timed(self._storing, self._reactor, metrics.commit_seconds.observe),
+            commit_at_once=Timed(maybeDeferred, self._reactor, metrics.commit_seconds.observe),
             gather=lambda then: self._reactor.callLater(0, then),  # once all sockets that have something are read
             timers=self._timers,
             now=self._now,
