@@ -123,6 +123,9 @@ FILTERS_CONNECTION = 20_000
 """Outpoints and addresses watched by one connection, the inputs of its own undecided payments among them."""
 SUBSCRIPTIONS_NODE = 50_000
 """Subscriptions of one node, over all connections …"""
+FILTERS_BLOCK = 60_000
+"""The same of all connections of one address block, and of its leases that wait; who has an operator's key is not among
+them …"""
 FILTERS_NODE = 300_000
 """… and what they watch: outpoints and addresses, about half a kilobyte each."""
 LEASE = 3_600.0
@@ -132,7 +135,9 @@ LEASE_LEAST = 10.0
 LEASE_NOTICE = 0.25
 """… and the share of it that is left when its end is announced."""
 PARKED = 10_000
-"""Subscriptions kept for wallets that are not connected; the oldest goes first."""
+"""Subscriptions kept for wallets that are not connected; the oldest goes first …"""
+PARKED_BLOCK = 2_000
+"""… and those of one address block, of which the same is true."""
 LEASES_KEY = SUBSCRIPTIONS
 """Leases of one key; those that wait for their wallet go before one is refused."""
 HANDOVERS = 64
@@ -295,8 +300,8 @@ _RELATIONS = (
     3 * WELCOME < HANDSHAKE,
     COST_PER_SECOND <= COST_BLOCK_PER_SECOND <= COST_NODE_PER_SECOND,
     STEP_INPUTS < ORPHANS_WALLET,
-    FILTER <= FILTERS_CONNECTION < FILTERS_NODE,
-    SUBSCRIPTIONS < PARKED < SUBSCRIPTIONS_NODE,
+    FILTER <= FILTERS_CONNECTION < FILTERS_BLOCK < FILTERS_NODE,
+    SUBSCRIPTIONS < PARKED_BLOCK < PARKED < SUBSCRIPTIONS_NODE,
     LEASE_LEAST < LEASE,
     # the longest filter of one lease fits a frame: an outpoint takes up to 98 bytes of JSON
     FILTERS_CONNECTION * 98 + 1_000 < FRAME_PEER,
@@ -338,6 +343,7 @@ def published(connections: int | None = None) -> dict[str, int]:
         "filter": FILTER,
         "filters_connection": FILTERS_CONNECTION,
         "subscriptions_node": SUBSCRIPTIONS_NODE,
+        "filters_block": FILTERS_BLOCK,
         "filters_node": FILTERS_NODE,
         "leases_key": LEASES_KEY,
         "replay": REPLAY,

@@ -8,6 +8,7 @@ from tests.cluster import address
 from tests.test_network.test_cursors import CursorCase, Reader
 from timeproto import limits
 from timeproto.network.budget import Budgets
+from timeproto.network.quota import Keys
 from timeproto.network.utxo_handler import UTXOProtocolHandler
 from timeproto.wire import messages
 from timeproto.wire.messages import UTXOSubscribe, UTXOSubscribed, UTXOSubscriptionNotice
@@ -32,7 +33,7 @@ class LeaseCase(CursorCase):
     def assert_nothing_left(self) -> None:
         handler = self.node.handler
         self.assertEqual((len(self.node.replica.manager.subscriptions), handler.subscription_count), (0, 0))
-        self.assertEqual((handler._subscriptions._watched, len(handler._subscriptions._leases)), (0, 0))
+        self.assertEqual((handler._subscriptions._tally.total, len(handler._subscriptions._leases)), (0, 0))
 
 
 class Tokens(LeaseCase):
@@ -260,18 +261,68 @@ class Bounds(LeaseCase):
         self.node.handler.connection_lost(self.reader)
         self.subscribe(Reader(), outpoints=many[1:])
 
+    def reader_from(self, host: str) -> Reader:
+        reader = Reader()
+        reader.account = self.budgets.open(host)  # type: ignore[attr-defined]
+        return reader
+
+    def watch(self, reader: Reader, first: int, count: int, **more: Any) -> Any:
+        coins = tuple(f"{'11' * 32}:{number}" for number in range(first, first + count))
+        return self.ask(UTXOSubscribe(id=1, subscriber_id="s", outpoints=coins, **more), reader)
+
+    def test_one_address_block_has_its_share(self) -> None:
+        """However many connections it has; not the loopback, where a proxy is many people, nor who has a key (W-03)."""
+        self.patch(limits, "FILTERS_BLOCK", 5)
+        keys = Keys(self.node.clock)
+        self.budgets = Budgets(self.node.clock, keys)
+        one, two, other = (self.reader_from(host) for host in ("192.0.2.1", "192.0.2.1", "192.0.2.2"))
+        self.watch(one, 0, 4)
+        error = self.watch(two, 4, 2)
+        self.assertEqual((error.code, error.details), ("over_limit", {"limit": "filters_block", "value": 5}))
+        self.assertIsInstance(self.watch(two, 4, 1), UTXOSubscribed)
+        for reader in (other, self.reader_from("127.0.0.1"), keyed := self.reader_from("192.0.2.1")):
+            if reader is keyed:
+                keyed.account.use(keys.mint("shop", 1, 0))  # type: ignore[attr-defined]
+                self.assertIsInstance(self.watch(reader, 0, 6), UTXOSubscribed)
+            self.assertIsInstance(self.watch(reader, 0, 5), UTXOSubscribed)
+        self.node.handler.connection_lost(one)
+        self.assertIsInstance(self.watch(two, 4, 5), UTXOSubscribed)
+        for reader in (two, other, keyed):
+            self.node.handler.connection_lost(reader)
+        self.assertEqual(self.node.handler._subscriptions._tally._blocks, {})
+
+    def test_leases_that_wait_are_of_their_blocks_share(self) -> None:
+        """They make room for who comes from there, move to where they are taken up, and crowd out nobody else's."""
+        self.patch(limits, "FILTERS_BLOCK", 5)
+        self.patch(limits, "PARKED_BLOCK", 2)
+        self.budgets = Budgets(self.node.clock)
+        tokens = []
+        for host in ("192.0.2.9", "192.0.2.1", "192.0.2.1", "192.0.2.1"):
+            reader = self.reader_from(host)
+            tokens.append(self.watch(reader, 0, 2, ttl_ms=TTL).token)
+            self.node.handler.connection_lost(reader)
+        kinds = [type(self.take_up(token, self.reader_from("192.0.2.1"), since=0)).__name__ for token in tokens[1:3]]
+        self.assertEqual(kinds, ["Error", "UTXOSubscribed"])  # the oldest of the block went
+        self.assertIsInstance(self.watch(self.reader_from("192.0.2.1"), 0, 3), UTXOSubscribed)  # and the next for this
+        self.assertEqual(self.take_up(tokens[3], Reader(), since=0).code, "not_found")
+        error = self.take_up(tokens[0], self.reader_from("192.0.2.1"), since=0)
+        self.assertEqual(error.details, {"limit": "filters_block", "value": 5})
+        self.assertIsInstance(self.take_up(tokens[0], self.reader_from("192.0.2.8"), since=0), UTXOSubscribed)
+        self.assertEqual(self.node.handler._subscriptions._tally._blocks, {"192.0.2.1": 5, "192.0.2.8": 2})
+        self.assertEqual(self.node.handler._subscriptions._leases._parked_of, {})
+
     def test_what_is_named_again_counts_once(self) -> None:
         """Also if it is held back the second time: a node's count of what it watches does not drift, nor a digest."""
         coins = tuple(str(self.coin(number=number)) for number in range(3))
         self.subscribe(self.reader, outpoints=coins[:1])
         self.subscribe(self.reader, outpoints=coins[:1], hold=True)
         (subscription,) = self.node.handler._feeds.of(self.reader).names.values()
-        self.assertEqual((len(subscription), self.node.handler._subscriptions._watched), (1, 1))
+        self.assertEqual((len(subscription), self.node.handler._subscriptions._tally.total), (1, 1))
         before = subscription.digest
         self.subscribe(self.reader, outpoints=coins[1:2])
         self.assertNotEqual(subscription.digest, before)
         self.subscribe(self.reader, outpoints=coins, hold=True)
-        self.assertEqual((len(subscription), self.node.handler._subscriptions._watched), (3, 3))
+        self.assertEqual((len(subscription), self.node.handler._subscriptions._tally.total), (3, 3))
         self.node.handler.connection_lost(self.reader)
         self.assert_nothing_left()
 

@@ -146,7 +146,7 @@ class Case(SynchronousTestCase):
     def assert_nothing_left(self, desk: Desk | None = None) -> None:
         handler = (desk or self.here).handler
         leases = handler._subscriptions._leases
-        self.assertEqual((handler._subscriptions._watched, handler.subscription_count), (0, 0))
+        self.assertEqual((handler._subscriptions._tally.total, handler.subscription_count), (0, 0))
         self.assertEqual((leases._of, leases._of_key, leases._by_token, leases._parked), ({}, {}, {}, {}))
         self.assertEqual(len((desk or self.here).view._replica.manager.subscriptions), 0)
 
@@ -228,7 +228,7 @@ class Staying(Case):
         self.assertEqual({each.output.address for each in answer.states}, {self.net.address_of(2)})
         self.pay()
         self.assertEqual(new.events, [])
-        self.assertEqual((self.here.leases, self.here.handler._subscriptions._watched), (1, 1))
+        self.assertEqual((self.here.leases, self.here.handler._subscriptions._tally.total), (1, 1))
 
     def test_what_is_here_is_an_old_filter(self) -> None:
         """Grown elsewhere since: it is not taken up by mistake, and stays until it is named anew."""
@@ -418,7 +418,7 @@ class Moving(Case):
         answer = self.take_up(Wallet(), cursor, items=grown)
         self.assertEqual((answer.reset, len({each.output.address for each in answer.states})), (True, 3))
         self.assertEqual((self.here.leases, self.there.leases), (1, 0))
-        self.assertEqual(self.here.handler._subscriptions._watched, 3)
+        self.assertEqual(self.here.handler._subscriptions._tally.total, 3)
 
     def test_where_it_cannot_be_had(self) -> None:
         """Not linked, silent, gone, an old one, none, no cursor: the same answer, in time, and the items help."""
@@ -627,6 +627,8 @@ class Bounds(Case):
         wallet, paid = Wallet(), list[float]()
 
         class Account:
+            block = None
+
             def pay(self, cost: float) -> None:
                 paid.append(cost)
                 if len(paid) == 3:

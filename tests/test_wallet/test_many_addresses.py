@@ -32,7 +32,7 @@ class ManyAddresses(ClientCase):
         watching = client.watch(heard.append, addresses=self.addresses, on_reset=heard.append)
         world.run(3)
         self.outcome(watching)
-        self.assertEqual(world.node.handler._subscriptions._watched, MANY)
+        self.assertEqual(world.node.handler._subscriptions._tally.total, MANY)
         self.pay(self.addresses[-1])
         world.run(1)
         self.assertIn(("new", self.addresses[-1]), self.told(heard))

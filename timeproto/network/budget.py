@@ -188,6 +188,11 @@ class Account:
         return max(0, int(level))
 
     @property
+    def block(self) -> str | None:
+        """The address block with which it shares; None if with none: on the loopback, and with an operator's key."""
+        return self._name if self.quota is None else None
+
+    @property
     def rate(self) -> tuple[int, int]:
         """What may be spent a second, and at once."""
         return int(self._own.rate), int(self._own.burst)

@@ -1,7 +1,9 @@
-"""What one subscription watches: its items, those that wait for the rest of them, and where each was told last."""
+"""What one subscription watches: its items, those that wait for the rest of them, and where each was told last; and how
+much all of them do."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 import attrs
@@ -15,10 +17,12 @@ class Subscription:
     """A filter with a name: each item with the position after which it is told; ``held`` ones are not told yet.
 
     Nothing is told up to ``start``: that was told before the feed went back for another subscription; and nothing at
-    all before it has ``begun`` on the connection that has it.
+    all before it has ``begun`` on the connection that has it. ``block`` is the address block whose share it is of, None
+    if of none.
     """
 
     name: str
+    block: str | None = None
     begun: bool = False
     items: dict[Watched, int] = attrs.field(factory=dict)
     held: set[Watched] = attrs.field(factory=set)
@@ -57,3 +61,30 @@ class Subscription:
     def lacks(self, items: Iterable[Watched]) -> int:
         """How many of ``items`` would be new."""
         return sum(1 for item in items if item not in self.items and item not in self.held)
+
+
+class Tally:
+    """How much is watched: by all subscriptions of a node (``total``), and by those of one address block."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._blocks = Counter[str]()
+
+    def of(self, block: str) -> int:
+        return self._blocks[block]
+
+    def add(self, subscription: Subscription, items: int) -> None:
+        """The subscription has so many items more, or with a number below 0 fewer."""
+        self.total += items
+        block = subscription.block
+        if block is None or not items:
+            return
+        self._blocks[block] += items
+        if not self._blocks[block]:
+            del self._blocks[block]
+
+    def move(self, subscription: Subscription, block: str | None) -> None:
+        """It is of the share of another block from now on."""
+        self.add(subscription, -len(subscription))
+        subscription.block = block
+        self.add(subscription, len(subscription))

@@ -56,6 +56,7 @@ class Leases:
         self._of: dict[Subscription, Lease] = {}
         self._of_key: dict[str, dict[str, Lease]] = {}
         self._parked: dict[Lease, None] = {}
+        self._parked_of: dict[str, dict[Lease, None]] = {}
 
     def __len__(self) -> int:
         return len(self._of)
@@ -69,6 +70,10 @@ class Leases:
     def oldest(self) -> Lease | None:
         """The one that has waited longest for its wallet."""
         return next(iter(self._parked), None)
+
+    def parked_of(self, block: str) -> dict[Lease, None]:
+        """Those of an address block that wait, in the order in which they began to; not to be changed."""
+        return self._parked_of.get(block, {})
 
     def of(self, subscription: Subscription) -> Lease | None:
         return self._of.get(subscription)
@@ -119,12 +124,22 @@ class Leases:
 
     def take_up(self, lease: Lease, feed: Feed) -> None:
         lease.feed = feed
-        self._parked.pop(lease, None)
+        self._unpark(lease)
 
     def park(self, lease: Lease) -> None:
         """Its connection is lost."""
         lease.feed = None
         self._parked[lease] = None
+        if lease.subscription.block is not None:
+            self._parked_of.setdefault(lease.subscription.block, {})[lease] = None
+
+    def _unpark(self, lease: Lease) -> None:
+        self._parked.pop(lease, None)
+        block = lease.subscription.block
+        waiting = self._parked_of.get(block or "", {})
+        waiting.pop(lease, None)
+        if block is not None and not waiting:
+            self._parked_of.pop(block, None)
 
     def drop(self, lease: Lease) -> None:
         """It is over: nobody finds it again."""
@@ -138,7 +153,7 @@ class Leases:
             if not mine:
                 self._of_key.pop(lease.owner, None)
         self._of.pop(lease.subscription, None)
-        self._parked.pop(lease, None)
+        self._unpark(lease)
 
     def _call(self, lease: Lease, seconds: float, then: Callable[[Lease], None]) -> None:
         if lease.call is not None and lease.call.active():

@@ -20,7 +20,7 @@ from timeproto.model.transaction import Outpoint
 from timeproto.network import costs
 from timeproto.network.fanout import Shared
 from timeproto.network.feeds import Feed, Feeds, Reason, Subscriber
-from timeproto.network.filters import Subscription
+from timeproto.network.filters import Subscription, Tally
 from timeproto.network.handover import not_found
 from timeproto.network.history import Watched
 from timeproto.network.leases import Lease, Leases
@@ -53,7 +53,7 @@ class Subscriptions:
         self._feeds = feeds
         self._clock = clock
         self._leases = Leases(clock, on_expiring=self._expiring, on_end=self._end, random=random)
-        self._watched = 0
+        self._tally = Tally()
         self._beat: Any = None
         self.count = 0
         """Subscriptions of connections, those that wait for their wallet not among them."""
@@ -79,13 +79,14 @@ class Subscriptions:
             self.count += 1
         elif lease is not None and taken:
             self._take_up(lease, feed)
+        self._tally.move(subscription, _block(feed.client))
         if message.statuses:
             self._feeds.listeners.add(Subscriber(feed.client, subscription.name))
         ttl, owner = message.ttl_ms, message.owner
         if (ttl is not None or owner is not None) and self._clock is not None:
             left = int(limits.LEASE * 1000) if lease is None else self._leases.left(lease)
             lease = self._leases.grant(feed, subscription, left if ttl is None else ttl, owner)
-        self._watched += subscription.hold(items, again=message.hold)
+        self._tally.add(subscription, subscription.hold(items, again=message.hold))
         reply = self._begin(feed, subscription, items, message)
         feed.client.send(self._with_lease(reply, lease if message.knows_cursors else None))
         if feed.at is not None:
@@ -140,6 +141,8 @@ class Subscriptions:
                 self._forget(subscription)
                 continue
             self._leases.park(lease)
+            if subscription.block is not None and len(self._leases.parked_of(subscription.block)) > limits.PARKED_BLOCK:
+                self._evict(block=subscription.block)
             if self._leases.parked > limits.PARKED:
                 self._evict()
 
@@ -229,11 +232,12 @@ class Subscriptions:
         if joins and len(feed.names) >= limits.SUBSCRIPTIONS:
             raise over("subscriptions", limits.SUBSCRIPTIONS, "subscriptions of one connection")
         require_room(feed, more + (len(subscription) if taken and subscription is not None else 0))
-        while self._watched + more > limits.FILTERS_NODE and self._evict(subscription):
+        self._require_share(_block(feed.client), subscription, more)
+        while self._tally.total + more > limits.FILTERS_NODE and self._evict(subscription):
             pass
         while subscription is None and self.count + self._leases.parked >= limits.SUBSCRIPTIONS_NODE and self._evict():
             pass
-        if self._watched + more > limits.FILTERS_NODE:
+        if self._tally.total + more > limits.FILTERS_NODE:
             raise _full("filters_node", limits.FILTERS_NODE)
         if subscription is None and self.count + self._leases.parked >= limits.SUBSCRIPTIONS_NODE:
             raise _full("subscriptions_node", limits.SUBSCRIPTIONS_NODE)
@@ -248,16 +252,26 @@ class Subscriptions:
             raise over("leases_key", limits.LEASES_KEY, "leases of one key")
         self._forget(oldest.subscription)
 
-    def _evict(self, but: Subscription | None = None) -> bool:
-        """Whoever is here goes before those who are not; False if nobody is left to go."""
-        lease = self._leases.oldest
+    def _require_share(self, block: str | None, subscription: Subscription | None, more: int) -> None:
+        """Raises ``over_limit`` for what one address block may watch; its own that wait go before that."""
+        if block is None:
+            return
+        if subscription is not None and subscription.block != block:
+            more += len(subscription)
+        while self._tally.of(block) + more > limits.FILTERS_BLOCK:
+            if not self._evict(subscription, block):
+                raise over("filters_block", limits.FILTERS_BLOCK, "items watched from one address block")
+
+    def _evict(self, but: Subscription | None = None, block: str | None = None) -> bool:
+        """Whoever is here goes before those who are not, of all or of a block; False if nobody is left to go."""
+        lease = self._leases.oldest if block is None else next(iter(self._leases.parked_of(block)), None)
         if lease is None or lease.subscription is but:
             return False
         self._forget(lease.subscription)
         return True
 
     def _forget(self, subscription: Subscription) -> None:
-        self._watched -= len(subscription)
+        self._tally.add(subscription, -len(subscription))
         lease = self._leases.of(subscription)
         if lease is not None:
             self._leases.drop(lease)
@@ -346,6 +360,11 @@ class Subscriptions:
                 self.log.failure("the time of subscriptions could not be kept", failure=failure)
 
         self._view.read(work).addErrback(failed)
+
+
+def _block(client: Client) -> str | None:
+    account = getattr(client, "account", None)
+    return None if account is None else account.block
 
 
 def charge(client: Client, message: Any, cost: int) -> None:
