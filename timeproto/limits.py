@@ -191,6 +191,8 @@ CONNECTIONS = 4_096
 """Connections that are served: about 100 kB each, with TLS. Where so many files may not be open, fewer."""
 CONNECTIONS_PER_BLOCK = 512
 """Of one IPv4 address, or one IPv6 /64; the loopback is exempt."""
+STRANGERS = 1_024
+"""Connections that have not said a word yet; past that, and in a full house, the one that came first makes room."""
 LISTEN_QUEUE = 1_024
 """Connections that the system keeps until they are accepted: many wallets may come back in one moment."""
 HANDSHAKE = 10.0
@@ -203,8 +205,10 @@ PONG = 15.0
 """Silence after our ping until the connection is aborted."""
 CLOSE = 5.0
 """From ``loseConnection`` to ``abortConnection``."""
+ANSWERS_QUEUE = 64 * 1024
+"""Bytes waiting for a wallet beyond which it is asked nothing more, until it has read them …"""
 OUT_QUEUE_WALLET = 4 * 1024 * 1024
-"""Bytes waiting for a wallet that does not read; beyond it the connection is aborted."""
+"""… and beyond which its connection is aborted."""
 OUT_QUEUE_PEER = 64 * 1024 * 1024
 COST_PER_SECOND = 4_000
 """What a wallet's connection may cost (network.costs); what is above it is served later, not refused …"""
@@ -222,6 +226,8 @@ COST_NEWCOMERS_BURST = 60_000
 """… but not when a thousand wallets come back in one moment …"""
 WELCOME = 3.0
 """… and never longer than this: whoever it is may be a masternode."""
+FRAMES_IN_A_ROW = 64
+"""Frames of one wallet that are handed on in a row: then others have their turn."""
 DEBT = 10.0
 """Seconds of its rate that somebody may owe; past it requests are refused, past twice as much the connection closes."""
 BLOCKS_KNOWN = 4_096
@@ -236,6 +242,8 @@ REQUESTS = 10_000
 """Requests of one connection that await their reply."""
 STEP_INPUTS = 256
 """Inputs taken into one step, by weight (masternode.inbox): a step is the longest the reactor is kept."""
+READ_TIME = 0.002
+"""Seconds of wallets' questions that are answered in a row, before a step and whatever else waits has its turn."""
 AT_ONCE = 16
 """Inputs, by weight, whose signatures are checked in the reactor: about a millisecond, less than a thread costs."""
 FAN_OUT = 128
@@ -291,8 +299,10 @@ _RELATIONS = (
     BLOCK_TRANSACTIONS * 68 < BLOCK_BYTES,
     1 + BLOCK_TRANSACTIONS + BLOCK_VERDICTS <= 2**BLOCK_PATH,
     BLOCK_TRANSACTIONS < BACKLOG,
+    ANSWERS_QUEUE < OUT_QUEUE_WALLET,
     FRAME_PEER <= OUT_QUEUE_WALLET <= OUT_QUEUE_PEER,
     PONG < IDLE,
+    STRANGERS < CONNECTIONS,
     CONTEST_DELAY < CERTIFIED_WAIT,
     # who is held back is not taken for dead, and its wallet does not give a request up before it is read
     2 * DEBT < IDLE,

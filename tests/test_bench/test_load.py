@@ -48,6 +48,7 @@ class OpenLoop(SynchronousTestCase):
             line.makeConnection(Transport())
             self.patch(line, "ask", lambda question, number=number: self.info(number))
             self.load._lines.append(line)
+            self.load._payers.append(line)
         self.load._watcher = Line(self.load._hear_receiver)
         self.load._watcher.makeConnection(Transport())
 

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.examples import ALICE, DEVNET, address
 from timeproto.errors import ErrorCode, Refusal
-from timeproto.model.address import address_of, encode_payload, problem_with, require_address
+from timeproto.model.address import _DIGITS, _decode, address_of, encode_payload, problem_with, require_address
 from timeproto.params import NETWORKS
 
 ALPHABET = base58.BITCOIN_ALPHABET.decode()
@@ -40,6 +40,14 @@ class Addresses(SynchronousTestCase):
         wrong.discard(good)
         self.assertGreater(len(wrong), 2_000)
         self.assertEqual([text for text in wrong if problem_with(text, DEVNET) is None], [])
+
+    @given(st.binary(max_size=26) | st.binary(min_size=24, max_size=24), st.integers(0, 3))
+    def test_as_the_library_reads_it(self, raw: bytes, ones: int) -> None:
+        """Any bytes, with zeros before them and digits 1 too many: what we decode is what base58 says, or nothing."""
+        text = "1" * ones + base58.b58encode(raw).decode()
+        mine = _decode(text.encode().translate(_DIGITS))
+        meant = base58.b58decode(text)
+        self.assertEqual(mine, meant if len(meant) == 24 else None)
 
     def test_white_space_is_refused(self) -> None:
         """The base58 library forgives white space at the end; we do not."""

@@ -186,6 +186,17 @@ class Accounts(SynchronousTestCase):
         self.assertLess(abs(served - limits.COST_PER_SECOND), 50)
         self.assertEqual((held, self.budgets.pace.speed), (0, 1))
 
+    def test_comers_and_garbage_do_not_slow_the_others(self) -> None:
+        """A thousand handshakes a second, each with garbage: nothing makes them ask for less, so nobody else does."""
+        modest = self.budgets.open("127.0.0.1")
+        for _ in range(3_000):
+            self.clock.advance(0.001)
+            account = self.budgets.open("127.0.0.1", costs.TLS)
+            account.garbage(4_000)
+            account.close()
+            modest.spend(1)
+        self.assertEqual((self.budgets.pace.speed, modest.hold), (1.0, 0.0))
+
     def test_blocks_are_remembered_while_connected_and_a_while_after(self) -> None:
         """A debt is not left behind by hanging up; the book of those who are gone is bounded, the oldest goes."""
         account = self.budgets.open("192.0.2.1")
@@ -220,13 +231,16 @@ class Prices(SynchronousTestCase):
         ask = costs.of_request
         self.assertEqual(ask(messages.Ping(), 20), 1)
         items = ("a",) * limits.QUERY
-        self.assertEqual(ask(messages.UTXOStateQuery(outpoints=items), 65_536), 1 + limits.QUERY // 8 + 16)
+        self.assertEqual(ask(messages.UTXOStateQuery(outpoints=items), 65_536), 1 + 3 * limits.QUERY // 8 + 16)
         watch = messages.UTXOSubscribe(subscriber_id="w", addresses=items[:500], outpoints=items[:500])
-        self.assertEqual(ask(watch, 100), 2 + limits.FILTER // 8)
+        self.assertEqual(ask(watch, 100), 2 + 3 * limits.FILTER // 8)
         cursor = messages.Cursor("ab" * 32, 1)
         self.assertEqual(ask(messages.UTXOSubscribe(subscriber_id="w", since=cursor), 100), 2 + costs.RESUMED)
         self.assertEqual(ask(messages.TransactionBroadcast(tx=PAYMENT), 1_000), 3 + len(PAYMENT.signature) // 64)
         self.assertEqual(costs.of_reply(messages.Pong(), 40_960), 10)
+        coins = (messages.CoinState(PAYMENT.outpoints[0], "Unspent", PAYMENT.outputs[0]),) * 100
+        page = messages.AddressUTXOs(address="a", cursor=cursor, coins=coins, more=False)
+        self.assertEqual(costs.of_reply(page, 40_960), 10 + 50)
         self.assertGreater(costs.of_garbage(65_536), 100)
 
     def test_what_is_refused_costs_what_it_was_worth_looking_at(self) -> None:
@@ -285,8 +299,8 @@ class OverTcp(SynchronousTestCase):
     def test_nobody_new_from_there_but_a_masternode(self) -> None:
         """A crowd at an address keeps its own wallets out, not the masternode that stands behind the same one."""
         self.owe(3 * limits.DEBT)
-        self.assertIs(self.manager.room_for("192.0.2.7"), False)
-        self.assertIs(self.manager.room_for("192.0.2.8"), True)
+        self.assertIs(self.manager.house.door("192.0.2.7"), False)
+        self.assertIs(self.manager.house.door("192.0.2.8"), True)
 
     def test_garbage_is_paid_for_by_the_block(self) -> None:
         """Who sends it, is closed, and comes again finds its debt; nobody is banned for it."""

@@ -191,8 +191,8 @@ class Pairs(SynchronousTestCase):
         manager = network.add(0, [])
         manager.startService()
         for _ in range(2 + 2 * len(VOTERS)):
-            Raw(network.clock, manager)
-        self.assertIsNone(manager.room_for("192.0.2.1"))
+            Raw(network.clock, manager).say(messages.Ping())
+        self.assertIsNone(manager.house.door("192.0.2.1"))
 
     def test_a_proven_masternode_is_neither_slowed_nor_cut_short(self) -> None:
         """The wallets' rate and queue are for wallets."""

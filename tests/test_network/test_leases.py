@@ -149,10 +149,10 @@ class Tokens(LeaseCase):
         token = self.lease(outpoints=many).token
         for _ in range(2):
             reader = Reader()
-            self.assertEqual(spent(UTXOSubscribe(id=1, subscriber_id="s", token=token), reader), 100)
+            self.assertEqual(spent(UTXOSubscribe(id=1, subscriber_id="s", token=token), reader), 300)
         self.assertEqual(spent(UTXOSubscribe(id=1, subscriber_id="s", since=self.cursor(0)), reader), 0)
         self.catch_up()
-        self.assertEqual(spent(UTXOSubscribe(id=1, subscriber_id="s", since=self.cursor(99)), reader), 100)
+        self.assertEqual(spent(UTXOSubscribe(id=1, subscriber_id="s", since=self.cursor(99)), reader), 300)
 
     def test_a_reset_shows_the_whole_filter(self) -> None:
         """A token with a cursor that leads nowhere: full states of all its items."""

@@ -245,25 +245,26 @@ class Crowds(SynchronousTestCase):
         network = Network()
         manager = network.add(0, [])
         network.start()
-        wallets = [_wallet(network, manager) for _ in range(4)]
+        wallets = []
+        for _ in range(4):
+            wallets.append(_wallet(network, manager))
+            wallets[-1].ask(messages.GetInfo(id=1))
+            network.run(1)
         network.add(1, [0]).startService()
         network.run(1)
         self.assertEqual(len(manager.links), 1)
-        for wallet in wallets:
-            wallet.ask(messages.GetInfo(id=1))
-        network.run(1)
         self.assertEqual([wallet.codes() for wallet in wallets], [[], [], [], ["busy"]])
 
     def test_one_block_has_its_share_and_loopback_has_none(self) -> None:
         """An IPv4 address, an IPv6 /64; a proxy on loopback is many wallets."""
         self.patch(limits, "CONNECTIONS_PER_BLOCK", 2)
         manager = Network().add(0, [])
-        manager._blocks["192.0.2.1"] = 2
-        self.assertIs(manager.room_for("192.0.2.1"), False)
-        self.assertIs(manager.room_for("192.0.2.2"), True)
-        manager._blocks["2001:0db8:0000:0000"] = 2
-        self.assertIs(manager.room_for("2001:db8::7"), False)
-        self.assertIs(manager.room_for("127.0.0.1"), True)
+        manager.house._blocks["192.0.2.1"] = 2
+        self.assertIs(manager.house.door("192.0.2.1"), False)
+        self.assertIs(manager.house.door("192.0.2.2"), True)
+        manager.house._blocks["2001:0db8:0000:0000"] = 2
+        self.assertIs(manager.house.door("2001:db8::7"), False)
+        self.assertIs(manager.house.door("127.0.0.1"), True)
 
     def test_hosts_are_counted_while_they_are_connected(self) -> None:
         """Up with the connection, down with it."""
@@ -271,10 +272,10 @@ class Crowds(SynchronousTestCase):
         manager = network.add(0, [])
         network.start()
         wallet = _wallet(network, manager)
-        self.assertEqual(manager._blocks, {"192.0.2.7": 1})
+        self.assertEqual(manager.house._blocks, {"192.0.2.7": 1})
         wallet.leave()
         network.run(1)
-        self.assertEqual(manager._blocks, {})
+        self.assertEqual(manager.house._blocks, {})
 
 
 class _Wallet:

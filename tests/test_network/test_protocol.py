@@ -24,6 +24,7 @@ from tests.test_wire.test_messages import EXAMPLE
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.network.budget import Account, Budgets
+from timeproto.network.fanout import Shared
 from timeproto.network.protocol import MessageProtocol
 from timeproto.network.purse import Purse
 from timeproto.network.requests import ConnectionGone
@@ -359,6 +360,47 @@ class Pressure(ProtocolCase):
         self.protocol.send_payload(payload)
         self.assertTrue(self.transport.aborted)
         self.assertEqual(self.protocol.backlog, 0)
+
+    def test_who_does_not_read_its_answers_is_not_read(self) -> None:
+        """It has a few answers waiting, not as many as it asked for; when it reads, all are given, in order (H-27)."""
+        self.protocol.account = paying(self.clock, 10**6, 10**6)
+        self.patch(self.protocol, "message_received", lambda message: self.answer(message))
+        self.protocol.pauseProducing()
+        self.protocol.dataReceived(b"".join(framed(messages.GetFinalized(since=number)) for number in range(20)))
+        self.assertLess(len(self.protocol.heard), 4)
+        self.assertLess(self.protocol.backlog, limits.ANSWERS_QUEUE + 40_000)
+        self.assertEqual(self.transport.producerState, "paused")
+        self.protocol.dataReceived(framed(messages.GetFinalized(since=20)))
+        self.clock.advance(1)
+        self.assertLess(len(self.protocol.heard), 4)
+        self.protocol.resumeProducing()
+        self.assertEqual([message.since for message in self.protocol.heard], list(range(21)))
+        self.assertEqual(self.transport.producerState, "producing")
+
+    def answer(self, message: Any) -> None:
+        self.protocol.heard.append(message)
+        self.protocol.send_payload(b'"' + b"x" * 30_000 + b'"')
+
+    def test_a_turn_ends(self) -> None:
+        """However much one wallet may say, after some frames in a row all others have their turn; a peer says all."""
+        self.protocol.account = paying(self.clock, 10**6, 10**6)
+        self.protocol.dataReceived(framed(QUESTION) * (2 * limits.FRAMES_IN_A_ROW + 1))
+        self.assertEqual(len(self.protocol.heard), limits.FRAMES_IN_A_ROW)
+        self.assertEqual(self.transport.producerState, "paused")
+        self.clock.advance(0)
+        self.assertEqual(len(self.protocol.heard), 2 * limits.FRAMES_IN_A_ROW + 1)
+        self.assertEqual(self.transport.producerState, "producing")
+        peer, _ = self.connect()
+        peer.dataReceived(framed(QUESTION) * 500)
+        self.assertEqual(len(peer.heard), 500)
+
+    def test_what_waits_for_its_turn_is_not_what_is_not_read(self) -> None:
+        """Much is told to many, a slice at a time: whoever has not had his turn yet is read all the same."""
+        self.protocol.account = paying(self.clock, 10**6, 10**6)
+        self.protocol.outbox.hold(Shared(b'"' + b"x" * 2 * limits.ANSWERS_QUEUE + b'"'))
+        self.protocol.dataReceived(framed(QUESTION) * 3)
+        self.assertEqual(len(self.protocol.heard), 3)
+        self.assertEqual(self.transport.producerState, "producing")
 
     def test_a_fast_sender_is_read_more_slowly(self) -> None:
         """Over the rate the transport is paused; nothing is lost and nothing refused."""

@@ -178,5 +178,5 @@ class Ports(SynchronousTestCase):
         wallet = _wallet(network, manager)
         network.run(1)
         self.assertEqual(wallet.codes(), ["going_away"])
-        self.assertEqual((manager._connections, manager._blocks), ({}, {}))
+        self.assertEqual((manager._connections, manager.house._blocks), ({}, {}))
         self.assertEqual([call for call in network.clock.getDelayedCalls() if call.active()], [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import socket
 import time
 from typing import Any
@@ -13,7 +14,12 @@ from twisted.internet.threads import deferToThread
 from tests.test_processes.harness import DevnetCase
 from tests.test_processes.test_hostile import Raw
 from timeproto.bench import kernel
-from timeproto.wire import messages
+from timeproto.bench.crowd import Crowd
+from timeproto.bench.payments import frame
+from timeproto.network.discovery import parse_address
+from timeproto.wire import codec, messages
+
+WALLETS = 1_000
 
 
 def open_files(pid: int) -> int:
@@ -64,6 +70,41 @@ class Crowds(DevnetCase):
             self.assertLess(time.monotonic(), deadline)
         late.close()
         here.socket.close()
+
+    async def test_a_thousand_wallets_return_at_once(self) -> None:
+        """A killed node comes back, and all at once take up where they were, while a payment goes on (N-19)."""
+        await self.begin()
+        client = await self.client(1)
+        await client.submit(self.transactions[0]).when_final()
+        _, port = parse_address(self.address)
+        cursors = await deferToThread(self._gather, port, None)
+        self.assertEqual(len(cursors), WALLETS)
+        process = self.devnet.processes[0]
+        process.signal(signal.SIGKILL)
+        await process.when_ended()
+        self.devnet.restart(1)
+        await self.devnet.meshed()
+        returning = deferToThread(self._gather, port, cursors[0])
+        await client.submit(self.transactions[1], again=True).when_final()
+        self.assertEqual(len(await returning), WALLETS)
+
+    def _gather(self, port: int, since: messages.Cursor | None) -> list[messages.Cursor]:
+        """Connects ``WALLETS`` as fast as they are let in; each subscribes, and is told where it is and not reset."""
+        heard: list[messages.Cursor] = []
+
+        def answered(data: bytes) -> bool:
+            if len(data) < 4 or len(data) < 4 + int.from_bytes(data[:4], "big"):
+                return False
+            reply = codec.decode(data[4 : 4 + int.from_bytes(data[:4], "big")])
+            assert isinstance(reply, messages.UTXOSubscribed) and reply.cursor is not None and not reply.reset, reply
+            heard.append(reply.cursor)
+            return True
+
+        address = self.transactions[0].outputs[0].address
+        subscribe = messages.UTXOSubscribe(id=1, subscriber_id="w", addresses=(address,), ttl_ms=60_000, since=since)
+        with Crowd(port, WALLETS) as crowd:
+            crowd.gather(lambda number: frame(codec.encode(subscribe)), answered, lambda share: None)
+        return heard
 
     async def test_connecting_and_leaving_leaves_nothing(self) -> None:
         """Two thousand connections that came, some to speak and some not, and went (N-20; bench hostile has more)."""

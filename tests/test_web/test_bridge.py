@@ -19,7 +19,9 @@ from tests.test_web.harness import Sink, Web, encode
 from tests.test_web.sockets import Wallet, header
 from timeproto import limits
 from timeproto.model.transaction import Outpoint
+from timeproto.network.budget import Budgets
 from timeproto.network.handshake import HandshakeMachine
+from timeproto.network.house import House
 from timeproto.network.node_protocol import NodeProtocol
 from timeproto.wire import messages
 from timeproto.wire.messages import Role
@@ -30,6 +32,7 @@ class Switchboard:
 
     def __init__(self, sink: Sink, machine: Callable[..., HandshakeMachine] | None = None) -> None:
         self._sink = sink
+        self.house = House(Budgets(Clock()), reserved=0)
         self.machine = machine or self._machine
 
     def opened(self, connection: Any) -> None: ...

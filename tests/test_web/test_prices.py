@@ -86,7 +86,7 @@ class Prices(SynchronousTestCase):
         wallet.send(hello).take()
         wallet.send(messages.UTXOStateQuery(id=2, outpoints=ITEMS))
         (answer,) = wallet.take()
-        self.assertEqual(answer["charge"]["cost"], 1 + len(ITEMS) // 8)
+        self.assertEqual(answer["charge"]["cost"], 1 + 3 * len(ITEMS) // 8)
         self.assertEqual(answer["charge"]["left"], wallet.connection.channel.account.left)
 
     def test_pipelining_without_an_end(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 from wsproto.connection import Connection as Frames
@@ -138,7 +139,8 @@ class Hostile(SynchronousTestCase):
     def closes(self, data: bytes, code: int, error: str | None = None) -> None:
         wallet = Wallet(self.web)
         wallet.raw(data)
-        self.assertEqual(wallet.closed, code, data[:40])
+        self.web.clock.pump([0] * 20)  # it is read some frames in a turn
+        self.assertEqual(wallet.hear().closed, code, data[:40])
         self.assertEqual([each["code"] for each in wallet.take()], [] if error is None else [error])
         self.assertTrue(wallet.connection.wire.is_ended)
         wallet.raw(header(1, 2) + b"{}")
@@ -222,6 +224,25 @@ class Hostile(SynchronousTestCase):
         self.assertTrue(self.wallet.connection.wire.aborted)
         self.wallet.connection.lose()
         self.assertEqual(self.web.sink.lost, [client])
+
+    def test_who_does_not_read_its_answers_is_not_read(self) -> None:
+        """It has a few answers waiting, not as many as it asked for; when it reads, all are given, in order (H-27)."""
+        asked: list[int | None] = []
+
+        def handle(client: Any, message: Any) -> None:
+            asked.append(message.id)
+            client.send_payload(b'"' + b"x" * 30_000 + b'"')
+
+        self.patch(self.web.sink, "handle_message", handle)
+        self.wallet.connection.channel.pauseProducing()
+        for number in range(20):
+            self.wallet.send(messages.GetInfo(id=number))
+        self.assertLess(len(asked), 4)
+        self.assertTrue(self.wallet.connection.wire.is_paused)
+        self.wallet.connection.channel.resumeProducing()
+        self.wallet.hear()
+        self.assertEqual((asked, len(self.wallet.take())), (list(range(20)), 20))
+        self.assertFalse(self.wallet.connection.wire.is_paused)
 
     def test_who_reads_again(self) -> None:
         """What waited goes out in order."""

@@ -40,6 +40,8 @@ LATE_SHARE = 0.01
 SLOT = 0.001
 """Seconds between two looks at what is due: a timer for every single payment would cost more than sending it."""
 LOOK = 0.1
+PAYERS = 10
+"""Wallets that pay at one node."""
 
 _TIMESTAMP = re.compile(rb'"timestamp":(\d+)')
 
@@ -103,7 +105,8 @@ class Load:
         at: int | None = None,
         patient: bool = False,
     ) -> None:
-        """``at``: the node, from 1, that all payments go to. ``patient``: lateness does not end a load."""
+        """``at``: the node, from 1, that all payments go to, of ``PAYERS`` wallets in turn. ``patient``: lateness does
+        not end a load, and whether the nodes agree is asked later, by :meth:`agree`."""
         self._reactor = reactor
         self._now = now
         self._devnet = devnet
@@ -112,6 +115,7 @@ class Load:
         self._patient = patient
         self._proofs = ProofChecker(devnet.layout.genesis)
         self._lines: list[Line] = []
+        self._payers: list[Line] = []
         self._watcher: Line | None = None
         self._payments: Sequence[Payment] = ()
         self._by_txid: dict[str, Payment] = {}
@@ -122,6 +126,11 @@ class Load:
     async def connect(self) -> None:
         for address in self._devnet.addresses:
             self._lines.append(await self._line(address, self._hear))
+        if self._at is None:
+            self._payers = self._lines
+        else:
+            address = self._devnet.addresses[self._at - 1]
+            self._payers = [await self._line(address, self._hear) for _ in range(PAYERS)]
         self._watcher = await self._line(self._devnet.addresses[-1], self._hear_receiver)
         await self._watcher.ask(messages.UTXOSubscribe(subscriber_id="receiver", addresses=(self._receiver,)))
 
@@ -131,12 +140,16 @@ class Load:
         if self._devnet.layout.tls:
             endpoint = wrapClientTLS(KeyedConnectionCreator(), endpoint)  # a proof is checked, whoever brings it
         line: Line = await connectProtocol(endpoint, Line(hear))
+        await line.ask(messages.Ping())  # who never says a word is cut off
         return line
 
     def close(self) -> None:
-        for line in (*self._lines, *([self._watcher] if self._watcher else [])):
+        for line in self._all():
             if line.transport is not None:
                 line.transport.loseConnection()
+
+    def _all(self) -> set[Line]:
+        return {*self._lines, *self._payers, *([self._watcher] if self._watcher else [])}
 
     async def run(
         self, payments: Sequence[Payment], rate: float, show: Callable[[float], None] = lambda share: None
@@ -158,15 +171,13 @@ class Load:
         self._account(outcome, before, self._meter())
         self._collect(outcome)
         self._by_txid = {}
-        outcome.agree = await self._agree()
+        outcome.agree = self._patient or await self.agree()
         return outcome
 
     # -- sending -------------------------------------------------------------------------------------
 
     async def _send(self, outcome: Outcome, show: Callable[[float], None]) -> None:
-        payments, lines = self._payments, self._lines
-        if self._at is not None:
-            lines = [lines[self._at - 1]]
+        payments, lines = self._payments, self._payers
         tolerated = len(payments) if self._patient else LATE_SHARE * len(payments)
         looked = at = horizon = late = 0
         shown = self._now()
@@ -261,7 +272,7 @@ class Load:
             others = after[2] - before[2] - outcome.nodes_cpu_s - outcome.own_cpu_s
             outcome.others_cpu_s = max(0.0, others)
         if before[3] is not None and after[3] is not None:
-            ours = {line.transport.getHost().port for line in (*self._lines, self._watcher)}  # type: ignore[union-attr]
+            ours = {line.transport.getHost().port for line in self._all()}  # type: ignore[union-attr]
             moved = {ends: count - before[3].get(ends, 0) for ends, count in after[3].items()}
             outcome.wallet_bytes = sum(count for ends, count in moved.items() if ours & set(ends))
             outcome.peer_bytes = sum(moved.values()) - outcome.wallet_bytes
@@ -278,7 +289,7 @@ class Load:
                 outcome.refused[payment.refused] = outcome.refused.get(payment.refused, 0) + 1
         outcome.final = len(outcome.final_ms)
 
-    async def _agree(self) -> bool:
+    async def agree(self) -> bool:
         """True if all nodes come to one digest, with nothing in flight, within a few seconds."""
         for _ in range(40):
             try:

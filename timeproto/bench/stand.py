@@ -29,7 +29,8 @@ class Setting:
     """What is unusual about a devnet and its load.
 
     ``web_port``: the first node's, the others' follow. ``receivers``: addresses that are paid in turn. ``at``: the
-    node, from 1, that every payment goes to, however late it is.
+    node, from 1, that every payment goes to, however late it is; whether the nodes agree is then asked by
+    :meth:`Stand.agree`, since it may be attacked.
     """
 
     tls: bool = False
@@ -114,6 +115,10 @@ class Stand:
         if not outcome.agree:
             await self.close()
         return outcome
+
+    async def agree(self) -> bool:
+        """True if all nodes come to one digest, with nothing in flight, within a few seconds."""
+        return self._load is not None and await self._load.agree()
 
     async def _run(self, rate: float, seconds: float) -> Outcome:
         if self._load is None:

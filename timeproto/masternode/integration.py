@@ -27,6 +27,7 @@ from timeproto.consensus.verifier import NONE_KNOWN, Known, Verified, Verifier
 from timeproto.errors import ConfigurationError, ErrorCode, IdentityConflict, Refusal, StorageError
 from timeproto.masternode.ends import Peers, Wallets
 from timeproto.masternode.inbox import Counters, Inbox
+from timeproto.masternode.reads import Reads
 from timeproto.masternode.timers import Timers
 from timeproto.model.certificate import FinalityProof
 from timeproto.model.ledger import Changes, Store
@@ -80,7 +81,7 @@ class MasternodeUTXOIntegration:
         self._inbox = Inbox()
         self._ready: list[Input] = []
         self._tick_due = False
-        self._reads: list[tuple[Callable[[], Any], Deferred[Any]]] = []
+        self._reads = Reads(timers, lambda: not self._busy, self._advance)
         self._tickets: dict[Deferred[Any], None] = {}
         self._gathering = False
         self._verifying = False
@@ -147,7 +148,7 @@ class MasternodeUTXOIntegration:
         self._advance()
 
     def read(self, question: Callable[[], T]) -> Deferred[T]:
-        """Runs ``question`` at the next boundary between commits: at once if none is under way.
+        """Runs ``question`` at a boundary between commits: at once if none is under way and few are asked.
 
         Fails with ``going_away`` once a commit has failed: what is in memory may then never have been.
         """
@@ -155,10 +156,8 @@ class MasternodeUTXOIntegration:
             return fail(_going_away())
         if len(self._reads) >= limits.INBOX:
             return fail(_too_much())
-        answer: Deferred[T] = Deferred()
-        self._reads.append((question, answer))
-        if not self._busy:
-            self._answer_reads()
+        answer = self._reads.add(question)
+        self._reads.ask()
         return answer
 
     def when_idle(self) -> Deferred[None]:
@@ -214,7 +213,7 @@ class MasternodeUTXOIntegration:
     def _verified(self, verified: Verified) -> None:
         self._verifying = False
         for ticket, refusal in verified.refused:
-            _answer(ticket, refusal)
+            self._reply(ticket, refusal)
         self._blame(verified.blame)
         for fault in verified.faults:
             self.log.failure("an input could not be verified", failure=Failure(fault))
@@ -229,7 +228,7 @@ class MasternodeUTXOIntegration:
             return  # what is done on the spot comes back here, and the loop below goes on with what it left
         self._advancing = True
         while not self._busy:
-            self._answer_reads()
+            self._reads.ask()
             if self._busy or self._broken is not None or not (self._ready or self._tick_due):
                 break
             inputs, self._ready = self._ready[: limits.STEP_INPUTS], self._ready[limits.STEP_INPUTS :]
@@ -267,18 +266,6 @@ class MasternodeUTXOIntegration:
         offload = self._commit_at_once if len(changes.transitions) <= limits.COMMIT_AT_ONCE else self._offload_commits
         offload(self._store.commit, changes).addCallback(committed).addErrback(self._collapse)
 
-    def _answer_reads(self) -> None:
-        reads, self._reads = self._reads, []
-        for question, answer in reads:
-            if answer.called:
-                continue  # who asked has gone
-            try:
-                found = question()
-            except Exception as error:
-                answer.errback(error)
-            else:
-                answer.callback(found)
-
     # -- release -------------------------------------------------------------------------------------
 
     def _release(self, effects: Effects) -> None:
@@ -295,7 +282,7 @@ class MasternodeUTXOIntegration:
             elif key is not None:
                 self._peers.send(key, message)
         for ticket, answer in effects.replies:
-            _answer(ticket, answer)
+            self._reply(ticket, answer)
         for milliseconds, wake in effects.timers:
             self._timers.start(milliseconds, partial(self._post, wake))
         self._blame(effects.blame)
@@ -305,6 +292,13 @@ class MasternodeUTXOIntegration:
             self._wallets.broadcast_seen(effects.seen)
         if effects.alarm is not None:
             self.log.critical("this node votes no more: {reason}", reason=effects.alarm)
+
+    def _reply(self, ticket: Any, answer: Any) -> None:
+        """Refusals take their turn with the questions: there may be a flood of them, and nothing follows from one."""
+        if isinstance(answer, Refusal):
+            self._reads.add(partial(_answer, ticket, answer))
+        else:
+            _answer(ticket, answer)
 
     def broadcast_state_change(self, changes: Changes) -> None:
         """Tells the wallets every transition of a committed change set, with the proofs that came with it."""
@@ -351,9 +345,7 @@ class MasternodeUTXOIntegration:
         """A step or its commit failed: nothing more may leave, not even in an answer, since it may not be durable."""
         self._busy = False
         self._ahead_of_disk = True
-        reads, self._reads = self._reads, []
-        for _, answer in reads:
-            _answer(answer, _going_away())
+        self._reads.refuse(_going_away())
         self._give_up(self._reason(failure))
 
     def _reason(self, failure: Failure) -> Exception:

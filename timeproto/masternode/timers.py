@@ -14,6 +14,10 @@ class Timers:
         self._clock = clock
         self._running: set[IDelayedCall] = set()
 
+    def seconds(self) -> float:
+        """The clock's time."""
+        return float(self._clock.seconds())
+
     def start(self, milliseconds: int, then: Callable[[], None]) -> None:
         """Calls ``then`` once, after that time."""
 

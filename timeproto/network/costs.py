@@ -67,7 +67,7 @@ def _paid_for(message: messages.TransactionBroadcast) -> int:
 
 
 def _asked_for(message: messages.UTXOStateQuery) -> int:
-    return len(message.outpoints) >> 3
+    return 3 * len(message.outpoints) >> 3
 
 
 def _watched(message: messages.UTXOSubscribe) -> int:
@@ -76,8 +76,8 @@ def _watched(message: messages.UTXOSubscribe) -> int:
 
 
 def of_filter(items: int) -> int:
-    """Of so many outpoints and addresses that are looked for, hashed or written down: one for each 8."""
-    return items >> 3
+    """Of so many outpoints and addresses that are looked for, hashed or written down: three for each 8."""
+    return 3 * items >> 3
 
 
 _MORE: dict[type, Callable[[Any], int]] = {
@@ -85,6 +85,13 @@ _MORE: dict[type, Callable[[Any], int]] = {
     messages.UTXOStateQuery: _asked_for,
     messages.UTXOSubscribe: _watched,
 }
+
+
+_SHOWN: dict[type, Callable[[Any], int]] = {
+    messages.AddressUTXOs: lambda reply: len(reply.coins) >> 1,
+    messages.UTXOSubscribed: lambda reply: len(reply.states) >> 1,
+}
+"""Coins in an answer were each looked up."""
 
 
 def of_bytes(size: int) -> int:
@@ -111,7 +118,11 @@ def of_digest(items: int) -> int:
 
 def of_reply(reply: Any, size: int) -> int:
     """Of an answer in ``size`` bytes, and of what it complains about."""
-    return (size >> 12) + (_MORE_FOR.get(reply.code, 0) if type(reply) is messages.Error else 0)
+    kind = type(reply)
+    if kind is messages.Error:
+        return (size >> 12) + _MORE_FOR.get(reply.code, 0)
+    shown = _SHOWN.get(kind)
+    return (size >> 12) + (0 if shown is None else shown(reply))
 
 
 def of_garbage(size: int) -> int:

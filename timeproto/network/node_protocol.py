@@ -10,6 +10,7 @@ from twisted.internet.protocol import Factory
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.network.handshake import HandshakeMachine, OwnKey
+from timeproto.network.house import House
 from timeproto.network.protocol import MessageProtocol
 from timeproto.network.requests import ConnectionGone
 from timeproto.network.tls import channel_binding
@@ -32,8 +33,7 @@ class Dispatcher(Protocol):
 class Switchboard(Protocol):
     """What a connection asks of the peer manager."""
 
-    @property
-    def room(self) -> int: ...
+    house: House
 
     def machine(self, *, dialled: bool, binding: bytes) -> HandshakeMachine: ...
 
@@ -122,6 +122,10 @@ class NodeProtocol(MessageProtocol):
             for message in self._machine.begin():
                 self.send(message)
 
+    def stringReceived(self, string: bytes) -> None:
+        self._switchboard.house.heard(self)
+        super().stringReceived(string)
+
     def message_received(self, message: messages.AnyMessage) -> None:
         if isinstance(message, messages.Handshake):
             self._hear_handshake(message)
@@ -140,7 +144,7 @@ class NodeProtocol(MessageProtocol):
             ErrorCode.BUSY,
             "this node has as many connections as it takes",
             limit="connections",
-            value=self._switchboard.room,
+            value=self._switchboard.house.room,
             retry_after_ms=10_000,
         )
         self.close(refusal)
@@ -203,7 +207,7 @@ class NodeFactory(Factory):
         """None (the connection is dropped) when not even masternodes could be told apart any more."""
         crowded = False
         if self._dialled is None:
-            room = self._switchboard.room_for(getattr(addr, "host", ""))
+            room = self._switchboard.house.door(getattr(addr, "host", ""))
             if room is None:
                 return None
             crowded = not room

@@ -17,13 +17,14 @@ from timeproto.network.fanout import Shared
 class Outbox:
     """Frames in the order they came, whether they are written at once, later, or in their turn."""
 
-    __slots__ = ("_is_closed", "_is_due", "_is_plain", "_kept", "_paused", "_transport", "size", "squeezes")
+    __slots__ = ("_is_closed", "_is_due", "_is_plain", "_kept", "_transport", "paused", "size", "squeezes")
 
     def __init__(self) -> None:
         self._kept: deque[bytes] = deque()
         self._transport: Any = None
         self._is_plain = False
-        self._paused = False
+        self.paused = False
+        """True while the transport has enough: it says when it has not (:meth:`resume`)."""
         self._is_due = False
         self._is_closed = False
         self.squeezes = False
@@ -37,9 +38,9 @@ class Outbox:
 
     def write(self, frame: bytes) -> None:
         """Writes ``frame`` behind what is kept; keeps it while the transport has enough."""
-        if self._kept and not self._paused:
+        if self._kept and not self.paused:
             self._write_kept()
-        if self._paused:
+        if self.paused:
             self._keep(frame)
         else:
             self._transport.write(frame)
@@ -57,15 +58,15 @@ class Outbox:
     def flush(self) -> None:
         """Writes what is kept, in one piece, unless the transport has enough: then it goes when that asks for more."""
         self._is_due = False
-        if self._kept and not self._paused:
+        if self._kept and not self.paused:
             self._write_kept()
 
     def pause(self) -> None:
-        self._paused = True
+        self.paused = True
 
     def resume(self) -> None:
-        self._paused = False
-        while self._kept and not self._paused:
+        self.paused = False
+        while self._kept and not self.paused:
             frame = self._kept.popleft()
             self.size -= len(frame)
             self._transport.write(frame)

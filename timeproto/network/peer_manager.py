@@ -8,7 +8,6 @@ same rule after the handshake, so they agree without a word.
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from hmac import compare_digest
@@ -25,17 +24,18 @@ from timeproto.errors import ConfigurationError, ErrorCode, Refusal
 from timeproto.model.genesis import Genesis
 from timeproto.model.keys import SigningKey
 from timeproto.network import costs
-from timeproto.network.budget import Budgets, block_of
+from timeproto.network.budget import Budgets
 from timeproto.network.dialler import Diallers
 from timeproto.network.discovery import AddressBook, Bootstrap, is_wildcard, parse_address
 from timeproto.network.fanout import Shared
 from timeproto.network.greeting import GreetedEndpoint
 from timeproto.network.handshake import CAPABILITIES, HandshakeMachine
+from timeproto.network.house import House
 from timeproto.network.node_protocol import Dispatcher, NodeFactory, NodeProtocol
 from timeproto.network.record import Record
 from timeproto.network.tls import KeyedConnectionCreator
 from timeproto.wire import codec, messages
-from timeproto.wire.messages import PeerInfo, Role
+from timeproto.wire.messages import PeerInfo
 
 NONCE_SIZE = 32
 BOOTSTRAP_RETRY = 60.0
@@ -81,14 +81,13 @@ class PeerManager(MultiService):
         self._bootstrap = None if bootstrap is None else Bootstrap(bootstrap, treq or _treq())
         self._tls = tls
         self._on_identity_conflict = on_identity_conflict
-        self._room = room
         self._connect = connect or self._endpoint
         self._random = random
         self._book = AddressBook(genesis.masternode_set.keys)
         self._diallers = Diallers(reactor, self._greeted, lambda: int.from_bytes(random(4), "big") / 2**32)
         self._connections: dict[NodeProtocol, None] = {}
         self._budgets = budgets or Budgets(reactor)
-        self._blocks = Counter[str | None]()
+        self.house = House(self._budgets, reserved=2 * len(genesis.masternode_set), room=room)
         self._secret = random(NONCE_SIZE)
         self.record = Record(reactor, genesis.masternode_set)
         self._port: Any = None
@@ -174,19 +173,6 @@ class PeerManager(MultiService):
 
     # -- what connections ask (node_protocol.Switchboard) ----------------------------------------------
 
-    @property
-    def room(self) -> int:
-        """Connections that are served, those of masternodes aside."""
-        return limits.CONNECTIONS if self._room is None else self._room
-
-    def room_for(self, host: str) -> bool | None:
-        """True if a connection from ``host`` is welcome, False if only a masternode's is, None if none is."""
-        reserved = 2 * len(self._genesis.masternode_set)
-        if len(self._connections) >= self.room + reserved:
-            return None
-        crowd = self._blocks[block_of(host)] >= limits.CONNECTIONS_PER_BLOCK
-        return not (crowd or len(self._connections) >= self.room or self._budgets.is_overdrawn(host))
-
     def machine(
         self, *, dialled: bool, binding: bytes, capabilities: tuple[str, ...] = CAPABILITIES
     ) -> HandshakeMachine:
@@ -212,9 +198,7 @@ class PeerManager(MultiService):
     def opened(self, connection: NodeProtocol) -> None:
         self._connections[connection] = None
         if connection.direction == "inbound":
-            block = block_of(connection.peer_host)
-            if block is not None:
-                self._blocks[block] += 1
+            self.house.enter(connection)
             cost = costs.CONNECTION if self._tls is None else costs.TLS
             connection.account = self._budgets.open(connection.peer_host, cost)
             connection.hold_back(self._budgets.welcome)
@@ -226,6 +210,7 @@ class PeerManager(MultiService):
         key = connection.node_key
         if key is None:
             return
+        self.house.proven(connection)
         address = connection.dialled_address or connection.announced
         if address is not None:
             self._book.learn(key, address, proven=True)
@@ -299,10 +284,7 @@ class PeerManager(MultiService):
     def lost(self, connection: NodeProtocol) -> None:
         self._connections.pop(connection, None)
         if connection.direction == "inbound":
-            block = block_of(connection.peer_host)
-            self._blocks[block] -= block is not None
-            if self._blocks[block] <= 0:
-                del self._blocks[block]
+            self.house.leave(connection, masternode=connection.node_key is not None)
             connection.stop_paying()
         key = connection.node_key
         if key is not None and self.links.get(key) is connection:
@@ -368,7 +350,7 @@ class PeerManager(MultiService):
     @property
     def wallet_count(self) -> int:
         """Connections that have spoken, and not as a masternode."""
-        return sum(1 for each in self._connections if each.is_greeted() and each.remote_role is Role.WALLET)
+        return self.house.wallets
 
     def peers_info(self) -> list[PeerInfo]:
         """Every masternode of the set, with its address if known and who dialled if linked."""

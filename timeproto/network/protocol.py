@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer, ISSLTransport
 from twisted.logger import Logger
 from twisted.protocols.basic import Int32StringReceiver
@@ -55,6 +55,8 @@ class MessageProtocol(Int32StringReceiver):
         self._limit = limits.FRAME_WALLET
         self._requests = Requests(clock)
         self._held: Any = None
+        self._is_indebted = False
+        self._is_stuffed = False
         self.outbox = Outbox()
         self._closing = False
         self._secure = False
@@ -190,9 +192,7 @@ class MessageProtocol(Int32StringReceiver):
         try:
             number, reply = self._requests.open()
         except (Refusal, ConnectionGone) as error:
-            failed: Deferred[Any] = Deferred()
-            failed.errback(error)
-            return failed
+            return fail(error)
         self.send(msgspec.structs.replace(message, id=number))
         return reply
 
@@ -208,6 +208,10 @@ class MessageProtocol(Int32StringReceiver):
     def resumeProducing(self) -> None:
         """The transport can take more."""
         self.outbox.resume()
+        if self._is_stuffed and self.outbox.size <= limits.ANSWERS_QUEUE:
+            self._is_stuffed = False
+            if self._held is None:
+                self._go_on()
 
     def stopProducing(self) -> None:
         """The transport is gone; connectionLost follows."""
@@ -231,13 +235,13 @@ class MessageProtocol(Int32StringReceiver):
         self._heard = self._clock.seconds()
         self._pinged = False
         self._buffer += data
-        if self._held is None:
+        if self._held is None and not self._is_stuffed:
             self._take_frames()
 
     def _take_frames(self) -> None:
         """Hands on every whole frame in the buffer. The buffer is cut once, whatever number of frames it held."""
-        at, buffer = 0, self._buffer
-        while not self._closing and self._held is None:
+        at, taken, buffer = 0, 0, self._buffer
+        while not (self._closing or self._is_stuffed) and self._held is None:
             if self._expected is None:
                 if len(buffer) - at < 4:
                     break
@@ -253,7 +257,8 @@ class MessageProtocol(Int32StringReceiver):
             self._frame_began = None
             self._spoken = True
             self.stringReceived(payload)
-            self._hold_back()
+            taken += 1
+            self._hold_back(taken)
         if self._closing:
             buffer.clear()
             return
@@ -266,40 +271,41 @@ class MessageProtocol(Int32StringReceiver):
         if length == 0:
             self.close(Refusal(ErrorCode.BAD_FRAME, "a frame is not empty"))
         elif length > self._limit:
-            self.close(
-                Refusal(
-                    ErrorCode.FRAME_TOO_LARGE,
-                    f"a frame of {length} bytes is too long",
-                    limit="frame_peer" if self._limit == limits.FRAME_PEER else "frame_wallet",
-                    value=self._limit,
-                )
-            )
+            name = "frame_peer" if self._limit == limits.FRAME_PEER else "frame_wallet"
+            why = f"a frame of {length} bytes is too long"
+            self.close(Refusal(ErrorCode.FRAME_TOO_LARGE, why, limit=name, value=self._limit))
         return not self._closing
 
     def held_back(self) -> float:
         """Seconds for which the other end is not read, since it asks for more than its share."""
         return 0.0 if self.account is None else self.account.hold
 
-    def _hold_back(self) -> None:
-        self.hold_back(0.0 if self._closing else self.held_back())
+    def _hold_back(self, taken: int = 0) -> None:
+        if self.account is None or self._closing:
+            return
+        # A wallet that does not read its answers is not read either, until it does.
+        self._is_stuffed = self.outbox.paused and self.outbox.size > limits.ANSWERS_QUEUE
+        self.hold_back(self.held_back(), turn_is_over=taken >= limits.FRAMES_IN_A_ROW)
 
-    def hold_back(self, wait: float) -> None:
-        """Reads nothing more for ``wait`` seconds."""
-        if wait > 0 and self._held is None:
+    def hold_back(self, wait: float, *, turn_is_over: bool = False) -> None:
+        """Reads nothing more for ``wait`` seconds, or until others had their turn."""
+        if (wait > 0 or turn_is_over) and self._held is None:
+            self._held = self._clock.callLater(wait, self._go_on)
+            self._is_indebted = wait > 0
+        if self._held is not None or self._is_stuffed:
             transport: Any = self.transport
             transport.pauseProducing()
-            self._held = self._clock.callLater(wait, self._go_on)
 
     def _go_on(self) -> None:
-        self._held = None
-        waited = len(self._buffer)
+        waited, was_indebted = len(self._buffer), self._is_indebted
+        self._held, self._is_indebted = None, False
         self._take_frames()
-        if self.account is not None and not self._closing:
+        if self.account is not None and was_indebted and not self._closing:
             try:
                 self.account.went_on(more=len(self._buffer) < waited)
             except Refusal as refusal:
                 self.close(refusal)
-        if self._held is None and not self._closing:
+        if self._held is None and not (self._closing or self._is_stuffed):
             transport: Any = self.transport
             transport.resumeProducing()
 

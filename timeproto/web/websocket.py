@@ -74,6 +74,8 @@ class Socket:
         self._frames = Connection(ConnectionType.SERVER)
         self.account = channel.account
         self._held: Any = None
+        self._is_indebted = False
+        self._is_stuffed = False
         self._message = bytearray()
         self._fragments = 0
         self._began: float | None = None
@@ -99,35 +101,40 @@ class Socket:
             return
         self._heard, self._pinged = self._clock.seconds(), False
         self._frames.receive_data(data)
-        if self._held is None:
+        if self._held is None and not self._is_stuffed:
             self._take()
 
     def _take(self) -> bool:
         """Hands on every frame that is here, at most as fast as a wallet may send; True if there was one."""
-        found = False
-        for event in self._frames.events():
-            found = True
+        taken = 0
+        for taken, event in enumerate(self._frames.events(), 1):
             self.account.spend(1, counts=1)
             self._handle(event)
-            wait = 0.0 if self._closing else self.account.hold
-            if wait > 0:
-                self._channel.transport.pauseProducing()
+            if self._closing:
+                break
+            wait = self.account.hold
+            # Whoever does not read its answers is not read either, until it does.
+            self._is_stuffed = self._paused and self._waiting_bytes > limits.ANSWERS_QUEUE
+            if wait > 0 or taken == limits.FRAMES_IN_A_ROW:
                 self._held = self._clock.callLater(wait, self._go_on)
-            if self._closing or self._held is not None:
+                self._is_indebted = wait > 0
+            if self._held is not None or self._is_stuffed:
+                self._channel.transport.pauseProducing()
                 break
         if self._began is not None:
             self._channel.moved()
-        return found
+        return taken > 0
 
     def _go_on(self) -> None:
-        self._held = None
-        found = not self._closing and self._take()
-        if not self._closing:
+        was_indebted = self._is_indebted
+        self._held, self._is_indebted = None, False
+        found = not (self._closing or self._is_stuffed) and self._take()
+        if was_indebted and not self._closing:
             try:
                 self.account.went_on(more=found)
             except Refusal as refusal:
                 self.close(refusal)
-        if self._held is None and not self._closing:
+        if self._held is None and not (self._closing or self._is_stuffed):
             self._channel.transport.resumeProducing()
 
     def _handle(self, event: Event) -> None:
@@ -265,6 +272,10 @@ class Socket:
             frame = self._waiting.popleft()
             self._waiting_bytes -= len(frame)
             self._channel.transport.write(frame)
+        if self._is_stuffed and self._waiting_bytes <= limits.ANSWERS_QUEUE:
+            self._is_stuffed = False
+            if self._held is None:
+                self._go_on()
 
     # -- time ----------------------------------------------------------------------------------------
 
