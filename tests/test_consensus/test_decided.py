@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.test_consensus.blocks import Chained
 from tests.test_consensus.test_chain import final, ordered
+from timeproto import limits
 from timeproto.model.block import Verdict
 from timeproto.model.transaction import Transaction
 from timeproto.model.utxo_state import UNSPENT, Confirmed, Locked, SpentFinalized, SpentPending, kind
@@ -52,6 +53,23 @@ class Verdicts(SynchronousTestCase):
             self.assertEqual(alone.replica.contested, 0)
             alone.start()  # and so in the next life
         self.assertEqual(alone.alarms(), [])
+
+    def test_what_was_forgotten_and_spoken_of_again_is_ended_all_the_same(self) -> None:
+        """A rival is final before the block that aborts this one comes: only votes for it are left in memory."""
+        self.patch(limits, "REFUSED_CACHE", 1)
+        alone = Chained(4)
+        tx, rival, *others = (alone.pay(alone.coins()[:1], amount=(1 + number) * COIN) for number in range(4))
+        alone.submit(tx)
+        alone.show(rival)
+        alone.finish(rival)  # tx is beaten
+        for other in others:
+            alone.show(other)  # and so are these, and what was refused before is forgotten
+        alone.vote(1, lock=[tx])
+        self.assertIsNone(alone.replica.payments.get(tx.txid).tx)
+        alone.decide(verdicts=[alone.verdict(tx, "abort")])
+        ending = alone.store.ending(tx.txid)
+        assert ending is not None
+        self.assertEqual((status(alone, tx), ending.height, list(alone.store.pending())), ("aborted", 1, []))
 
     def test_who_waits_is_told_of_the_abort(self) -> None:
         """A wallet whose answer was due hears ``aborted`` with the block's height."""

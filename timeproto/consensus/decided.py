@@ -93,7 +93,9 @@ class Decisions:
         if finality.ending(txid) is not None:
             return
         payment, record = finality.payments.get(txid), finality.record(txid)
-        tx = payment.tx if payment is not None else None if record is None else record.tx
+        tx = payment.tx if payment is not None else None
+        if tx is None and record is not None:  # forgotten, and perhaps spoken of again since
+            tx = record.tx
         # A rival that nobody here voted for leaves no trace, or double spends would fill the disk.
         if ending.by is None or record is not None or (payment is not None and payment.own != OwnVotes()):
             turn.endings[txid] = ending
