@@ -258,8 +258,9 @@ class Reconnect(DevnetCase):
         transitions = 0
         for wallet in self.people:
             transitions += judge(wallet.heard, logs, wallet.watch, last[wallet])
-            if wallet.nodes == [1]:  # all that its node ever logged of its coins, and no reset
-                self.assertEqual(told(wallet.heard), logged(logs[first], wallet.address))
+            if wallet.nodes == [1] or not wallet.resets:  # all that its node ever logged of its coins, and no reset
+                teller = first if wallet.nodes == [1] else last[wallet]
+                self.assertEqual(told(wallet.heard), logged(logs[teller], wallet.address))
         numbers: dict[str, Any] = {
             "wallets": len(self.people),
             "payments": self.payments,
