@@ -5,7 +5,7 @@ STAMP := $(VENV)/.made
 # A program of its own: it holds back the cryptography that we run with.
 SSLYZE := $(VENV)/sslyze
 
-.PHONY: venv demo test bench hostile sim hunt torture lint types wheel-check check model clean
+.PHONY: venv demo test bench hostile sim hunt torture fuzz lint types wheel-check check model clean
 
 venv: $(STAMP)
 
@@ -67,6 +67,11 @@ hunt: venv
 # while up to two of seven masternodes are killed every three seconds. Some minutes.
 torture: venv
 	$(VENV)/bin/python -m twisted.trial tests.test_processes.torture
+
+# What the suite throws at the codec, the frames, the handlers of every message and the web port, fifty times as much.
+fuzz: venv
+	TIMEPROTO_FUZZ=50 $(VENV)/bin/python -m twisted.trial tests.test_fuzz tests.test_wire.test_codec \
+	    tests.test_web.test_channel.Fuzz tests.test_web.test_bridge.Fuzz
 
 lint: venv
 	$(VENV)/bin/ruff check .

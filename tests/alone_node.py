@@ -76,9 +76,10 @@ def state_name(state: Any) -> str:
 class Node:
     """``hold()`` keeps commits from returning until ``release()``."""
 
-    def __init__(self, wallets: int = 3, coins: int = 4) -> None:
+    def __init__(self, wallets: int = 3, coins: int = 4, *, masternodes: int = 1) -> None:
+        """Of several ``masternodes`` this is the first, and the others are silent: nothing becomes final."""
         self.wallets = [key(1_000 + number) for number in range(wallets)]
-        self.genesis = make_genesis(1, self.wallets, coins)
+        self.genesis = make_genesis(masternodes, self.wallets, coins)
         self.store = MemoryStore()
         founding = found(self.store, self.genesis)
         assert founding is not None

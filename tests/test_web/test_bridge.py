@@ -14,6 +14,7 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 from wsproto.events import CloseConnection
 
+from tests import FUZZ
 from tests.examples import GENESIS, PAYMENT, STRANGER, VOTERS, batch, plain
 from tests.test_web.harness import Sink, Web, encode
 from tests.test_web.sockets import Wallet, header
@@ -118,7 +119,7 @@ PIECES = (
 
 
 class Fuzz(SynchronousTestCase):
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150 * FUZZ, deadline=None)
     @given(st.lists(st.one_of(st.sampled_from(PIECES), st.binary(max_size=20)), max_size=15), st.integers(1, 30))
     def test_any_frames(self, pieces: list[bytes], cut: int) -> None:
         """Whatever comes after the opening, no failure of our own, no word after the close, and no end without one."""

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests import FUZZ
 from tests.test_web.harness import Connection, Web
 from timeproto import limits
 from timeproto.web import bounds
@@ -131,7 +132,7 @@ class Pieces(SynchronousTestCase):
 class Fuzz(SynchronousTestCase):
     """Whatever comes, the answer is an answer: no failure of our own, no end without a word."""
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150 * FUZZ, deadline=None)
     @given(st.lists(st.one_of(st.sampled_from(WORDS), st.binary(max_size=40)), max_size=12), st.integers(1, 50))
     def test_any_bytes(self, words: list[bytes], cut: int) -> None:
         """Fragments of requests and noise, in any order and any cut."""

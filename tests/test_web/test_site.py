@@ -156,16 +156,27 @@ class Crowds(SynchronousTestCase):
         """Past the bound a request is told to come later, and past the spare room the connection is dropped."""
         web = Web()
         for _ in range(bounds.WEB_CONNECTIONS):
-            web.connect()
+            web.connect().request("GET", "/live")
         connection = web.connect().request("GET", "/live")
         (answer,) = connection.answers()
         self.assertEqual((answer.status, answer.code, answer.headers["retry-after"]), (503, "busy", "10"))
         self.assertTrue(connection.wire.disconnecting)
         for _ in range(bounds.WEB_CONNECTIONS_PER_BLOCK - 1):
-            web.connect()
+            web.connect().request("GET", "/live")
         self.assertIsNone(web.service.site.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1)))
         numbers, _ = web.service.metrics.render(web.node.info(), web.node.figured)
         self.assertIn(b"timeproto_http_turned_away_total 1.0", numbers)
+
+    def test_open_mouths_keep_nobody_out(self) -> None:
+        """Whoever has asked nothing yet makes room in a full house, the first that came first (T-04)."""
+        web = Web()
+        silent = [web.connect() for _ in range(bounds.WEB_CONNECTIONS)]
+        asked = [web.connect().request("GET", "/live") for _ in range(3)]
+        self.assertEqual([each.answers()[0].status for each in asked], [200] * 3)
+        self.assertEqual([each.wire.aborted for each in silent[:4]], [True, True, True, False])
+        for each in silent:
+            each.lose()  # what the transport says of all of them in the end
+        self.assertEqual(web.service.site.connections, 3)
 
     def test_an_ipv6_neighbour_pays_with_its_block(self) -> None:
         """A thousand addresses of one /64 are one payer."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests import FUZZ
 from tests.examples import GENESIS, PAYMENT, plain
 from tests.strategies import JSON, messages
 from timeproto import limits
@@ -222,6 +223,7 @@ class Fuzz(SynchronousTestCase):
         else:
             self.assertEqual(decode(encode(message)), message)
 
+    @settings(max_examples=100 * FUZZ)
     @given(st.binary(max_size=200))
     @example(b'{"type":"\xff')
     @example(b'"' * 50)
@@ -230,12 +232,14 @@ class Fuzz(SynchronousTestCase):
         """Random bytes."""
         self.judged(payload)
 
+    @settings(max_examples=100 * FUZZ)
     @given(st.dictionaries(st.sampled_from(["type", "id", "tx", "outpoints"]) | st.text(max_size=5), JSON, max_size=4))
     def test_any_object(self, value: Any) -> None:
         """Random JSON objects, some of which nearly say something."""
         self.judged(json.dumps(value).encode())
         self.judged(json.dumps({"type": "UTXOStateQuery"} | value).encode())
 
+    @settings(max_examples=100 * FUZZ)
     @given(messages(), st.data())
     def test_nearly_a_message(self, message: Any, data: st.DataObject) -> None:
         """A good message with one byte changed, added or taken away, or cut anywhere."""

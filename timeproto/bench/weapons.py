@@ -21,6 +21,8 @@ from timeproto.wire import codec, messages
 _BLOCKS = ("deaf", "flooding", "garbage", "half_open", "slow")
 TOGETHER = 32
 """Frames that are sent at once by those who flood with small ones."""
+LARGE = 110
+"""Coins, each with its signature, in a payment that just fits a wallet's frame."""
 ITEMS = 850
 """Outpoints as text that fit a wallet's frame."""
 HTTP_FLOOD = b"GET /v1/node HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * TOGETHER
@@ -51,6 +53,7 @@ def floods(genesis: Genesis, addresses: tuple[str, ...]) -> dict[str, bytes]:
         "pages": _frames(messages.GetAddressUTXOs(id=1, address=addresses[0])),
         "subscriptions": _frames(subscribe, messages.UTXOUnsubscribe(id=2, subscriber_id="many")),
         "orphans": _frames(*(messages.TransactionBroadcast(id=1, tx=_orphan(genesis)) for _ in range(TOGETHER))),
+        "large orphans": _frames(*(messages.TransactionBroadcast(id=1, tx=_orphan(genesis, LARGE)) for _ in range(4))),
         "forgeries": _frames(*(messages.TransactionBroadcast(id=1, tx=_forged(genesis)) for _ in range(TOGETHER))),
     }
 
@@ -59,16 +62,16 @@ def _frames(*said: messages.AnyMessage) -> bytes:
     return b"".join(frame(codec.encode(each)) for each in said)
 
 
-def _orphan(genesis: Genesis) -> Transaction:
-    """Well formed and well signed, of a coin that nobody has."""
-    key = SigningKey.generate()
-    address = address_of(key.public_bytes, genesis.params)
-    coin = WalletCoin(Outpoint(os.urandom(32).hex(), 0), 200_000, address)
+def _orphan(genesis: Genesis, inputs: int = 1) -> Transaction:
+    """Well formed and well signed, of coins that nobody has, each with a key of its own."""
+    keys = [SigningKey.generate() for _ in range(inputs)]
+    owners = {address_of(key.public_bytes, genesis.params): key for key in keys}
+    coins = tuple(WalletCoin(Outpoint(os.urandom(32).hex(), 0), 200_000, address) for address in owners)
     return builder.build(
-        Selection((coin,), 100_000, 0),
-        [TxOutput(100_000, address)],
+        Selection(coins, 100_000 * inputs, 0),
+        [TxOutput(100_000 * inputs, next(iter(owners)))],
         change_address=None,
-        keys={address: key},
+        keys=owners,
         genesis=genesis,
         timestamp=0,
     )

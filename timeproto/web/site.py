@@ -126,6 +126,7 @@ class WebSite(ServerFactory):
         self._origins = {origin.lower() for origin in origins}
         self._budgets = budgets or Budgets(clock)
         self._channels: dict[WebChannel, None] = {}
+        self._strangers: dict[WebChannel, None] = {}
         self._blocks: Counter[str] = Counter()
         self._emptied: list[Deferred[None]] = []
         self._stopping = False
@@ -136,6 +137,10 @@ class WebSite(ServerFactory):
         """None (the connection is dropped) when not even a refusal is worth its place any more."""
         host = getattr(addr, "host", "?")
         block = block_of(host)
+        if len(self._channels) >= bounds.WEB_CONNECTIONS and self._strangers:  # they make room, the oldest first
+            stranger = next(iter(self._strangers))
+            self.channel_lost(stranger)
+            stranger.abort()
         crowd = block is not None and self._blocks[block] >= bounds.WEB_CONNECTIONS_PER_BLOCK
         full = len(self._channels) >= bounds.WEB_CONNECTIONS + bounds.WEB_CONNECTIONS_PER_BLOCK
         if self._stopping or crowd or full or self._budgets.is_overdrawn(host):
@@ -145,7 +150,7 @@ class WebSite(ServerFactory):
         channel = WebChannel(self.clock, self, host, account, full=len(self._channels) >= bounds.WEB_CONNECTIONS)
         channel.factory = self
         channel.requestFactory = WebRequest
-        self._channels[channel] = None
+        self._channels[channel] = self._strangers[channel] = None
         if block is not None:
             self._blocks[block] += 1
         return channel
@@ -154,6 +159,7 @@ class WebSite(ServerFactory):
         if channel not in self._channels:
             return
         del self._channels[channel]
+        self._strangers.pop(channel, None)
         block = block_of(channel.host)
         if block is not None:
             self._blocks[block] -= 1
@@ -189,6 +195,7 @@ class WebSite(ServerFactory):
 
     def serve(self, request: WebRequest) -> None:
         """Answers one request: the route's answer, or one error in JSON."""
+        self._strangers.pop(request.channel, None)
         began = self.clock.seconds()
         account = request.channel.account
         try:
