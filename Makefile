@@ -45,6 +45,7 @@ figures: venv
 	$(call measured,finality --masternodes $(SIZES) --rate $(RATES) --search)
 	$(call measured,notify --repeat 5)
 	$(call measured,query --rate $(QUERY_RATE))
+	$(call measured,hostile)
 	$(call measured,store)
 	$(call measured,codec)
 	$(call measured,step)

@@ -36,6 +36,8 @@ DRIP = 0.5
 """Seconds between two bytes of those who drip."""
 AGAIN = 0.2
 """Seconds before somebody who was thrown out comes back: less would measure this process."""
+ASKED = 200
+"""Questions that a deaf one sends at once."""
 SMALL = 4_096
 """Receive buffer of those who do not read."""
 
@@ -123,8 +125,9 @@ class Crowd:
         try:
             writer.transport.pause_reading()  # type: ignore[attr-defined]
             await self._write("deaf", writer, greeting(number, list(self._target.addresses)))
+            asked = self._floods["pages"] * ASKED
             while number % 2:
-                await self._write("deaf", writer, self._floods["pages"])
+                await self._write("deaf", writer, asked)
             await writer.wait_closed()
         finally:
             writer.transport.abort()

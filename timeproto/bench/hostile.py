@@ -196,9 +196,10 @@ async def measure(reactor: Any, plan: Plan, progress: Progress) -> dict[str, Any
     await measurement.run()
     calm, stormy = measurement.calm, measurement.stormy
     ratios = {name: _ratios(calm, stormy, name) for name in STAGES}
-    memory = {name: round(size / 2**20, 1) for name, size in measurement.memory.items()}
+    memory: dict[str, Any] = {name: round(size / 2**20, 1) for name, size in measurement.memory.items()}
     memory["with"] = round(max(run.memory for run in stormy) / 2**20, 1)
     memory["bound"] = round(memory["before"] + (sum(plan.crowd.values()) * MEMORY_EACH + MEMORY_ALL) / 2**20, 1)
+    memory["with_runs"] = [round(run.memory / 2**20, 1) for run in stormy]
     runs = (*calm, *stormy)
     promises = {
         "every payment became final": all(run.outcome.failed == 0 for run in runs),

@@ -238,6 +238,39 @@ def _scale(report: Report) -> list[str]:
     return blocks
 
 
+def _hostile(report: Report) -> list[str]:
+    times = ("final_p50_ms", "final_p99_ms", "notify_p50_ms", "notify_p99_ms")
+    whose = ("victim", "other_nodes", "payer", "crowd", "others")
+    memory, ratios = report["memory_mb"], report["ratios"]
+    sizes = {
+        "without": f"{memory['before']} MB, {memory['alone']} alone",
+        "with": f"at most {memory['with']} MB, bound {memory['bound']}",
+    }
+    rows = [
+        (
+            which,
+            *(_number(report[which][name]) for name in times),
+            ", ".join(_percent(report[which][f"{who}_cpu_share"]) for who in whose),
+            sizes[which],
+        )
+        for which in ("without", "with")
+    ]
+    final, notify = ratios["final"], ratios["notify"]
+    ratio = (_number(each, 2) for each in (final["p50"], final["p99"], notify["p50"], notify["p99"]))
+    rows.append(("ratio", *ratio, "", ""))
+    machine = "machine: attacked node, other nodes, payer, crowd, others"
+    head = ("", "final p50, ms", "p99", "notify p50, ms", "p99", machine)
+    did = report["did"]
+    ends = sum(count for name, count in did.items() if name.endswith(" ends"))
+    pairs = " and ".join(_spread(each["p99_runs"], 2) for each in (final, notify))
+    broken = [promise for promise, held in report["promises"].items() if not held]
+    told = (
+        f"{report['seconds']:g} s a load; ratios of p99 by pairs of loads: {pairs}. {ends:,} times one of the crowd was"
+        f" thrown out. {'Every promise was held.' if not broken else 'Not held: ' + ', '.join(broken) + '.'}"
+    )
+    return [_table((*head, "memory of the attacked node"), rows), told]
+
+
 def _simulated(each: dict[str, float]) -> str:
     return f"{_number(each['p50'])} ({_number(each['min'])}–{_number(each['max'])})"
 
@@ -246,6 +279,7 @@ TABLES: dict[str, tuple[str, Callable[[Report], list[str]]]] = {
     "finality": ("From send to the verified proof against payments a second", _finality),
     "notify": ("Milliseconds to the last subscriber against subscribers", _notify),
     "query": ("Milliseconds to an answer against outpoints in the question", _query),
+    "hostile": ("Finality and notification without a hostile crowd and with it", _hostile),
     "store": ("Durable commits against the least durable write", _store),
     "codec": ("Decoding against the json module", _codec),
     "step": ("CPU of one payment by phase", _step),

@@ -334,7 +334,7 @@ def spare_the_collector() -> None:
     """What a node holds it holds for long, in few cycles: look less often for garbage, and never at what is there."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 50, 50)  # two milliseconds each, where what is asked in vain leaves much of it
+    gc.set_threshold(2_000, 50, 50)  # a millisecond or two each, where connections that come and go leave much of it
 
 
 class _Surroundings:
