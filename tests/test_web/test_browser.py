@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import signal
+from http.client import HTTPConnection
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from unittest import SkipTest
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 
 from tests.test_processes.harness import signed_payments, until
 from tests.test_processes.test_web_port import WebCase
 from tests.test_web.browser import NAMES, Browser, installed
 from timeproto.model.transaction import Transaction
+from timeproto.network.discovery import parse_address
 from timeproto.wire import codec
 
 CHIP = "document.querySelector('.title .chip')?.textContent"
@@ -52,19 +53,31 @@ class PageCase(WebCase):
     async def spend_twice(self) -> tuple[Transaction, Transaction]:
         """Two payments of one coin, each locked by two of four masternodes: neither can become final.
 
-        Each request waits at its own node until all wake up. If a node hears of the rival first all the same, that coin
-        is lost to it, and the next one is tried.
+        Two masternodes are silent while the second payment comes to them, over connections that stand already, and
+        after it the first one and its votes: they read what came first. If one does not, the next coin is tried.
         """
         again = signed_payments(self.devnet.layout, self.coins, timestamp=1)
         for one, two in zip(reversed(self.transactions), reversed(again), strict=True):
-            self.freeze(1, 2, 3, 4)
-            sent = [Deferred.fromCoroutine(self.ask("v1/transactions", codec.encode(each), number))
-                    for number, each in enumerate((one, one, two, two), 1)]  # fmt: skip
-            await deferLater(reactor, 0.5)
-            self.thaw(1, 2, 3, 4)
-            if [(await each)[0] for each in sent] == [202] * 4:
+            late = [await deferToThread(self.connected, number) for number in (3, 4)]
+            self.freeze(3, 4)
+            for connection in late:
+                connection.request("POST", "/v1/transactions", codec.encode(two), {"Content-Type": "application/json"})
+            first = [(await self.ask("v1/transactions", codec.encode(one), number))[0] for number in (1, 2)]
+            self.thaw(3, 4)
+            second = [(await deferToThread(connection.getresponse)).status for connection in late]
+            for connection in late:
+                connection.close()
+            if first + second == [202] * 4:
                 return one, two
         raise AssertionError("no coin was locked half and half")
+
+    def connected(self, number: int) -> HTTPConnection:
+        """A connection to a masternode's web port that has been answered once."""
+        host, port = parse_address(self.devnet.layout.nodes[number - 1].web or "")
+        connection = HTTPConnection(host, port, timeout=30)
+        connection.request("GET", "/live")
+        connection.getresponse().read()
+        return connection
 
     def freeze(self, *numbers: int) -> None:
         """These masternodes fall silent until :meth:`thaw`; at the latest when the test ends."""
