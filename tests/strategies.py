@@ -60,6 +60,8 @@ def _of(given: inspect.Type) -> st.SearchStrategy[Any]:
             return st.dictionaries(_of(given.key_type), _of(given.value_type), max_size=3)
         case inspect.UnionType():
             return st.one_of([_of(each) for each in given.types])
+        case inspect.Metadata(extra_json_schema={"pattern": str(pattern)}):
+            return _pattern(pattern)
         case inspect.Metadata():
             return _of(given.type)
         case inspect.AnyType():

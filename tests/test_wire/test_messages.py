@@ -6,13 +6,16 @@ import json
 import re
 from typing import Any, get_args
 
+import msgspec
 from hypothesis import given
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.examples import PAYMENT, fill
 from tests.strategies import messages
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.block import BlockVote
+from timeproto.model.canonical import U64, Hex32, Hex64
 from timeproto.model.vote import VoteBatch
 from timeproto.wire import messages as package
 from timeproto.wire.codec import decode, encode
@@ -181,3 +184,62 @@ def replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
     copy = value.copy()
     copy[path[0]] = replaced(value[path[0]], path[1:], new) if len(path) > 1 else new
     return copy
+
+
+class StrictBatch(msgspec.Struct, tag="VoteBatch", tag_field="type", forbid_unknown_fields=True):
+    """A vote batch with its spelling declared text by text: slow, and plain to see."""
+
+    voter: Hex32
+    set: Hex32
+    height: U64
+    lock: tuple[Hex32, ...]
+    commit: tuple[Hex32, ...]
+    abort: tuple[Hex32, ...]
+    signature: Hex64
+
+
+class VoteBatches(SynchronousTestCase):
+    """All texts of a batch are looked at in one go, and the same are refused as if each had its own pattern."""
+
+    def assert_judged_alike(self, changed: dict[str, Any]) -> bool:
+        """True if the batch is good; if not, the refusal names the field."""
+        payload = json.dumps(BATCH | changed).encode()
+        try:
+            msgspec.json.decode(payload, type=StrictBatch)
+        except msgspec.ValidationError:
+            refusal = self.assertRaises(Refusal, decode, payload)
+            self.assertEqual(refusal.code, ErrorCode.BAD_FIELD)
+            self.assertTrue(any(name in refusal.message for name in changed), refusal.message)
+            return False
+        self.assertEqual(json.loads(encode(decode(payload))), BATCH | changed)
+        return True
+
+    def test_what_is_no_hex(self) -> None:
+        """Upper case, other digits, white space, too long, too short: in each field, at both ends and in the middle."""
+        for name, text in {"voter": "a", "set": "b", "lock": "c", "commit": "d", "abort": "e"}.items():
+            for wrong in "AFgG \n\0-_/:`\x7f\u00e9\u0661\uff11":
+                for at in (0, 31, 63):
+                    spelled = text * at + wrong + text * (63 - at)
+                    self.assertFalse(self.assert_judged_alike({name: _one_or_more(name, text * 64, spelled)}))
+            for length in (0, 1, 62, 63, 65, 66, 128):
+                self.assertFalse(self.assert_judged_alike({name: _one_or_more(name, "0" * 64, text * length)}))
+            self.assertTrue(self.assert_judged_alike({name: _one_or_more(name, "0" * 64, "f" * 64)}))
+        for signature in ("A" * 128, "a" * 127 + "\n", "a" * 127, "a" * 129, "a" * 128 + "\n", "0x" + "a" * 126):
+            self.assertFalse(self.assert_judged_alike({"signature": signature}))
+
+    @given(st.sampled_from(["voter", "set", "lock", "signature"]), st.integers(0, 127), st.characters())
+    def test_any_character_anywhere(self, name: str, at: int, character: str) -> None:
+        """One character of one field is another."""
+        size = 128 if name == "signature" else 64
+        text = "a" * (at % size) + character + "a" * (size - 1 - at % size)
+        self.assert_judged_alike({name: [text] if name == "lock" else text})
+
+
+BATCH = {
+    "type": "VoteBatch", "voter": "1" * 64, "set": "2" * 64, "height": 3, "lock": ["4" * 64], "commit": [], "abort": [],
+    "signature": "5" * 128,
+}  # fmt: skip
+
+
+def _one_or_more(name: str, first: str, second: str) -> Any:
+    return [first, second] if name in ("lock", "commit", "abort") else second

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Annotated, Any
 
@@ -14,6 +15,9 @@ from msgspec import Meta, Struct
 
 Hex32 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z", description="32 bytes, lower-case hex")]
 Hex64 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{128}\Z", description="64 bytes, lower-case hex")]
+#: Half-declared, for a noun that holds many: a pattern costs half a microsecond for each, :func:`are_hex` for all.
+HalfHex32 = Annotated[str, Meta(min_length=64, max_length=64, extra_json_schema={"pattern": r"\A[0-9a-f]{64}\Z"})]
+HalfHex64 = Annotated[str, Meta(min_length=128, max_length=128, extra_json_schema={"pattern": r"\A[0-9a-f]{128}\Z"})]
 U8 = Annotated[int, Meta(ge=0, le=2**8 - 1)]
 U32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 I64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -54,6 +58,14 @@ def sha256d(data: bytes) -> bytes:
 def domain(what: str, genesis_hash: str) -> bytes:
     """The prefix of everything signed: no signature serves two purposes or two networks (protocol §1)."""
     return b"timeproto/%s/v1" % what.encode("ascii") + bytes.fromhex(genesis_hash)
+
+
+_HEX_DIGITS = b"0123456789abcdef"
+
+
+def are_hex(texts: Iterable[str]) -> bool:
+    """True if all of them have nothing but the digits of lower-case hex. Their lengths are somebody else's question."""
+    return not "".join(texts).encode("utf-8", "surrogatepass").translate(None, _HEX_DIGITS)
 
 
 def is_hex(value: Any, length: int) -> bool:

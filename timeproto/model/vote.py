@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Meta
 
 from timeproto import limits
-from timeproto.model.canonical import U64, Hex32, Hex64, Noun, domain, require_u64, u64
+from timeproto.model.canonical import U64, HalfHex32, HalfHex64, Noun, are_hex, domain, require_u64, u64
 from timeproto.model.keys import SigningKey, verify
 from timeproto.model.merkle import MerkleTree
 
@@ -32,7 +32,7 @@ class VoteKind(IntEnum):
 
 _PREFIX = {kind: bytes([kind]) for kind in VoteKind}
 
-Votes = Annotated[tuple[Hex32, ...], Meta(max_length=limits.BATCH_VOTES)]
+Votes = Annotated[tuple[HalfHex32, ...], Meta(max_length=limits.BATCH_VOTES)]
 
 
 def vote_leaf(kind: VoteKind, txid: str) -> bytes:
@@ -55,21 +55,29 @@ class VoteBatch(Noun, frozen=True, dict=True, gc=True, tag="VoteBatch", tag_fiel
     "signature": hex64}``
     """
 
-    voter: Hex32
-    set: Hex32
+    voter: HalfHex32
+    set: HalfHex32
     height: U64
     lock: Votes
     commit: Votes
     abort: Votes
-    signature: Hex64
+    signature: HalfHex64
 
     def __post_init__(self) -> None:
         require_u64("height", self.height)
+        if not are_hex((self.voter, self.set, self.signature, *self.lock, *self.commit, *self.abort)):
+            raise ValueError(f"`{self._not_hex()}` is not lower-case hex")
         if not (self.lock or self.commit or self.abort):
             raise ValueError("a vote batch holds at least one vote")
         for votes in (self.lock, self.commit, self.abort):
             if any(map(ge, votes, votes[1:])):
                 raise ValueError("the votes of a batch are strictly ascending")
+
+    def _not_hex(self) -> str:
+        """The first field that is not what all of them have to be."""
+        texts = {"voter": (self.voter,), "set": (self.set,), "lock": self.lock, "commit": self.commit}
+        texts |= {"abort": self.abort, "signature": (self.signature,)}
+        return next(name for name, each in texts.items() if not are_hex(each))
 
     def votes(self) -> Iterator[tuple[VoteKind, str]]:
         """Every vote as (kind, txid), in the order of the leaves."""

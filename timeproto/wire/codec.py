@@ -62,6 +62,9 @@ _LARGEST: dict[Any, int] = dict.fromkeys(
 ) | dict.fromkeys((messages.GetTransactions, messages.GetVotes, messages.Error), limits.FRAME_WALLET)
 """Bytes of JSON by type; of any other the frame's. All of them say what they say in less."""
 
+_OPEN = (UTXOStateQuery, UTXOSubscribe)
+"""The only messages with fields that take any JSON value, so the only ones that the schema does not bound."""
+
 T = TypeVar("T")
 
 
@@ -85,10 +88,9 @@ def decode(payload: bytes) -> AnyMessage:
         raise _diagnose(payload, error) from None
     if len(payload) > limits.FRAME_SMALL and len(payload) > _LARGEST.get(type(message), limits.FRAME_PEER):
         raise _too_large(message, len(payload))
-    if b"-0" in payload:
+    if b"-" in payload and b"-0" in payload:  # the one byte is looked for 30 times as fast, and almost never there
         _refuse_minus_zero(payload)
-    if isinstance(message, UTXOStateQuery | UTXOSubscribe):
-        # The only fields that take any JSON value, so the only ones the schema does not bound.
+    if isinstance(message, _OPEN):
         _require_depth(payload)
         _refuse_numbers(message.outpoints)
     return message
