@@ -325,6 +325,22 @@ class TheCommitment(SynchronousTestCase):
             self.assertEqual((alone.replica.tip.height, alone.replica.tip.hash), (alone.height - 1, alone.parent))
         self.assertEqual(alone.alarms(), [])
 
+    def test_what_is_ready_changes_nothing(self) -> None:
+        """With the products of all its transactions at hand, of one, or of none, a block has one commitment; and none
+        is kept after it."""
+        for at_hand in (limits.RECORDS_AT_HAND, 1, 0):
+            self.patch(limits, "RECORDS_AT_HAND", at_hand)
+            alone = Chained(4)
+            parent, other = alone.pay(alone.coins()[:1]), alone.pay(alone.coins()[1:2])
+            family = [parent, other, alone.pay([alone.change_of(parent)])]
+            final(alone, *family)
+            chain = chain_of(alone)
+            self.assertEqual(len(chain._moved), min(at_hand, 3))
+            block, spoilt = alone.block(ordered(*family)), alone.block(ordered(*family), commitment="00" * 32)
+            self.assertEqual((chain.judge(block, 5_000), chain.judge(spoilt, 5_000)), (GOOD, BAD))
+            alone.decide(ordered(*family))
+            self.assertEqual((alone.replica.commitment, chain._moved), (block.header.commitment, {}))
+
     def test_nobody_votes_without_a_reason(self) -> None:
         """The certificates made here are the protocol's: lock votes commit, abort votes abort."""
         alone = Chained(4)

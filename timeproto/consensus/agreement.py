@@ -254,6 +254,7 @@ class Agreement:
         except IllegalTransition as broken:
             finality.alarm(broken)
         finality.settle()
+        self.chain.prepare(finality.turn.finalized)
         if self.height != height and not self.sync.is_behind:
             self._await_height(is_new=True)
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 
 import attrs
 import msgspec
+from gmpy2 import mpz
 
 from timeproto import limits
 from timeproto.consensus.answers import room_for_verdicts, verdict_size
@@ -21,7 +22,7 @@ from timeproto.consensus.validation import check_context
 from timeproto.errors import Refusal
 from timeproto.model.block import Block, BlockHeader, DecidedBlock, Verdict, coin_member, is_early, make_coinbase
 from timeproto.model.ledger import ChainTip
-from timeproto.model.muhash import MuHash
+from timeproto.model.muhash import MuHash, multiply, product
 from timeproto.model.transaction import Outpoint, Transaction, TxOutput
 from timeproto.model.utxo_state import Confirmed, SpentFinalized, holder
 
@@ -37,8 +38,20 @@ class Missing:
     are_here: bool = False
 
 
+@attrs.frozen
+class Moved:
+    """What one transaction does to the commitment: the products of the coins it makes and of those it spends."""
+
+    made: mpz
+    spent: mpz
+
+
 class Chain:
-    """The tip, and the blocks that may follow it."""
+    """The tip, and the blocks that may follow it.
+
+    What a transaction does to the commitment is computed when it becomes final and kept as long as its record is at
+    hand. Everybody judges a block at the same moment, and 6,000 coins of it took him 50 ms.
+    """
 
     def __init__(self, known: Knowledge) -> None:
         tip = known.ledger.tip()
@@ -48,6 +61,7 @@ class Chain:
         self._known = known
         self._coins = MuHash(int(tip.commitment, 16))
         self._computed: dict[str, MuHash] = {}
+        self._moved: dict[str, Moved] = {}
 
     @property
     def commitment(self) -> str:
@@ -245,6 +259,8 @@ class Chain:
         header, digest = decided.block.header, decided.commit.block
         self._coins = self._computed[digest]
         self._computed = {}
+        for txid in decided.block.transactions:
+            self._moved.pop(txid, None)
         self.tip = ChainTip(header.height, digest, header.timestamp, f"{self._coins.value:x}")
         return self.tip
 
@@ -263,20 +279,32 @@ class Chain:
         parents = dict.fromkeys(outpoint.txid for outpoint in self._require(txid).outpoints)
         return tuple(parent for parent in parents if parent in unconfirmed)
 
+    def prepare(self, txids: Iterable[str]) -> None:
+        """These have become final: the next block is for them."""
+        for txid in txids:
+            tx = self._known.at_hand(txid)
+            if tx is not None:
+                self._moved_by(tx)
+
+    def _moved_by(self, tx: Transaction) -> Moved:
+        moved = self._moved.get(tx.txid)
+        if moved is None:
+            spent = product(coin_member(outpoint, self._output(outpoint)) for outpoint in tx.outpoints)
+            moved = Moved(_made_by(tx), spent)
+            if self._known.at_hand(tx.txid) is not None:
+                self._moved[tx.txid] = moved
+        return moved
+
+    def _output(self, outpoint: Outpoint) -> TxOutput:
+        """The coin that a transaction of a block spends: here, or made in the block."""
+        coin = self._known.manager.get_utxo_info(outpoint)
+        return self._require(outpoint.txid).outputs[outpoint.vout] if coin is None else coin.output
+
     def _after(self, coinbase: Transaction, transactions: Iterable[Transaction]) -> MuHash:
-        """The chain's unspent coins after a block. What is made and spent in it cancels out, and is left out."""
-        made: dict[Outpoint, TxOutput] = _outputs(coinbase)
-        spent: dict[Outpoint, TxOutput] = {}
-        for tx in transactions:
-            for outpoint in tx.outpoints:
-                if made.pop(outpoint, None) is None:
-                    coin = self._known.manager.get_utxo_info(outpoint)
-                    assert coin is not None  # its transaction is final or judged
-                    spent[outpoint] = coin.output
-            made.update(_outputs(tx))
-        return self._coins.replace(
-            added=(coin_member(*coin) for coin in made.items()), removed=(coin_member(*coin) for coin in spent.items())
-        )
+        """The chain's unspent coins after a block. What is made and spent in it cancels out."""
+        moved = [self._moved_by(tx) for tx in transactions]
+        made = multiply([_made_by(coinbase), *(each.made for each in moved)])
+        return self._coins.move(made, multiply(each.spent for each in moved))
 
     def _remember(self, digest: str, coins: MuHash) -> None:
         if len(self._computed) >= limits.ROUNDS_KEPT:
@@ -308,9 +336,9 @@ def in_order(parents: Mapping[str, Iterable[str]]) -> list[str]:
 
 def first_tip(genesis_hash: str, timestamp: int, coins: Iterable[tuple[Outpoint, TxOutput]]) -> ChainTip:
     """Genesis as the tip before the first block; ``timestamp`` in Unix seconds."""
-    product = MuHash().replace(added=(coin_member(*coin) for coin in coins)).value
-    return ChainTip(0, genesis_hash, timestamp * 1000, f"{product:x}")
+    founded = MuHash().replace(added=(coin_member(*coin) for coin in coins))
+    return ChainTip(0, genesis_hash, timestamp * 1000, f"{founded.value:x}")
 
 
-def _outputs(tx: Transaction) -> dict[Outpoint, TxOutput]:
-    return {tx.output_outpoint(vout): output for vout, output in enumerate(tx.outputs)}
+def _made_by(tx: Transaction) -> mpz:
+    return product(coin_member(tx.output_outpoint(vout), output) for vout, output in enumerate(tx.outputs))

@@ -63,14 +63,18 @@ class Decisions:
                 raise IllegalTransition(f"{where} aborts {txid}, which is final")
         made: dict[Outpoint, Coin] = {}
         taken, aborted_here = set[Outpoint](), set(block.aborted)
+        final = finality.unconfirmed
+        all_final = final.keys() >= set(block.transactions)  # each has passed the gate, and stays final
         for txid in block.transactions:
             tx = finality.held(txid)
-            if tx is None or txid in aborted_here or finality.ending(txid) is not None:
+            if tx is None or txid in aborted_here or (txid not in final and finality.ending(txid) is not None):
                 raise IllegalTransition(f"{where} contains {txid}, which is ended")
             if not taken.isdisjoint(tx.outpoints):
                 raise IllegalTransition(f"{where} spends a coin twice, the second time in {txid}")
             taken.update(tx.outpoints)
-            if txid not in finality.unconfirmed:
+            if all_final:
+                continue
+            if txid not in final:
                 self._require_valid(tx, made, where)
             for vout, output in enumerate(tx.outputs):
                 made[tx.output_outpoint(vout)] = Coin(output, UNSPENT)

@@ -26,18 +26,23 @@ _NONCE = bytes(16)
 _ZEROES = bytes(SIZE)
 
 
-@lru_cache(maxsize=4_096)  # a block is built or judged, judged again when its round changes, and then applied
-def number_of(member: bytes) -> int:
+@lru_cache(maxsize=4_096)  # change is often spent again soon after it was made
+def number_of(member: bytes) -> mpz:
     """The number of one member: the first 384 bytes of ChaCha20 under the key SHA-256(member), little-endian."""
     stream = Cipher(ChaCha20(sha256(member), _NONCE), mode=None).encryptor()
-    return int.from_bytes(stream.update(_ZEROES), "little")
+    return mpz(int.from_bytes(stream.update(_ZEROES), "little"))
 
 
 def product(members: Iterable[bytes]) -> mpz:
-    """The members' numbers multiplied; congruent modulo :data:`MODULUS`, not always below it."""
+    """The members' numbers multiplied, see :func:`multiply`."""
+    return multiply(map(number_of, members))
+
+
+def multiply(numbers: Iterable[mpz]) -> mpz:
+    """The product of numbers below 2^3072; congruent modulo :data:`MODULUS`, not always below it."""
     total = mpz(1)
-    for member in members:
-        total *= number_of(member)
+    for number in numbers:
+        total *= number
         while total > _LOW:  # 2^3072 is GAP modulo the prime: two short products instead of a long division
             total = (total >> BITS) * GAP + (total & _LOW)
     return total
@@ -53,8 +58,11 @@ class MuHash:
 
     def replace(self, *, added: Iterable[bytes] = (), removed: Iterable[bytes] = ()) -> MuHash:
         """The set with and without these members; that they were out of it or in it, nobody checks."""
-        total = self._product * product(added) * invert(product(removed), MODULUS)
-        return MuHash(int(total % MODULUS))
+        return self.move(product(added), product(removed))
+
+    def move(self, added: mpz, removed: mpz) -> MuHash:
+        """The same, for products of members. A member of both cancels out."""
+        return MuHash(int(self._product * added * invert(removed, MODULUS) % MODULUS))
 
     @property
     def value(self) -> int:

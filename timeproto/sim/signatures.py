@@ -1,16 +1,15 @@
-"""Signatures and commitments, made and checked once for all nodes of a run: pure functions, so answers may be kept.
+"""Signatures, made and checked once for all nodes of a run: pure functions, so answers may be kept.
 
-In a run of n masternodes every batch is checked n - 1 times, and every commitment computed n times. What was signed in
-the run is remembered, so it needs no check, and no curve either: where Ed25519 has a signature a keyed hash of the same
-length stands, which nobody without the key can make. What a liar made up is checked as Ed25519.
+In a run of n masternodes every batch is checked n - 1 times. What was signed in the run is remembered, so it needs no
+check, and no curve either: where Ed25519 has a signature a keyed hash of the same length stands, which nobody without
+the key can make. What a liar made up is checked as Ed25519.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from nacl.bindings import (
     crypto_core_ed25519_scalar_add,
@@ -22,7 +21,6 @@ from nacl.bindings import (
 from timeproto.consensus import validation, verifier
 from timeproto.model import block, certificate, keys, vote
 from timeproto.model.keys import SigningKey
-from timeproto.model.muhash import MuHash
 
 CHECKING = (block, certificate, validation, verifier, vote)
 """The modules that check signatures, by the one function ``model.keys.verify``."""
@@ -35,8 +33,6 @@ class Signatures:
         self._made: dict[tuple[bytes, bytes], bytes] = {}
         self._checked: dict[tuple[bytes, bytes, bytes], bool] = {}
         self._verify = keys.verify
-        self._replaced: dict[tuple[Any, ...], MuHash] = {}
-        self._replace = MuHash.replace
 
     def sign(self, key: SigningKey, message: bytes) -> bytes:
         made = self._made.get((key.public_bytes, message))
@@ -54,29 +50,15 @@ class Signatures:
             answer = self._checked[asked] = self._verify(public_key, message, signature)
         return answer
 
-    def replaced(self, coins: MuHash, added: Iterable[bytes], removed: Iterable[bytes]) -> MuHash:
-        """As :meth:`timeproto.model.muhash.MuHash.replace`."""
-        asked = coins.value, tuple(added), tuple(removed)
-        answer = self._replaced.get(asked)
-        if answer is None:
-            answer = self._replaced[asked] = self._replace(coins, added=asked[1], removed=asked[2])
-        return answer
-
     @contextmanager
     def shared(self) -> Iterator[None]:
-        """Within, all of timeproto checks signatures and multiplies coins here."""
+        """Within, all of timeproto checks signatures here."""
         before = [module.verify for module in CHECKING]
         for module in CHECKING:
             module.verify = self.verify  # type: ignore[attr-defined]
-
-        def replace(coins: MuHash, *, added: Iterable[bytes] = (), removed: Iterable[bytes] = ()) -> MuHash:
-            return self.replaced(coins, added, removed)
-
-        MuHash.replace = replace  # type: ignore[method-assign,assignment]
         try:
             yield
         finally:
-            MuHash.replace = self._replace  # type: ignore[method-assign]
             for module, verify in zip(CHECKING, before, strict=True):
                 module.verify = verify  # type: ignore[attr-defined]
 
