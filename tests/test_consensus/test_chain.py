@@ -326,8 +326,7 @@ class TheCommitment(SynchronousTestCase):
         self.assertEqual(alone.alarms(), [])
 
     def test_what_is_ready_changes_nothing(self) -> None:
-        """With the products of all its transactions at hand, of one, or of none, a block has one commitment; and none
-        is kept after it."""
+        """A block's commitment is the same with the products of all its payments at hand, of one, of none."""
         for at_hand in (limits.RECORDS_AT_HAND, 1, 0):
             self.patch(limits, "RECORDS_AT_HAND", at_hand)
             alone = Chained(4)
