@@ -21,6 +21,7 @@ from timeproto.consensus.effects import Tick
 from timeproto.consensus.verifier import Verifier
 from timeproto.errors import ConfigurationError, IdentityConflict, Refusal, StorageError
 from timeproto.masternode.integration import MasternodeUTXOIntegration
+from timeproto.masternode.pace import Pace
 from timeproto.masternode.service import _FOR_REPLICA
 from timeproto.masternode.timers import Timers
 from timeproto.model.ledger import Transition
@@ -170,16 +171,36 @@ class Order(Bridge):
 
     def test_what_is_read_together_is_one_turn(self) -> None:
         """What the reactor has read from several sockets is one step, once all are read; what comes then the next."""
-        gathered: list[Callable[[], None]] = []
-        self.build(self.alone.replica, gather=gathered.append)
+        clock = Clock()
+        self.build(self.alone.replica, pace=Pace(clock))
         payments = [self.payment(number) for number in range(3)]
         for turn in (payments[:2], payments[2:]):
             for peer, tx in enumerate(turn, 1):
                 self.hear(messages.Transactions(transactions=(tx,)), peer)
-            self.assertEqual(len(gathered), 1)
-            gathered.pop()()
+            self.assertEqual(len(clock.getDelayedCalls()), 1)
+            clock.advance(0)
         self.assertEqual([len(batch.lock) for batch in self.world.votes()], [2, 1])
         self.assertEqual(self.bridge.counters.steps, 2)
+
+    def test_where_commits_are_slow_more_gathers(self) -> None:
+        """The step is measured to the end of its release, and the next one waits for what that says."""
+        clock = Clock()
+        pace = Pace(clock)
+        self.build(self.alone.replica, pace=pace)
+        self.storing.open = False
+        for number in range(5):
+            self.hear(messages.TransactionBroadcast(tx=self.payment(number)))
+            clock.advance(pace.wait)
+            clock.advance(1)  # on the disk's side
+            self.storing.let_go()
+        self.assertEqual(self.bridge.counters.steps, 5)
+        self.assertGreater(pace.wait, 0)
+        for number in range(5, 8):
+            self.hear(messages.TransactionBroadcast(tx=self.payment(number)))
+            clock.advance(pace.wait / 4)
+        self.assertEqual(self.bridge.counters.steps, 5)
+        clock.advance(pace.wait / 2)
+        self.assertEqual((self.bridge.counters.steps, self.bridge.counters.inputs), (6, 8))
 
     def test_commits_are_released_in_their_order(self) -> None:
         """Positions of what wallets are told have no gap and no step back over many commits."""

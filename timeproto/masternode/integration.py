@@ -2,8 +2,8 @@
 
 Where a decision becomes durable: :meth:`MasternodeUTXOIntegration._advance` steps the replica, commits what it
 decided, in a thread if it is much, and only then releases what follows: votes to the peers, answers and notifications
-to the wallets. While one commit is on its way to the disk the next batch gathers, so batches grow with the load by
-themselves.
+to the wallets. While one commit is on its way to the disk the next batch gathers, and longer where steps take long
+(masternode.pace), so batches grow with the load by themselves.
 
 Everything that reads (queries, subscriptions) runs at the boundary between two commits. There the replica's memory
 and the disk are the same, so nobody is ever shown what a power cut could take back.
@@ -27,6 +27,7 @@ from timeproto.consensus.verifier import NONE_KNOWN, Known, Verified, Verifier
 from timeproto.errors import ConfigurationError, ErrorCode, IdentityConflict, Refusal, StorageError
 from timeproto.masternode.ends import Peers, Wallets
 from timeproto.masternode.inbox import Counters, Inbox
+from timeproto.masternode.pace import AtOnce, Pace
 from timeproto.masternode.reads import Reads
 from timeproto.masternode.timers import Timers
 from timeproto.model.certificate import FinalityProof
@@ -56,14 +57,14 @@ class MasternodeUTXOIntegration:
         at_once: Offload | None = None,
         offload_commits: Offload | None = None,
         commit_at_once: Offload | None = None,
-        gather: Callable[[Callable[[], None]], Any] | None = None,
+        pace: Pace | AtOnce | None = None,
         timers: Timers,
         now: Callable[[], int],
         fatal: Callable[[Exception], None],
     ) -> None:
-        """``at_once`` and ``commit_at_once`` do what is too small for ``offload`` and ``offload_commits``; ``gather``
-        calls back once what came together is here; ``now`` gives Unix ms; ``fatal`` is told of what this node cannot
-        live with, once."""
+        """``at_once`` and ``commit_at_once`` do what is too small for ``offload`` and ``offload_commits``; ``pace``
+        says when, None for at once; ``now`` gives Unix ms; ``fatal`` is told of what this node cannot live with,
+        once."""
         self.replica = replica
         self.counters = Counters()
         self._store = store
@@ -72,7 +73,7 @@ class MasternodeUTXOIntegration:
         self._at_once = at_once or offload
         self._offload_commits = offload_commits or offload
         self._commit_at_once = commit_at_once or self._offload_commits
-        self._gather: Callable[[Callable[[], None]], Any] = gather or (lambda then: then())
+        self._pace = pace or AtOnce()
         self._timers = timers
         self._now = now
         self._fatal = fatal
@@ -181,7 +182,7 @@ class MasternodeUTXOIntegration:
         self._inbox.append(entry, known)
         if not self._gathering:
             self._gathering = True
-            self._gather(self._gathered)
+            self._pace.gather(self._gathered)
 
     def _gathered(self) -> None:
         self._gathering = False
@@ -236,6 +237,7 @@ class MasternodeUTXOIntegration:
                 inputs.append(Tick())
                 self._tick_due = False
             self._busy = True
+            self._pace.begin()
             self._step(inputs)
             self._verify()
         self._advancing = False
@@ -248,7 +250,7 @@ class MasternodeUTXOIntegration:
             effects = self.replica.step(inputs, self._now())
             if effects.changes is None:
                 self._release(effects)
-                self._busy = False
+                self._end_step()
                 return
         except Exception:
             self._collapse(Failure())
@@ -260,11 +262,15 @@ class MasternodeUTXOIntegration:
 
         def committed(_: None) -> None:
             self._release(effects)
-            self._busy = False
+            self._end_step()
             self._advance()
 
         offload = self._commit_at_once if len(changes.transitions) <= limits.COMMIT_AT_ONCE else self._offload_commits
         offload(self._store.commit, changes).addCallback(committed).addErrback(self._collapse)
+
+    def _end_step(self) -> None:
+        self._busy = False
+        self._pace.end()
 
     # -- release -------------------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ from timeproto.masternode.config import Config
 from timeproto.masternode.desk import Desk, load_keys, save_keys
 from timeproto.masternode.integration import MasternodeUTXOIntegration
 from timeproto.masternode.open_files import connections
+from timeproto.masternode.pace import Pace
 from timeproto.masternode.timers import Timers
 from timeproto.masternode.view import ReplicaView
 from timeproto.masternode.windows import Timed, Windows
@@ -202,7 +203,7 @@ class TimeNode(service.MultiService):
             at_once=Timed(maybeDeferred, self._reactor, metrics.verify_seconds.observe),
             offload_commits=Timed(self._storing, self._reactor, metrics.commit_seconds.observe),
             commit_at_once=Timed(maybeDeferred, self._reactor, metrics.commit_seconds.observe),
-            gather=lambda then: self._reactor.callLater(0, then),  # once all sockets that have something are read
+            pace=Pace(self._reactor),
             timers=self._timers,
             now=self._now,
             fatal=self.leave,
