@@ -99,6 +99,8 @@ COINS_AT_HAND = 20_000
 times."""
 TICK = 1.0
 """Pause between two rounds of asking peers for what is missing."""
+VOTE_LEAVES = 8_192
+"""Hashes of votes for one transaction, kept for those who vote alike."""
 VERIFIED_VOTES = 400_000
 """Votes in the verified batches that are remembered, so that a second copy costs no signature check."""
 VERIFIED_WORDS = 8_192

@@ -44,13 +44,16 @@ def check_shape(tx: Transaction, params: NetworkParams) -> None:
         raise Refusal(ErrorCode.INVALID_TRANSACTION, "only a block's own transaction mints")
     if len(set(tx.outpoints)) != len(tx.outpoints):
         raise Refusal(ErrorCode.INVALID_TRANSACTION, "a coin is spent twice in one transaction")
-    if any(entry.sequence != FINAL_SEQUENCE for entry in tx.inputs):
-        raise Refusal(ErrorCode.INVALID_TRANSACTION, f"every sequence must be {FINAL_SEQUENCE}")
+    for entry in tx.inputs:
+        if entry.sequence != FINAL_SEQUENCE:
+            raise Refusal(ErrorCode.INVALID_TRANSACTION, f"every sequence must be {FINAL_SEQUENCE}")
+    spent = tx.fee
     for output in tx.outputs:
         if output.amount < params.dust:
             raise Refusal(ErrorCode.DUST, f"an output pays less than {params.dust}", value=params.dust)
         require_address(output.address, params)
-    if sum(output.amount for output in tx.outputs) + tx.fee > MAX_AMOUNT:
+        spent += output.amount
+    if spent > MAX_AMOUNT:
         raise Refusal(ErrorCode.INVALID_TRANSACTION, "the outputs and the fee sum to more than 2^64 - 1")
     least = params.minimum_fee(len(tx.canonical))
     if tx.fee < least:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 
 from msgspec import Meta, Struct
 
@@ -23,6 +23,8 @@ U32 = Annotated[int, Meta(ge=0, le=2**32 - 1)]
 I64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 #: Half-declared: msgspec cannot bound above 2^63 - 1, so a class with such a field calls `require_u64`.
 U64 = Annotated[int, Meta(ge=0)]
+
+T = TypeVar("T")
 
 u32 = struct.Struct("<I").pack
 u64 = struct.Struct("<Q").pack
@@ -58,6 +60,25 @@ def sha256d(data: bytes) -> bytes:
 def domain(what: str, genesis_hash: str) -> bytes:
     """The prefix of everything signed: no signature serves two purposes or two networks (protocol §1)."""
     return b"timeproto/%s/v1" % what.encode("ascii") + bytes.fromhex(genesis_hash)
+
+
+class lazy(Generic[T]):  # noqa: N801 - it stands where cached_property did
+    """A property that is made once, when first asked for, in a class whose instances have a ``__dict__``.
+
+    ``functools.cached_property`` takes a lock before Python 3.12, one for all instances: it takes three times as long,
+    and the thread that verifies would hold up the reactor.
+    """
+
+    def __init__(self, make: Callable[[Any], T]) -> None:
+        self._make = make
+        self.__doc__ = make.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, noun: Any, owner: type) -> T:
+        value = noun.__dict__[self._name] = self._make(noun)
+        return value
 
 
 _HEX_DIGITS = b"0123456789abcdef"

@@ -28,10 +28,11 @@ class MerkleTree:
 
     __slots__ = ("_levels", "_spelled", "size")
 
-    def __init__(self, leaves: Sequence[bytes]) -> None:
+    def __init__(self, leaves: Sequence[bytes], *, hashed: bool = False) -> None:
+        """``hashed``: these are the leaves' hashes already."""
         self.size = len(leaves)
         # Leaves and nodes are hashed in place: a masternode makes a dozen of each for every payment.
-        level = [_sha256(b"\x00" + data).digest() for data in leaves]
+        level = list(leaves) if hashed else [_sha256(b"\x00" + data).digest() for data in leaves]
         self._levels = [level]
         self._spelled: list[list[str]] | None = None
         while len(level) > 1:

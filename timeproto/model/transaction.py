@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import cached_property
 from typing import Annotated, Any
 
 from msgspec import Meta
@@ -19,6 +18,7 @@ from timeproto.model.canonical import (
     domain,
     i64,
     is_hex,
+    lazy,
     require_u64,
     sha256,
     sha256d,
@@ -89,30 +89,30 @@ class Transaction(Noun, frozen=True, dict=True, gc=True):
     def __post_init__(self) -> None:
         require_u64("fee", self.fee)
 
-    @cached_property
+    @lazy
     def canonical(self) -> bytes:
         """Everything except ``signature`` and the claimed ``txid``."""
         return canonical_bytes(self.inputs, self.outputs, self.timestamp, self.fee)
 
-    @cached_property
+    @lazy
     def computed_txid(self) -> str:
         return txid_of(self.canonical)
 
-    @cached_property
+    @lazy
     def outpoints(self) -> tuple[Outpoint, ...]:
         """The coins this transaction spends, in order."""
-        return tuple(entry.previous_output for entry in self.inputs)
+        return tuple([entry.previous_output for entry in self.inputs])
 
-    @cached_property
+    @lazy
     def keys(self) -> tuple[bytes, ...]:
         """The distinct public keys, in order of first appearance."""
-        return tuple(bytes(key) for key in dict.fromkeys(entry.script_sig for entry in self.inputs))
+        return tuple(dict.fromkeys([bytes(entry.script_sig) for entry in self.inputs]))
 
-    @cached_property
+    @lazy
     def signatures(self) -> tuple[bytes, ...]:
         """``signature`` cut into its 64-byte parts (a last part may be short: validation refuses it)."""
         raw = bytes(self.signature)
-        return tuple(raw[at : at + SIGNATURE_SIZE] for at in range(0, len(raw), SIGNATURE_SIZE))
+        return tuple([raw[at : at + SIGNATURE_SIZE] for at in range(0, len(raw), SIGNATURE_SIZE)])
 
     def output_outpoint(self, vout: int) -> Outpoint:
         return Outpoint(self.txid, vout)

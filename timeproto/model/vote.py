@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from enum import IntEnum
-from functools import cached_property
+from functools import lru_cache
 from operator import ge
 from typing import Annotated
 
@@ -17,9 +17,9 @@ import msgspec
 from msgspec import Meta
 
 from timeproto import limits
-from timeproto.model.canonical import U64, HalfHex32, HalfHex64, Noun, are_hex, domain, require_u64, u64
+from timeproto.model.canonical import U64, HalfHex32, HalfHex64, Noun, are_hex, domain, lazy, require_u64, u64
 from timeproto.model.keys import SigningKey, verify
-from timeproto.model.merkle import MerkleTree
+from timeproto.model.merkle import MerkleTree, leaf_hash
 
 
 class VoteKind(IntEnum):
@@ -38,6 +38,12 @@ Votes = Annotated[tuple[HalfHex32, ...], Meta(max_length=limits.BATCH_VOTES)]
 def vote_leaf(kind: VoteKind, txid: str) -> bytes:
     """kind (one byte) ‖ txid (32 bytes)."""
     return _PREFIX[kind] + bytes.fromhex(txid)
+
+
+@lru_cache(maxsize=limits.VOTE_LEAVES)
+def _leaf_hash(kind: VoteKind, txid: str) -> bytes:
+    """Of n masternodes that vote alike all but the first find it here."""
+    return leaf_hash(vote_leaf(kind, txid))
 
 
 def vote_message(genesis_hash: str, set_hash: str, height: int, root: bytes) -> bytes:
@@ -102,9 +108,10 @@ class VoteBatch(Noun, frozen=True, dict=True, gc=True, tag="VoteBatch", tag_fiel
         """The votes by kind, in the order of the leaves."""
         return (VoteKind.LOCK, self.lock), (VoteKind.COMMIT, self.commit), (VoteKind.ABORT, self.abort)
 
-    @cached_property
+    @lazy
     def tree(self) -> MerkleTree:
-        return MerkleTree([_PREFIX[kind] + bytes.fromhex(txid) for kind, txids in self.lists() for txid in txids])
+        hashes = [_leaf_hash(kind, txid) for kind, txids in self.lists() for txid in txids]
+        return MerkleTree(hashes, hashed=True)
 
     def message(self, genesis_hash: str) -> bytes:
         return vote_message(genesis_hash, self.set, self.height, self.tree.root)
