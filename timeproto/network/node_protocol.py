@@ -122,9 +122,9 @@ class NodeProtocol(MessageProtocol):
             for message in self._machine.begin():
                 self.send(message)
 
-    def stringReceived(self, string: bytes) -> None:
+    def spoken(self) -> None:
+        super().spoken()
         self._switchboard.house.heard(self)
-        super().stringReceived(string)
 
     def message_received(self, message: messages.AnyMessage) -> None:
         if isinstance(message, messages.Handshake):

@@ -82,6 +82,10 @@ class MessageProtocol(Int32StringReceiver):
     def ready(self) -> None:
         """Bytes may be exchanged: the TCP connection stands, and TLS if there is any."""
 
+    def spoken(self) -> None:
+        """The other end's first frame is here, before what it says."""
+        self._spoken = True
+
     def message_received(self, message: messages.AnyMessage) -> None:
         """A message that is neither a ping nor the reply to a request of ours. May raise :class:`Refusal`."""
 
@@ -255,10 +259,12 @@ class MessageProtocol(Int32StringReceiver):
             at += self._expected
             self._expected = None
             self._frame_began = None
-            self._spoken = True
+            if not self._spoken:
+                self.spoken()
             self.stringReceived(payload)
             taken += 1
-            self._hold_back(taken)
+            if self.account is not None and not self._closing:
+                self._hold_back(taken)
         if self._closing:
             buffer.clear()
             return
@@ -281,8 +287,6 @@ class MessageProtocol(Int32StringReceiver):
         return 0.0 if self.account is None else self.account.hold
 
     def _hold_back(self, taken: int = 0) -> None:
-        if self.account is None or self._closing:
-            return
         # A wallet that does not read its answers is not read either, until it does.
         self._is_stuffed = self.outbox.paused and self.outbox.size > limits.ANSWERS_QUEUE
         self.hold_back(self.held_back(), turn_is_over=taken >= limits.FRAMES_IN_A_ROW)
@@ -320,16 +324,14 @@ class MessageProtocol(Int32StringReceiver):
                 self.account.garbage(len(string))
             self.refuse(refusal)
             return
-        request_id = getattr(message, "id", None)
         try:
-            if self.remote_role not in messages.senders_of(type(message)):
-                name = type(message).__name__
-                raise Refusal(ErrorCode.NOT_AUTHORISED, f"a {self.remote_role.value} may not send {name}")
+            if self.remote_role not in messages.senders_of(kind := type(message)):
+                raise Refusal(ErrorCode.NOT_AUTHORISED, f"a {self.remote_role.value} may not send {kind.__name__}")
             if self.account is not None:
                 self.account.ask(message, len(string))
             self._deliver(message)
         except Refusal as refusal:
-            self.refuse(refusal, request_id)
+            self.refuse(refusal, getattr(message, "id", None))
         except Exception:
             self.log.failure("a message of {who} could not be handled", who=self)
             self.close(Refusal(ErrorCode.INTERNAL, "this end failed to handle the message"))

@@ -248,6 +248,9 @@ AnyMessage = (
 CATALOGUE: dict[str, type] = {cls.__name__: cls for cls in get_args(AnyMessage)}
 
 
+_SENDERS = {cls: cls.senders if issubclass(cls, Message) else MASTERNODES for cls in CATALOGUE.values()}
+
+
 def senders_of(message_type: type) -> frozenset[Role]:
     """The roles that may send this type. Votes are nouns that travel bare: only masternodes send them."""
-    return message_type.senders if issubclass(message_type, Message) else MASTERNODES
+    return _SENDERS[message_type]
