@@ -256,7 +256,7 @@ class Traces(SynchronousTestCase):
     def test_the_memory_of_recent_finals_is_bounded(self) -> None:
         """What was put in first is forgotten first, no more is kept than allowed, and the newest half always is."""
         self.patch(limits, "RECENTLY_FINAL", 10)
-        recent: Recent[int, str] = Recent(lambda: limits.RECENTLY_FINAL)
+        recent: Recent[int, str] = Recent(limits.RECENTLY_FINAL)
         for number in range(50):
             recent.put(number, str(number))
             kept = [each for each in range(number + 1) if each in recent]

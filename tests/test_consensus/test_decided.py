@@ -31,6 +31,21 @@ def status(alone: Chained, tx: Transaction) -> str | None:
 
 
 class Verdicts(SynchronousTestCase):
+    def test_a_final_payment_that_comes_again_opens_nothing(self) -> None:
+        """In a block or in none, in this life or the next: it is known by its coins, and its record is not read."""
+        alone = Chained(4)
+        tx = alone.pay(alone.coins()[:1])
+        alone.show(tx)
+        alone.finish(tx)
+        for happens in (lambda: None, alone.start, lambda: alone.decide([tx]), alone.start):
+            happens()
+            reading = self.patch(alone.store, "transaction", self.fail)
+            ticket = alone.submit(tx)
+            effects = alone.show(tx)
+            self.assertEqual((alone.answer(ticket), effects.changes, effects.send), ("accepted", None, []))
+            self.assertEqual(len(alone.replica.payments), 0)
+            reading.restore()
+
     def test_an_abort_frees_every_coin_and_is_for_ever(self) -> None:
         """Both inputs are Unspent again; the dead transaction is refused, gets no vote, and its votes are nothing."""
         alone = Chained(4)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from functools import cache
+from hashlib import sha256
 
-from timeproto.model.canonical import sha256
 from timeproto.model.transaction import Outpoint, TxOutput
 
 _MODULUS = 2**256
@@ -20,10 +21,24 @@ _LENGTH = struct.Struct("<I").pack
 
 def entry(outpoint: Outpoint, output: TxOutput, kind: str, txids: Iterable[str]) -> int:
     """The contribution of one coin; ``txids`` holds or has spent it, in ascending order."""
-    address, name = output.address.encode("utf-8"), kind.encode("ascii")
-    place = bytes.fromhex(outpoint.txid) + _NUMBERS(outpoint.vout, output.amount, len(address))
-    holders = bytes.fromhex("".join(txids))
-    return int.from_bytes(sha256(place + address + _LENGTH(len(name)) + name + holders), "big")
+    return entry_of(coin_bytes(outpoint, output), kind, txids)
+
+
+def coin_bytes(outpoint: Outpoint, output: TxOutput) -> bytes:
+    """What of a coin's contribution stays the same all its life."""
+    address = output.address.encode("utf-8")
+    return bytes.fromhex(outpoint.txid) + _NUMBERS(outpoint.vout, output.amount, len(address)) + address
+
+
+def entry_of(coin: bytes, kind: str, txids: Iterable[str]) -> int:
+    """The contribution of the coin with these :func:`coin_bytes`."""
+    return int.from_bytes(sha256(coin + _name(kind) + bytes.fromhex("".join(txids))).digest(), "big")
+
+
+@cache
+def _name(kind: str) -> bytes:
+    name = kind.encode("ascii")
+    return _LENGTH(len(name)) + name
 
 
 def add(digest: int, contribution: int) -> int:

@@ -70,7 +70,7 @@ class Finality(Suspicion):
     def submit(self, tx: Transaction, ticket: Ticket) -> None:
         """A wallet's transaction: the ticket is answered now, or when its parents are final, or when they are not."""
         payment = self.payments.get(tx.txid)
-        if (payment is not None and payment.standing is Standing.LOCKED) or self.is_final(tx.txid):
+        if (payment is not None and payment.standing is Standing.LOCKED) or self.has_spent(tx):
             self.turn.answer(ticket, messages.TransactionAccepted(txid=tx.txid))
             return
         ending = self.ending(tx.txid)
@@ -99,7 +99,7 @@ class Finality(Suspicion):
         payment = self.payments.get(tx.txid)
         if payment is not None and payment.tx is not None:
             return
-        if payment is None and self.is_over(tx.txid):
+        if payment is None and (self.has_spent(tx) or self.is_refused_or_ended(tx.txid)):
             return
         if not self._has_room(tx, payment):
             return  # the votes for it stay, and it is fetched again when there is room or more of them

@@ -34,7 +34,7 @@ class Knowledge:
         self.ledger = ledger
         self.manager = UTXOStateManager(ledger)
         self.payments = Payments(self.masternodes)
-        self.recent: Recent[str, None] = Recent(lambda: limits.RECENTLY_FINAL)
+        self.recent: Recent[str, None] = Recent(limits.RECENTLY_FINAL)
         self.turn = Turn(0)
         self.tick = 0
         tip = ledger.tip()
@@ -100,9 +100,18 @@ class Knowledge:
         record = self.record(txid)
         return record.tx if record is not None and record.status == "final" else None
 
+    def has_spent(self, tx: Transaction) -> bool:
+        """True if ``tx`` is final here: then it has spent all its coins for ever, and nothing else ever did. It is at
+        its coins that a payment is looked for, so this costs no read of a record that most often is not there."""
+        state = self.manager.get_state(tx.outpoints[0])
+        return isinstance(state, SpentFinalized | Confirmed) and state.txid == tx.txid
+
     def is_over(self, txid: str) -> bool:
         """True if there is nothing left to decide about it."""
-        return self.is_final(txid) or self.payments.is_refused(txid) or self.ending(txid) is not None
+        return self.is_final(txid) or self.is_refused_or_ended(txid)
+
+    def is_refused_or_ended(self, txid: str) -> bool:
+        return self.payments.is_refused(txid) or self.ending(txid) is not None
 
     # -- small words ------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ Every operation checks all it needs before it stages anything, so a refused one 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
-from enum import Enum, auto
+from enum import Enum, IntEnum, auto
 
 from timeproto import limits
 from timeproto.consensus import digest
@@ -31,7 +31,7 @@ from timeproto.model.utxo_state import (
 )
 
 
-class Event(Enum):
+class Event(IntEnum):
     """What can happen to a coin, each for the sake of one transaction."""
 
     LOCK = auto()
@@ -110,19 +110,22 @@ class UTXOStateManager:
         if summary is None:
             raise ValueError("the ledger is empty: commit founding_changes(genesis) first")
         self._ledger = ledger
-        self._tallies = {name: [tally.coins, tally.amount] for name, tally in summary.tallies.items()}
+        tallies = ((state, summary.tallies[state.__name__]) for state in STATES)
+        self._tallies: dict[type[UTXOState], list[int]] = {
+            state: [tally.coins, tally.amount] for state, tally in tallies
+        }
         self._digest = summary.digest
         self._position = summary.position
         self._staged: dict[Outpoint, Coin] = {}
         self._transitions: list[Transition] = []
-        self._at_hand: Recent[Outpoint, Coin] = Recent(lambda: limits.COINS_AT_HAND)
+        self._at_hand: Recent[Outpoint, Coin] = Recent(limits.COINS_AT_HAND)
         self._subscriptions = SubscriptionIndex()
 
     # -- reading -------------------------------------------------------------------------------------
 
     def get_utxo_info(self, outpoint: Outpoint) -> Coin | None:
         """The coin with its state, or None if no such coin exists here (yet)."""
-        coin = self._staged.get(outpoint) or self._at_hand.get(outpoint)
+        coin = self._at_hand.get(outpoint) or self._staged.get(outpoint)
         if coin is None:
             coin = self._ledger.coin(outpoint)
             if coin is not None:
@@ -131,7 +134,7 @@ class UTXOStateManager:
 
     def look_up(self, outpoint: Outpoint) -> Coin | None:
         """The same for somebody who asks: it is no sign that a payment comes to the coin, so it is not kept at hand."""
-        return self._staged.get(outpoint) or self._at_hand.get(outpoint) or self._ledger.coin(outpoint)
+        return self._at_hand.get(outpoint) or self._staged.get(outpoint) or self._ledger.coin(outpoint)
 
     def get_state(self, outpoint: Outpoint) -> UTXOState | None:
         coin = self.get_utxo_info(outpoint)
@@ -145,7 +148,7 @@ class UTXOStateManager:
     @property
     def tallies(self) -> dict[str, Tally]:
         """Number of coins and sum of amounts, by name of state."""
-        return {name: Tally(coins, amount) for name, (coins, amount) in self._tallies.items()}
+        return {state.__name__: Tally(coins, amount) for state, (coins, amount) in self._tallies.items()}
 
     def state_digest(self, contenders: Iterable[tuple[Outpoint, list[str]]]) -> str:
         """The digest over every coin: (outpoint, amount, owner, state kind, txids).
@@ -157,8 +160,8 @@ class UTXOStateManager:
         total = self._digest
         for outpoint, txids in contenders:
             coin = self.get_utxo_info(outpoint)
-            if coin is not None and not _decided(coin):
-                total = digest.remove(total, _decided_entry(outpoint, coin))
+            if coin is not None and not isinstance(coin.state, SpentFinalized | Confirmed):
+                total = digest.remove(total, digest.entry(outpoint, coin.output, *_counted_as(coin.state)))
                 total = digest.add(total, digest.entry(outpoint, coin.output, Locked.__name__, txids))
         return digest.to_hex(total)
 
@@ -226,12 +229,19 @@ class UTXOStateManager:
 
     def may_finalize(self, tx: Transaction) -> bool:
         """False while this replica is bound by its commit vote to a rival: only a block that ended it lets go."""
-        states = ((self.get_state(outpoint), tx.txid) for outpoint in tx.outpoints)
-        return not any(isinstance(state, SpentPending) and state.txid != txid for state, txid in states)
+        for outpoint in tx.outpoints:
+            state = self.get_state(outpoint)
+            if isinstance(state, SpentPending) and state.txid != tx.txid:
+                return False
+        return True
 
     def may_lock(self, tx: Transaction) -> bool:
         """True if :meth:`process_transaction` would succeed."""
-        return all(step in (_GO, _STAY) for _, step in self._verdicts(tx, Event.LOCK))
+        for outpoint in tx.outpoints:
+            state = self.get_state(outpoint)
+            if state is None or verdict(state, Event.LOCK, tx.txid) not in (_GO, _STAY):
+                return False
+        return True
 
     def holds(self, tx: Transaction) -> bool:
         """True if every input is locked by ``tx`` (or further on its way with it)."""
@@ -284,11 +294,6 @@ class UTXOStateManager:
         self._staged, self._transitions = {}, []
         return changes
 
-    def _verdicts(self, tx: Transaction, event: Event) -> Iterator[tuple[Outpoint, Step]]:
-        for outpoint in tx.outpoints:
-            state = self.get_state(outpoint)
-            yield outpoint, _ILLEGAL if state is None else verdict(state, event, tx.txid)
-
     def _move_all(self, tx: Transaction, event: Event, new: UTXOState, now: int) -> list[Transition]:
         """Moves every input, or none: all of them are looked at, once, before the first is touched."""
         moving = []
@@ -332,43 +337,34 @@ class UTXOStateManager:
         return self._stage(outpoint, None, Coin(output, UNSPENT), txid, now)
 
     def _stage(self, outpoint: Outpoint, old: Coin | None, new: Coin, txid: str, now: int) -> Transition:
-        if old is not None:
-            self._count(old, -1)
-        self._count(new, +1)
-        if old is None or _decided(new):  # otherwise the coin's entry stays what it was
-            if old is not None:
-                self._digest = digest.remove(self._digest, _decided_entry(outpoint, old))
-            self._digest = digest.add(self._digest, _decided_entry(outpoint, new))
+        output, state, before = new.output, new.state, None if old is None else old.state
+        if before is not None:
+            self._count(before, -1, -output.amount)
+        self._count(state, 1, output.amount)
+        if before is None or isinstance(state, SpentFinalized | Confirmed):  # otherwise its entry stays what it was
+            coin = digest.coin_bytes(outpoint, output)
+            entry = digest.entry_of(coin, *_counted_as(state))
+            if before is not None:
+                entry -= digest.entry_of(coin, *_counted_as(before))
+            self._digest = digest.add(self._digest, entry)
         self._position += 1
-        transition = Transition(
-            position=self._position,
-            outpoint=outpoint,
-            output=new.output,
-            old_state=None if old is None else old.state,
-            new_state=new.state,
-            txid=txid,
-            timestamp=now,
-        )
+        transition = Transition(self._position, outpoint, output, before, state, txid, now)
         self._transitions.append(transition)
         self._staged[outpoint] = new
         self._at_hand.put(outpoint, new)
         return transition
 
-    def _count(self, coin: Coin, by: int) -> None:
-        tally = self._tallies[kind(coin.state)]
-        tally[0] += by
-        tally[1] += by * coin.output.amount
+    def _count(self, state: UTXOState, coins: int, amount: int) -> None:
+        tally = self._tallies[type(state)]
+        tally[0] += coins
+        tally[1] += amount
 
 
-def _decided(coin: Coin) -> bool:
-    return isinstance(coin.state, SpentFinalized | Confirmed)
-
-
-def _decided_entry(outpoint: Outpoint, coin: Coin) -> int:
-    """A coin's entry in the running digest: what is not decided yet counts as Unspent (see state_digest)."""
-    if isinstance(coin.state, SpentFinalized | Confirmed):  # not _decided(): the type is needed
-        return digest.entry(outpoint, coin.output, kind(coin.state), (coin.state.txid,))
-    return digest.entry(outpoint, coin.output, Unspent.__name__, ())
+def _counted_as(state: UTXOState) -> tuple[str, tuple[str, ...]]:
+    """What a coin is in the running digest: what is not decided yet counts as Unspent (see state_digest)."""
+    if isinstance(state, SpentFinalized | Confirmed):
+        return kind(state), (state.txid,)
+    return Unspent.__name__, ()
 
 
 def founding_changes(coins: Iterable[tuple[Outpoint, TxOutput]], tip: ChainTip) -> Changes:
@@ -377,7 +373,7 @@ def founding_changes(coins: Iterable[tuple[Outpoint, TxOutput]], tip: ChainTip) 
     founded = {outpoint: Coin(output, UNSPENT) for outpoint, output in coins}
     total = 0
     for outpoint, coin in founded.items():
-        total = digest.add(total, _decided_entry(outpoint, coin))
+        total = digest.add(total, digest.entry(outpoint, coin.output, *_counted_as(coin.state)))
     tallies[Unspent.__name__] = Tally(len(founded), sum(coin.output.amount for coin in founded.values()))
     summary = Summary(position=0, finalized=0, batches=0, evidence=0, digest=total, tallies=tallies)
     return Changes(summary, coins=founded, tip=tip)
