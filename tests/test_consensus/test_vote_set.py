@@ -7,12 +7,13 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.cluster import key
+from timeproto.consensus.retained import Kept
 from timeproto.consensus.vote_set import OwnBatch, VoteSet
 from timeproto.errors import Refusal
 from timeproto.model.certificate import check_proof, vote_is_valid
 from timeproto.model.keys import SigningKey
 from timeproto.model.masternodes import MasternodeSet
-from timeproto.model.vote import VoteBatch, VoteKind, sign_batch
+from timeproto.model.vote import VoteKind, sign_batch
 
 GENESIS_HASH = "0e" * 32
 TXID, BESIDE = "ab" * 32, ["01" * 32, "fe" * 32]
@@ -20,9 +21,9 @@ KEYS = [key(number + 1) for number in range(7)]
 SET = MasternodeSet(voter.public_hex for voter in KEYS)
 
 
-def batch(voter: SigningKey, kind: VoteKind = VoteKind.COMMIT, *, height: int = 0) -> VoteBatch:
+def batch(voter: SigningKey, kind: VoteKind = VoteKind.COMMIT, *, height: int = 0) -> Kept:
     votes = {kind.name.lower(): [TXID, *BESIDE]}
-    return sign_batch(voter, GENESIS_HASH, SET.hash, height, **votes)
+    return Kept(sign_batch(voter, GENESIS_HASH, SET.hash, height, **votes))
 
 
 class Counting(SynchronousTestCase):
@@ -34,7 +35,7 @@ class Counting(SynchronousTestCase):
         for again in (first, batch(KEYS[0], height=5), batch(KEYS[0])):
             self.assertFalse(votes.add(VoteKind.COMMIT, KEYS[0].public_hex, again))
         self.assertEqual(votes.count(VoteKind.COMMIT), 1)
-        self.assertEqual(list(votes.batches()), [first])
+        self.assertEqual(list(votes.batches()), [first.signed])
 
     def test_strangers_do_not_exist(self) -> None:
         """A key outside the set adds nothing, is never listed, and has no vote to show (B-07)."""
@@ -65,7 +66,7 @@ class Counting(SynchronousTestCase):
             voter = KEYS[number]
             self.assertEqual(votes.has_quorum(VoteKind.COMMIT), votes.count(VoteKind.COMMIT) >= members.quorum)
             signed = sign_batch(voter, GENESIS_HASH, members.hash, number, commit=[TXID, *BESIDE])
-            votes.add(VoteKind.COMMIT, voter.public_hex, signed)
+            votes.add(VoteKind.COMMIT, voter.public_hex, Kept(signed))
             if votes.count(VoteKind.COMMIT) < members.quorum:
                 self.assertRaises(ValueError, votes.proof)
                 continue
@@ -93,7 +94,7 @@ class Counting(SynchronousTestCase):
         self.assertTrue(votes.has_quorum(VoteKind.COMMIT))
         self.assertRaises(ValueError, votes.proof)
         self.assertEqual(len(list(votes.batches())), 4)
-        own.signed = batch(KEYS[0])
+        own.signed = batch(KEYS[0]).signed
         check_proof(votes.proof(), SET, GENESIS_HASH)
 
     def test_one_vote_is_proved_alone(self) -> None:

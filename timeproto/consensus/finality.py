@@ -122,13 +122,13 @@ class Finality(Suspicion):
         tx = payment.tx
         assert tx is not None
         coins = [self.manager.get_utxo_info(outpoint) for outpoint in tx.outpoints]
-        parents = [outpoint.txid for outpoint, coin in zip(tx.outpoints, coins, strict=True) if coin is None]
         present = [coin for coin in coins if coin is not None]
-        if any(parent == self.genesis.hash or self.is_final(parent) or self.ending(parent) for parent in parents):
-            self.give_up(payment, unknown_input(tx, self.manager), for_ever=True)
-            return
-        if parents:
-            self._wait(payment, parents)
+        if len(present) < len(coins):
+            parents = [outpoint.txid for outpoint, coin in zip(tx.outpoints, coins, strict=True) if coin is None]
+            if any(parent == self.genesis.hash or self.is_final(parent) or self.ending(parent) for parent in parents):
+                self.give_up(payment, unknown_input(tx, self.manager), for_ever=True)
+            else:
+                self._wait(payment, parents)
             return
         try:
             check_context(tx, present, self.genesis.params)
@@ -190,11 +190,10 @@ class Finality(Suspicion):
 
     def contend(self, payment: Payment) -> None:
         self.payments.contend(payment)
-        voters = payment.votes.voters(VoteKind.LOCK)
         for outpoint, rival in self.payments.rivals(payment):
             self.payments.contest(payment, self.tick)
             self.payments.contest(rival, self.tick)
-            for voter in voters:
+            for voter in payment.votes.voters(VoteKind.LOCK):
                 self.suspect(voter, outpoint, payment, rival)
 
     def _heed_aborts(self, payment: Payment) -> None:
@@ -248,7 +247,7 @@ class Finality(Suspicion):
                 payment = payments.get(txid)
                 if payment is None or payment.tx is None:
                     payment = self.spoken_of(txid, batch.voter, sender)
-                if payment is None or not payment.votes.add(kind, batch.voter, kept.batch):
+                if payment is None or not payment.votes.add(kind, batch.voter, kept):
                     continue
                 kept.counting += 1
                 if payment.contested is not None or kind is VoteKind.ABORT:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from timeproto.consensus.payments import Payment, Standing
 from timeproto.consensus.refusals import double_spend
+from timeproto.consensus.vote_set import OwnBatch
 from timeproto.model.ledger import OwnVotes, TransactionRecord
 from timeproto.model.utxo_state import SpentFinalized
 from timeproto.model.vote import VoteBatch, VoteKind
@@ -29,7 +30,7 @@ def recall(finality: Finality, record: TransactionRecord) -> None:
     for kind, number in ((VoteKind.LOCK, own.lock), (VoteKind.COMMIT, own.commit), (VoteKind.ABORT, own.abort)):
         batch = None if number is None else ledger.batch(number)
         if batch is not None:
-            payment.votes.add(kind, me, batch)
+            payment.votes.add(kind, me, OwnBatch(batch))
     payment.cast_lock, payment.cast_commit = own.lock is not None, own.commit is not None
     payment.cast_abort = own.abort is not None
     for outpoint in tx.outpoints:

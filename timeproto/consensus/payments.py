@@ -151,11 +151,11 @@ class Payments:
 
     def forget_least(self, voter: str) -> None:
         """Keep no more of a voter's batches than there is room for."""
-        for batch in self._retained.forget_least(voter):
-            for kind, txid in batch.votes():
+        for kept in self._retained.forget_least(voter):
+            for kind, txid in kept.signed.votes():
                 payment = self._payments.get(txid)
                 if payment is not None:
-                    payment.votes.remove(kind, batch)
+                    payment.votes.remove(kind, kept)
 
     def seen(self, payment: Payment, tx: Transaction, source: str | None, now: int | None = None) -> None:
         """The transaction arrived at ``now`` (Unix ms), from the masternode ``source`` or from a wallet."""
@@ -246,7 +246,7 @@ class Payments:
 
     def drop(self, payment: Payment) -> None:
         if self._payments.pop(payment.txid, None) is not None:
-            self._retained.remove(payment.votes.cast())
+            self._retained.remove(payment.votes.carriers())
             if payment.tx is not None:
                 self._seen -= 1
         self._forget_early(payment)
@@ -305,6 +305,8 @@ class Payments:
                 if wanted_by is not None and len(wanted_by) > 1:
                     for txid in wanted_by:
                         met.setdefault(txid, outpoint)
+        if not met:
+            return ()
         met.pop(payment.txid, None)
         return [(outpoint, self._payments[txid]) for txid, outpoint in met.items()]
 

@@ -23,18 +23,18 @@ BATCH = 8
 class Kept:
     """A batch that is kept since ``counting`` of its votes count, or are being counted."""
 
-    batch: VoteBatch
+    signed: VoteBatch
     counting: int = 0
 
     @property
     def weight(self) -> int:
-        batch = self.batch
+        batch = self.signed
         return BATCH + len(batch.lock) + len(batch.commit) + len(batch.abort)
 
     @property
     def worth(self) -> tuple[float, str]:
         """How much of it counts; among equals there is an order too."""
-        return self.counting / self.weight, self.batch.signature
+        return self.counting / self.weight, self.signed.signature
 
 
 class Retained:
@@ -60,15 +60,13 @@ class Retained:
         if not kept.counting:
             self._forget(kept)
 
-    def remove(self, batches: Iterable[VoteBatch]) -> None:
-        """One vote of each counts no more; nothing for one that is not kept here, as this replica's own are not."""
-        for batch in batches:
-            of_voter = self._kept.get(batch.voter)
-            kept = None if of_voter is None else of_voter.get(batch.signature)
-            if kept is not None:
-                self.let_go(kept)
+    def remove(self, carriers: Iterable[object]) -> None:
+        """One vote of each counts no more; nothing for what is not kept here, as this replica's own batches are not."""
+        for carrier in carriers:
+            if isinstance(carrier, Kept):
+                self.let_go(carrier)
 
-    def forget_least(self, voter: str) -> Iterator[VoteBatch]:
+    def forget_least(self, voter: str) -> Iterator[Kept]:
         """The batches of ``voter`` whose votes must not count any more for want of room: those of least worth."""
         if self._weights.get(voter, 0) <= limits.VOTES_KEPT:
             return
@@ -76,8 +74,8 @@ class Retained:
             if self._weights[voter] <= limits.VOTES_KEPT * 3 // 4:  # so that this is not done for each new vote
                 break
             self._forget(kept)
-            yield kept.batch
+            yield kept
 
     def _forget(self, kept: Kept) -> None:
-        del self._kept[kept.batch.voter][kept.batch.signature]
-        self._weights[kept.batch.voter] -= kept.weight
+        del self._kept[kept.signed.voter][kept.signed.signature]
+        self._weights[kept.signed.voter] -= kept.weight

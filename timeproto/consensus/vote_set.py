@@ -10,12 +10,13 @@ from collections.abc import Iterator
 
 import attrs
 
+from timeproto.consensus.retained import Kept
 from timeproto.model.certificate import FinalityProof, SignedVote, signed_vote
 from timeproto.model.masternodes import MasternodeSet
 from timeproto.model.vote import VoteBatch, VoteKind
 
 
-@attrs.define
+@attrs.define(eq=False)
 class OwnBatch:
     """This replica's batch of the running turn: its votes count at once, its signature follows at the turn's end.
 
@@ -23,6 +24,10 @@ class OwnBatch:
     """
 
     signed: VoteBatch | None = None
+
+
+Carrier = Kept | OwnBatch
+"""Whose batch a vote came in."""
 
 
 class VoteSet:
@@ -33,9 +38,9 @@ class VoteSet:
     def __init__(self, txid: str, masternodes: MasternodeSet) -> None:
         self.txid = txid
         self._masternodes = masternodes
-        self._votes: dict[VoteKind, dict[int, VoteBatch | OwnBatch]] = {kind: {} for kind in VoteKind}
+        self._votes: dict[VoteKind, dict[int, Carrier]] = {VoteKind.LOCK: {}, VoteKind.COMMIT: {}, VoteKind.ABORT: {}}
 
-    def add(self, kind: VoteKind, voter: str, batch: VoteBatch | OwnBatch) -> bool:
+    def add(self, kind: VoteKind, voter: str, carrier: Carrier) -> bool:
         """Count the vote; False if the voter is a stranger or was counted already. The first copy stays."""
         member = self._masternodes.index(voter)
         if member is None:
@@ -43,7 +48,7 @@ class VoteSet:
         votes = self._votes[kind]
         if member in votes:
             return False
-        votes[member] = batch
+        votes[member] = carrier
         return True
 
     def count(self, kind: VoteKind) -> int:
@@ -51,7 +56,7 @@ class VoteSet:
 
     def has_quorum(self, kind: VoteKind) -> bool:
         """A level, not an edge: ask again whenever anything arrives."""
-        return self.count(kind) >= self._masternodes.quorum
+        return len(self._votes[kind]) >= self._masternodes.quorum
 
     def has(self, kind: VoteKind, voter: str) -> bool:
         return self._masternodes.index(voter) in self._votes[kind]
@@ -63,24 +68,24 @@ class VoteSet:
     def signed(self, kind: VoteKind, voter: str) -> SignedVote | None:
         """One voter's vote with its proof, None if there is none (or it is not signed yet)."""
         member = self._masternodes.index(voter)
-        cast = self._votes[kind].get(-1 if member is None else member)
-        return None if cast is None else _prove(cast, kind, self.txid)
+        carrier = self._votes[kind].get(-1 if member is None else member)
+        return None if carrier is None else self._prove(carrier, kind)
 
-    def remove(self, kind: VoteKind, batch: VoteBatch) -> None:
+    def remove(self, kind: VoteKind, kept: Kept) -> None:
         """Count the vote no more, if it is this batch that carried it: there is no room for it."""
-        member = self._masternodes.index(batch.voter)
-        if member is not None and self._votes[kind].get(member) is batch:
+        member = self._masternodes.index(kept.signed.voter)
+        if member is not None and self._votes[kind].get(member) is kept:
             del self._votes[kind][member]
 
-    def cast(self) -> list[VoteBatch]:
-        """The signed batch of every vote counted here: once for each of them."""
-        every = [cast for votes in self._votes.values() for cast in votes.values()]
-        batches = [cast.signed if isinstance(cast, OwnBatch) else cast for cast in every]
-        return [batch for batch in batches if batch is not None]
+    def carriers(self) -> Iterator[Carrier]:
+        """What carried every vote counted here: once for each of them."""
+        for votes in self._votes.values():
+            yield from votes.values()
 
     def batches(self) -> Iterator[VoteBatch]:
         """Every signed batch that carries a vote counted here, each once."""
-        yield from {batch.signature: batch for batch in self.cast()}.values()
+        signed = (carrier.signed for carrier in self.carriers())
+        yield from {batch.signature: batch for batch in signed if batch is not None}.values()
 
     def certificate(self, kind: VoteKind) -> tuple[SignedVote, ...]:
         """Exactly q votes of ``kind``, of the members that come first in the set; :class:`ValueError` if there are
@@ -88,7 +93,7 @@ class VoteSet:
         votes, needed = self._votes[kind], self._masternodes.quorum
         proved: list[SignedVote] = []
         for member in sorted(votes):
-            vote = _prove(votes[member], kind, self.txid)
+            vote = self._prove(votes[member], kind)
             if vote is not None:
                 proved.append(vote)
                 if len(proved) == needed:
@@ -99,13 +104,6 @@ class VoteSet:
         """The finality proof: a certificate of commit votes."""
         return FinalityProof(self.txid, self._masternodes.hash, self.certificate(VoteKind.COMMIT))
 
-
-def _batch_of(cast: VoteBatch | OwnBatch) -> VoteBatch | None:
-    return cast.signed if isinstance(cast, OwnBatch) else cast
-
-
-def _prove(cast: VoteBatch | OwnBatch, kind: VoteKind, txid: str) -> SignedVote | None:
-    batch = _batch_of(cast)
-    if batch is None:
-        return None
-    return signed_vote(batch, batch.index(kind, txid))
+    def _prove(self, carrier: Carrier, kind: VoteKind) -> SignedVote | None:
+        batch = carrier.signed
+        return None if batch is None else signed_vote(batch, batch.index(kind, self.txid))
