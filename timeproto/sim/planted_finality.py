@@ -122,7 +122,10 @@ def count_signer_twice() -> list[Graft]:
 
         return inflated
 
-    return [Graft(VoteSet, "add", add), Graft(VoteSet, "count", count)]
+    def has_quorum(_: Any) -> Any:
+        return lambda votes, kind: votes.count(kind) >= votes._masternodes.quorum
+
+    return [Graft(VoteSet, "add", add), Graft(VoteSet, "count", count), Graft(VoteSet, "has_quorum", has_quorum)]
 
 
 def one_round() -> list[Graft]:
