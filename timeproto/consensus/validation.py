@@ -70,15 +70,17 @@ def check_context(tx: Transaction, coins: Sequence[Coin], params: NetworkParams)
 
     Whether the coins are free is not asked here: that is the state manager's to say.
     """
+    given, spent = 0, tx.fee
     for entry, coin in zip(tx.inputs, coins, strict=True):
+        given += coin.output.amount
         if address_of(bytes(entry.script_sig), params) != coin.output.address:
             raise Refusal(
                 ErrorCode.NOT_OWNER,
                 f"the coin {entry.previous_output} belongs to another key",
                 outpoint=str(entry.previous_output),
             )
-    given = sum(coin.output.amount for coin in coins)
-    spent = sum(output.amount for output in tx.outputs) + tx.fee
+    for output in tx.outputs:
+        spent += output.amount
     if given != spent:
         raise Refusal(
             ErrorCode.VALUE_MISMATCH, f"the inputs hold {given}, the outputs and the fee take {spent}"

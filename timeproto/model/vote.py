@@ -76,7 +76,7 @@ class VoteBatch(Noun, frozen=True, dict=True, gc=True, tag="VoteBatch", tag_fiel
         if not (self.lock or self.commit or self.abort):
             raise ValueError("a vote batch holds at least one vote")
         for votes in (self.lock, self.commit, self.abort):
-            if any(map(ge, votes, votes[1:])):
+            if len(votes) > 1 and any(map(ge, votes, votes[1:])):
                 raise ValueError("the votes of a batch are strictly ascending")
 
     def _not_hex(self) -> str:
