@@ -39,9 +39,9 @@ IN_FRAME = min(limits.QUERY, (limits.FRAME_WALLET - 200) // 70)
 """Outpoints as text that fit a wallet's frame."""
 PREPARED = 200
 """Questions of each size that are encoded before the clock starts, and asked in turn."""
-SPACING = 0.015
+SPACING = 0.02
 """Seconds from one question to the next …"""
-SPACING_OF_ONE = 0.00006
+SPACING_OF_ONE = 0.00018
 """… and so many more for each item of the first: a long one does not delay the next, and for what all of them cost a
 node does not hold a wallet back."""
 POLL = 0.02
