@@ -223,6 +223,7 @@ class Order(Bridge):
                   [(name, value) for name, value in self.world.events if name == "told"]}
         self.assertIsNone(proofs["Locked"])
         self.assertEqual((proofs["SpentFinalized"].txid, proofs["Unspent"].txid), (tx.txid, tx.txid))
+        self.assertEqual(self.bridge.counters.proven, 1)
 
     def test_a_step_without_changes_needs_no_commit(self) -> None:
         """A question of a peer is answered from what is committed."""

@@ -160,4 +160,4 @@ class Health(SynchronousTestCase):
         """Names that the metrics take, all of them: one that is none would be left out in silence."""
         figures = RealWeb().alone.view.figures()
         self.assertIsInstance(figures, Figures)
-        self.assertEqual(set(figures.counters), {"steps", "commits", "inputs", "inputs_dropped"})
+        self.assertEqual(set(figures.counters), {"steps", "commits", "inputs", "inputs_dropped", "proven"})

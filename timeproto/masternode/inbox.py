@@ -69,6 +69,7 @@ class Counters:
     commits: int = 0
     inputs: int = 0
     dropped: int = 0
+    proven: int = 0
 
 
 class Inbox:

@@ -17,7 +17,14 @@ from twisted.application import service
 from twisted.internet import protocol, stdio
 from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
 from twisted.internet.task import LoopingCall
-from twisted.logger import FilteringLogObserver, Logger, LogLevel, LogLevelFilterPredicate, globalLogPublisher
+from twisted.logger import (
+    FilteringLogObserver,
+    Logger,
+    LogLevel,
+    LogLevelFilterPredicate,
+    LogPublisher,
+    globalLogPublisher,
+)
 from twisted.python.failure import Failure
 
 from timeproto import limits
@@ -149,7 +156,7 @@ class TimeNode(service.MultiService):
     def startService(self) -> None:
         """Begins to start; what goes wrong ends the process with its exit status and one sentence."""
         super().startService()
-        self._set_log_level()
+        keep_to_level(globalLogPublisher, self._config.log_level)
         self._verifying.start()
         self._storing.start()
         # After daemonizing, which no thread survives, and inside the reactor, which a failure must stop.
@@ -286,15 +293,6 @@ class TimeNode(service.MultiService):
         self._last_now = max(self._last_now, int(time.time() * 1000))
         return self._last_now
 
-    def _set_log_level(self) -> None:
-        if self._config.log_level == "info":
-            return
-        predicate = LogLevelFilterPredicate(LogLevel.levelWithName(self._config.log_level))
-        # twistd has chosen its observers by now and has no door for a filter in front of them.
-        for observer in list(globalLogPublisher._observers):
-            globalLogPublisher.removeObserver(observer)
-            globalLogPublisher.addObserver(FilteringLogObserver(observer, [predicate]))
-
     # -- stopping ------------------------------------------------------------------------------------
 
     def leave(self, reason: BaseException) -> None:
@@ -329,6 +327,15 @@ class TimeNode(service.MultiService):
     def stopService(self) -> Deferred[None]:
         """Closes every connection with ``going_away``, waits for what is being committed, closes the store."""
         return ensureDeferred(self._stop())
+
+
+def keep_to_level(publisher: LogPublisher, level: str) -> None:
+    """Nothing below ``level`` reaches an observer. twistd writes everything down, debugging and all; and it has chosen
+    its observers by now, with no door for a filter in front of them."""
+    predicate = LogLevelFilterPredicate(LogLevel.levelWithName(level))
+    for observer in list(publisher._observers):
+        publisher.removeObserver(observer)
+        publisher.addObserver(FilteringLogObserver(observer, [predicate]))
 
 
 def spare_the_collector() -> None:

@@ -210,6 +210,7 @@ class ReplicaView:
             "commits": counters.commits,
             "inputs": counters.inputs,
             "inputs_dropped": counters.dropped,
+            "proven": counters.proven,
         }
         more = Figures() if self._condition is None else self._condition.figures()
         return Figures(more.gauges, {**passed, **more.counters}, dict(self._received))
