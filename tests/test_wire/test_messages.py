@@ -227,7 +227,8 @@ class VoteBatches(SynchronousTestCase):
         for signature in ("A" * 128, "a" * 127 + "\n", "a" * 127, "a" * 129, "a" * 128 + "\n", "0x" + "a" * 126):
             self.assertFalse(self.assert_judged_alike({"signature": signature}))
 
-    @given(st.sampled_from(["voter", "set", "lock", "signature"]), st.integers(0, 127), st.characters())
+    @given(st.sampled_from(["voter", "set", "lock", "signature"]), st.integers(0, 127),
+           st.characters(exclude_categories=["Cs"]))  # half a surrogate is no text: no JSON, before any schema
     def test_any_character_anywhere(self, name: str, at: int, character: str) -> None:
         """One character of one field is another."""
         size = 128 if name == "signature" else 64
