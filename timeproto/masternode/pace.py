@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-QUICK = 0.005
+QUICK = 0.003
 """Seconds a step may take before the next one is put off: a commit to a good disk, and some."""
-GATHER = 3.0
+GATHER = 5.0
 """What arrives gathers for this many times what a step takes beyond that …"""
 LONGEST = 0.05
 """… but no longer than so many seconds: until it is final a payment waits four times."""

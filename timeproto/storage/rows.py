@@ -31,6 +31,9 @@ from timeproto.storage import schema
 BLOCK_CACHE = 32 * 1024 * 1024
 WRITE_BUFFER = 16 * 1024 * 1024
 OPEN_FILES = 256
+UNSORTED_FILES = 8
+"""Files of the newest rows, each one write buffer, that are merged into the sorted ones at once. It takes a good part
+of a second of the processor's time, so rarely is better than often."""
 LOG_FILES = 2
 
 
@@ -62,6 +65,7 @@ def make_options() -> Options:
     options.set_compression_type(DBCompressionType.lz4())
     options.set_write_buffer_size(WRITE_BUFFER)
     options.set_max_open_files(OPEN_FILES)
+    options.set_level_zero_file_num_compaction_trigger(UNSORTED_FILES)
     options.set_keep_log_file_num(LOG_FILES)
     options.set_max_log_file_size(1024 * 1024)
     options.set_paranoid_checks(True)
