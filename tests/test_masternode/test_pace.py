@@ -15,9 +15,7 @@ class Pacing(SynchronousTestCase):
 
     def step(self, seconds: float, times: int = 1) -> None:
         for _ in range(times):
-            self.pace.begin()
-            self.clock.advance(seconds)
-            self.pace.end()
+            self.pace.during(self.clock.advance, seconds)
 
     def test_where_steps_are_quick_nothing_waits(self) -> None:
         """But for what can be read already: a payment on an idle machine is final as fast as it can be."""
@@ -37,7 +35,8 @@ class Pacing(SynchronousTestCase):
             waits.append(self.pace.wait)
         self.assertEqual(waits, sorted(waits))
         self.assertGreater(waits[0], 0)
-        self.assertEqual(waits[-1], LONGEST)
+        self.assertAlmostEqual(waits[-1], LONGEST, 3)
+        self.assertLessEqual(waits[-1], LONGEST)
         self.step(0.001, 100)
         self.assertEqual(self.pace.wait, 0)
 
@@ -49,10 +48,14 @@ class Pacing(SynchronousTestCase):
         self.step(0.001, 20)
         self.assertEqual(self.pace.wait, 0)
 
-    def test_an_end_without_a_beginning_is_nothing(self) -> None:
-        """A step that failed has none, and none is counted twice."""
-        self.step(1.0)
-        before = self.pace.wait
-        self.clock.advance(9)
-        self.pace.end()
-        self.assertEqual(self.pace.wait, before)
+    def test_a_step_is_handed_through(self) -> None:
+        """With what it is given, what it returns and what it raises; one that fails counts for nothing."""
+        self.assertEqual(self.pace.during(max, 3, 5), 5)
+
+        def failing() -> None:
+            self.clock.advance(9)
+            raise ValueError("no")
+
+        for _ in range(9):
+            self.assertRaises(ValueError, self.pace.during, failing)
+        self.assertEqual(self.pace.wait, 0)

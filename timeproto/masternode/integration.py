@@ -237,7 +237,6 @@ class MasternodeUTXOIntegration:
                 inputs.append(Tick())
                 self._tick_due = False
             self._busy = True
-            self._pace.begin()
             self._step(inputs)
             self._verify()
         self._advancing = False
@@ -247,10 +246,10 @@ class MasternodeUTXOIntegration:
         self.counters.steps += 1
         self.counters.inputs += len(inputs)
         try:
-            effects = self.replica.step(inputs, self._now())
+            effects = self._pace.during(self.replica.step, inputs, self._now())
             if effects.changes is None:
                 self._release(effects)
-                self._end_step()
+                self._busy = False
                 return
         except Exception:
             self._collapse(Failure())
@@ -262,15 +261,11 @@ class MasternodeUTXOIntegration:
 
         def committed(_: None) -> None:
             self._release(effects)
-            self._end_step()
+            self._busy = False
             self._advance()
 
         offload = self._commit_at_once if len(changes.transitions) <= limits.COMMIT_AT_ONCE else self._offload_commits
         offload(self._store.commit, changes).addCallback(committed).addErrback(self._collapse)
-
-    def _end_step(self) -> None:
-        self._busy = False
-        self._pace.end()
 
     # -- release -------------------------------------------------------------------------------------
 

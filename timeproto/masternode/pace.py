@@ -2,23 +2,28 @@
 
 Each message that is stepped on its own costs a signature check, a step and a write to the disk; a hundred in one step
 cost hardly more. So while a machine has time to spare nothing waits here but for the sockets that can be read already,
-and where it has not, what arrives gathers. What counts is how long a step takes by the clock on the wall, its commit
-and its release with it: that grows with the load, with a slow disk, and with other programs that want the processor.
+and where it has not, what arrives gathers. What counts is how long the replica's step takes by the clock on the wall:
+that grows with the load, and with other programs that want the processor. A slow disk does not count: while a commit is
+on its way there, everything gathers anyway.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
-QUICK = 0.003
-"""Seconds a step may take before the next one is put off: a commit to a good disk, and some."""
-GATHER = 5.0
+T = TypeVar("T")
+
+QUICK = 0.0015
+"""Seconds a step may take before the next one is put off: a few payments' worth."""
+GATHER = 8.0
 """What arrives gathers for this many times what a step takes beyond that …"""
 LONGEST = 0.05
 """… but no longer than so many seconds: until it is final a payment waits four times."""
 WEIGHT = 0.1
-"""Of the last step in the average."""
+"""Of the last step in the average …"""
+MOST = QUICK + LONGEST / GATHER
+"""… in which it counts as so many seconds at most: a block is one long step, and says little of the next."""
 
 
 class Pace:
@@ -28,7 +33,6 @@ class Pace:
         """``clock``: IReactorTime."""
         self._clock = clock
         self._average = 0.0
-        self._began: float | None = None
 
     @property
     def wait(self) -> float:
@@ -39,17 +43,13 @@ class Pace:
         """Calls ``then`` once what comes together is here: when all sockets that have something are read, or later."""
         self._clock.callLater(self.wait, then)
 
-    def begin(self) -> None:
-        """A step begins."""
-        self._began = self._clock.seconds()
-
-    def end(self) -> None:
-        """It is committed, and released."""
-        if self._began is not None:
-            took = self._clock.seconds() - self._began
-            # A block is one long step, and says little of the next.
-            self._average += WEIGHT * (min(took, LONGEST) - self._average)
-            self._began = None
+    def during(self, step: Callable[..., T], *given: Any) -> T:
+        """What ``step(*given)`` returns; how long it took counts."""
+        began = self._clock.seconds()
+        result = step(*given)
+        took: float = self._clock.seconds() - began
+        self._average += WEIGHT * (min(took, MOST) - self._average)
+        return result
 
 
 class AtOnce:
@@ -58,8 +58,5 @@ class AtOnce:
     def gather(self, then: Callable[[], None]) -> None:
         then()
 
-    def begin(self) -> None:
-        pass
-
-    def end(self) -> None:
-        pass
+    def during(self, step: Callable[..., T], *given: Any) -> T:
+        return step(*given)
