@@ -228,6 +228,28 @@ class Applying(SynchronousTestCase):
         self.assertTrue(world.is_level())
         self.assertEqual(world.alarms(), [])
 
+    def test_who_completes_a_proof_between_two_blocks_finishes_once(self) -> None:
+        """The first block lets this replica vote, and its commit vote makes final what the second one contains."""
+        world = Behind([0, 1, 0], voting=False)
+        (tx,) = world.everything
+        for peer in world.others:
+            world.hear(messages.Finalized(txids=(), next=0, head=0), peer)
+            world.hear(messages.Votes(voter=world.node.key), peer)
+            world.blocks([], head=1, peer=peer)
+        world.show(tx)
+        world.vote(1, lock=[tx], commit=[tx])
+        world.vote(2, lock=[tx], commit=[tx])
+        self.assertFalse(world.is_final(tx))
+        world.blocks([2, 3, 1])
+        self.assertTrue(world.voted(tx)[1])
+        self.assertTrue(world.is_level())
+        record = world.store.transaction(tx.txid)
+        assert record is not None
+        self.assertIsNotNone(record.proof)
+        self.assertEqual(record.height, 2)
+        self.assertEqual((world.replica.final_count, world.replica.unconfirmed), (1, 0))
+        self.assertEqual((list(world.store.unconfirmed()), world.alarms()), ([], []))
+
     def test_what_was_caught_up_outlives_a_restart(self) -> None:
         """The next life goes on from there."""
         world = Behind([1, 0])

@@ -37,7 +37,9 @@ class Decisions:
         """
         finality, block = self._finality, decided.block
         height, turn = block.header.height, finality.turn
-        finality.sign()  # what was cast before the block counts at the height before it
+        # What was cast before the block counts at the height before it; and what became final by that is final before
+        # the block confirms it, or it would be made final once more after that, and wait for a block for ever.
+        finality.settle()
         self._require_possible(decided)
         tip = self._chain.extend(decided)
         if tip is None:
