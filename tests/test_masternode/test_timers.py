@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+import sys
+import time
+from typing import Any
+
+from twisted.internet.base import ReactorBase
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from timeproto.masternode.timers import Timers
+from timeproto.masternode import tap
+from timeproto.masternode.timers import Timers, keep_steady
+
+
+class OnTheWall(ReactorBase):
+    """A reactor as Twisted makes it, that goes by the wall clock, and which the test can set."""
+
+    wall = 1_700_000_000.0
+
+    def installWaker(self) -> None:
+        pass
+
+    def seconds(self) -> float:
+        return self.wall
 
 
 class Running(SynchronousTestCase):
@@ -66,3 +84,31 @@ class Running(SynchronousTestCase):
         self.timers.start(1_000, self.timers.stop)
         self.clock.advance(5)
         self.assertEqual((self.rung, self.clock.getDelayedCalls()), ([], []))
+
+
+class Steady(SynchronousTestCase):
+    def test_a_clock_that_is_set_back_keeps_nothing_waiting(self) -> None:
+        """What was to be after a moment is after a moment, whatever the clock on the wall shows by then."""
+        reactor: Any = OnTheWall()
+        steady = [100.0]
+        self.patch(time, "monotonic", lambda: steady[0])
+        keep_steady(reactor)
+        rung: list[str] = []
+        Timers(reactor).start(50, lambda: rung.append("rung"))
+        reactor.wall -= 3_600
+        steady[0] += 0.04
+        reactor.runUntilCurrent()
+        self.assertEqual(rung, [])
+        steady[0] += 0.02
+        reactor.runUntilCurrent()
+        self.assertEqual(rung, ["rung"])
+
+    def test_a_node_goes_by_it(self) -> None:
+        """From before anything of it is scheduled."""
+        steadied: list[Any] = []
+        self.patch(tap, "keep_steady", steadied.append)
+        self.patch(sys, "setswitchinterval", lambda seconds: None)
+        options = tap.Options()
+        options.parseOptions(["--datadir", self.mktemp()])
+        node: Any = tap.makeService(options)
+        self.assertEqual(steadied, [node._reactor])

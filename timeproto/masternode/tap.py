@@ -15,6 +15,7 @@ from twisted.python import usage
 from timeproto.errors import ConfigurationError, ExitStatus
 from timeproto.masternode.config import LOG_LEVELS, make_config, prepare, read_toml
 from timeproto.masternode.service import TimeNode
+from timeproto.masternode.timers import keep_steady
 
 
 class Options(usage.Options):
@@ -103,6 +104,7 @@ def makeService(options: Options) -> IService:
         _refuse(str(error))
     from twisted.internet import reactor
 
+    keep_steady(reactor)
     # The reactor thread and the threads that verify and commit share one interpreter: a thread that has its result
     # must not wait the default 5 ms for the lock that gives it back.
     sys.setswitchinterval(0.0005)

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+
+def keep_steady(reactor: Any) -> None:
+    """From now on ``reactor`` goes by a clock that nobody can set. Twisted's own is the one on the wall: set back by an
+    hour, it would keep whatever waits for a moment, and with it this node, waiting for an hour. Call it before anything
+    is scheduled, for the two clocks count from different days."""
+    reactor.seconds = time.monotonic
 
 
 class Timers:
