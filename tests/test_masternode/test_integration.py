@@ -203,6 +203,25 @@ class Order(Bridge):
         clock.advance(pace.wait / 2)
         self.assertEqual((self.bridge.counters.steps, self.bridge.counters.inputs), (6, 8))
 
+    def test_what_is_a_step_already_waits_for_nothing_more(self) -> None:
+        """A busy node that has more than a step's worth works on it, and does not rest between two steps of it."""
+        self.patch(limits, "STEP_INPUTS", 4)
+        clock = Clock()
+        pace = Pace(clock)
+        self.build(self.alone.replica, pace=pace)
+        for _ in range(100):
+            pace.during(clock.advance, 1)
+        self.verifying.open, wait = False, pace.wait
+        for number in range(9):
+            self.hear(messages.TransactionBroadcast(tx=self.payment(number)))
+        for _ in range(2):
+            self.verifying.let_go()
+        self.assertEqual((self.bridge.counters.steps, self.bridge.counters.inputs), (2, 8))
+        self.assertEqual(self.verifying.jobs, [])  # the ninth, for which others may come
+        clock.advance(wait)
+        self.verifying.let_go()
+        self.assertEqual(self.bridge.counters.inputs, 9)
+
     def test_commits_are_released_in_their_order(self) -> None:
         """Positions of what wallets are told have no gap and no step back over many commits."""
         for number in range(6):

@@ -89,6 +89,11 @@ class Inbox:
         return self._weight <= limits.AT_ONCE
 
     @property
+    def is_a_step(self) -> bool:
+        """True if a step's worth waits, or more."""
+        return self._weight >= limits.STEP_INPUTS
+
+    @property
     def is_full(self) -> bool:
         """True if there is no room for what a wallet asks."""
         return self._of.get(None, 0) >= limits.INBOX

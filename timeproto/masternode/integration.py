@@ -183,6 +183,7 @@ class MasternodeUTXOIntegration:
         if not self._gathering:
             self._gathering = True
             self._pace.gather(self._gathered)
+        self._verify()
 
     def _gathered(self) -> None:
         self._gathering = False
@@ -204,7 +205,9 @@ class MasternodeUTXOIntegration:
 
     def _verify(self) -> None:
         """Starts the verify stage unless it is at work, or a step's worth waits already: so the inbox is what fills."""
-        if self._verifying or self._gathering or not self._inbox or len(self._ready) >= limits.STEP_INPUTS:
+        if self._verifying or not self._inbox or len(self._ready) >= limits.STEP_INPUTS:
+            return
+        if self._gathering and not self._inbox.is_a_step:
             return
         self._verifying = True
         offload = self._at_once if self._inbox.is_small else self._offload

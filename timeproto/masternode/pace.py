@@ -4,7 +4,7 @@ Each message that is stepped on its own costs a signature check, a step and a wr
 cost hardly more. So while a machine has time to spare nothing waits here but for the sockets that can be read already,
 and where it has not, what arrives gathers. What counts is how long the replica's step takes by the clock on the wall:
 that grows with the load, and with other programs that want the processor. A slow disk does not count: while a commit is
-on its way there, everything gathers anyway.
+on its way there, everything gathers anyway. And where a step's worth is here already nothing is waited for.
 """
 
 from __future__ import annotations
