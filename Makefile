@@ -39,7 +39,7 @@ hostile: venv
 FIGURES := docs/figures
 SIZES ?= 4,7,13
 RATES ?= 50,250
-QUERY_RATE ?= 250
+QUERY_RATE ?= 190
 measured = $(VENV)/bin/timeproto bench $(1) --json $(FIGURES)/$(firstword $(1)).json --plot $(FIGURES)/$(firstword $(1)).svg
 figures: venv
 	$(call measured,finality --masternodes $(SIZES) --rate $(RATES) --search)

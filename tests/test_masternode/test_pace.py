@@ -37,15 +37,15 @@ class Pacing(SynchronousTestCase):
         self.assertGreater(waits[0], 0)
         self.assertAlmostEqual(waits[-1], LONGEST, 3)
         self.assertLessEqual(waits[-1], LONGEST)
-        self.step(0.001, 100)
+        self.step(0.0005, 100)
         self.assertEqual(self.pace.wait, 0)
 
     def test_one_long_step_says_little(self) -> None:
         """A block is a step too, and comes between quick ones."""
-        self.step(0.001, 100)
+        self.step(0.0005, 100)
         self.step(60.0)
         self.assertLess(self.pace.wait, LONGEST / 3)
-        self.step(0.001, 20)
+        self.step(0.0005, 20)
         self.assertEqual(self.pace.wait, 0)
 
     def test_a_step_is_handed_through(self) -> None:

@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-QUICK = 0.0015
+QUICK = 0.001
 """Seconds a step may take before the next one is put off: a few payments' worth."""
-GATHER = 8.0
+GATHER = 16.0
 """What arrives gathers for this many times what a step takes beyond that …"""
 LONGEST = 0.05
 """… but no longer than so many seconds: until it is final a payment waits four times."""
