@@ -275,3 +275,34 @@ class Answers(SynchronousTestCase):
         alone = Alone(4)
         (_, reply), = alone.hear(messages.GetFinalized(since=2**64 - 1), 2).send
         self.assertEqual(reply, messages.Finalized(txids=(), next=0, head=0))
+
+    def test_the_list_of_finals_is_one_whether_at_hand_or_read(self) -> None:
+        """Wherever a page begins it is what the store holds: of this life's newest, of older ones, after a restart."""
+        self.patch(limits, "RECENTLY_FINAL", 4)
+        self.patch(limits, "CATCH_UP_PAGE", 3)
+        alone = Alone(4, coins=9)
+        payments = [alone.pay([coin]) for coin in alone.coins()]
+        for tx in payments:
+            alone.show(tx)
+            alone.finish(tx)
+        listed = tuple(tx.txid for tx in payments)
+        for _ in ("this life", "the next"):
+            for since in range(len(listed) + 1):
+                (_, reply), = alone.hear(messages.GetFinalized(since=since), 2).send
+                page = listed[since : since + 3]
+                self.assertEqual(reply, messages.Finalized(txids=page, next=since + len(page), head=len(listed)))
+            alone.start()
+
+    def test_a_final_is_listed_when_it_is_committed_and_not_before(self) -> None:
+        """Asked in the very step that makes it final, a replica does not tell what a power cut could take back."""
+        alone = Alone(4)
+        tx = alone.pay(alone.coins()[:1])
+        alone.show(tx)
+        asked = Heard(messages.GetFinalized(since=0), alone.keys[2].public_hex)
+        proven = Heard(messages.FinalityProofs(proofs=(alone.proof(tx),)), alone.keys[1].public_hex)
+        effects = alone.act(asked, proven, asked)
+        self.assertTrue(alone.is_final(tx))
+        answers_to = [message for _, message in effects.send if isinstance(message, messages.Finalized)]
+        self.assertEqual(answers_to, [messages.Finalized(txids=(), next=0, head=0)] * 2)
+        (_, reply), = alone.act(asked).send
+        self.assertEqual(reply, messages.Finalized(txids=(tx.txid,), next=1, head=1))

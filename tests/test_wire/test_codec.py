@@ -192,6 +192,8 @@ class HostileBytes(SynchronousTestCase):
         for wrong in (*padded, H.upper(), "\uff11" * 64, "g" * 64, 7, None):
             outpoint["txid"] = wrong
             self.refused(ErrorCode.BAD_FIELD, json.dumps(whole).encode())
+            listed = {"type": "Finalized", "txids": [H, wrong], "next": 2, "head": 2}
+            self.refused(ErrorCode.BAD_FIELD, json.dumps(listed).encode())
         self.assertEqual(decode(encode(GetTransaction(txid=H))), GetTransaction(txid=H))
 
     def test_h14_names(self) -> None:

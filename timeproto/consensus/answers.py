@@ -14,9 +14,7 @@ from timeproto.model.transaction import Transaction
 from timeproto.model.vote import VoteBatch
 from timeproto.wire.messages import (
     Blocks,
-    Finalized,
     GetBlocks,
-    GetFinalized,
     GetTransactions,
     GetVotes,
     Transactions,
@@ -184,12 +182,3 @@ def blocks(request: GetBlocks, ledger: Ledger, head: int) -> Blocks:
             break
         page.append(decided)
     return Blocks(id=request.id, blocks=tuple(page), head=head)
-
-
-def finalized(request: GetFinalized, ledger: Ledger) -> Finalized:
-    """A page of this replica's list of final transactions."""
-    summary = ledger.summary()
-    head = 0 if summary is None else summary.finalized
-    since = min(request.since, head)
-    txids = tuple(ledger.finalized(since, limits.CATCH_UP_PAGE))
-    return Finalized(id=request.id, txids=txids, next=since + len(txids), head=head)

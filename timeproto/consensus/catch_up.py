@@ -1,4 +1,4 @@
-"""Where this replica stands in each peer's list of final transactions.
+"""This replica's list of final transactions, and where it stands in each peer's.
 
 Every masternode lists what became final with it, in order. A replica follows each peer's list with a position of
 its own, moves it only past what is final here too, and keeps it: so after any absence nothing is missed and
@@ -7,7 +7,43 @@ nothing is fetched twice, whoever else was away.
 
 from __future__ import annotations
 
-from timeproto.wire.messages import Finalized
+from collections.abc import Iterable
+
+from timeproto import limits
+from timeproto.model.ledger import Ledger
+from timeproto.wire.messages import Finalized, GetFinalized
+
+
+class FinalList:
+    """This replica's own list, as far as it is committed.
+
+    Each peer comes for every entry soon after it was made, so the newest, up to ``limits.RECENTLY_FINAL``, are at hand.
+    """
+
+    def __init__(self, ledger: Ledger, length: int) -> None:
+        """``length``: how many are committed."""
+        self._ledger = ledger
+        self._read_below = length
+        self._at_hand: list[str] = []
+
+    def extend(self, txids: Iterable[str]) -> None:
+        """These are committed now."""
+        self._at_hand += txids
+        if len(self._at_hand) > limits.RECENTLY_FINAL:
+            gone = len(self._at_hand) // 2  # by halves: to take the first out of a list moves all the others
+            self._read_below += gone
+            del self._at_hand[:gone]
+
+    def page(self, request: GetFinalized) -> Finalized:
+        """What is asked for of it."""
+        head = self._read_below + len(self._at_hand)
+        since = min(request.since, head)
+        if since < self._read_below:
+            txids = self._ledger.finalized(since, limits.CATCH_UP_PAGE)
+        else:
+            start = since - self._read_below
+            txids = self._at_hand[start : start + limits.CATCH_UP_PAGE]
+        return Finalized(id=request.id, txids=tuple(txids), next=since + len(txids), head=head)
 
 
 class CatchUp:

@@ -92,12 +92,13 @@ class Gossip:
         """A page of a peer's list of finals: fetch what is not final here, or move on."""
         if not self._catch_up.fits(sender, message):
             return
-        unknown = [txid for txid in message.txids if not self._finality.is_final(txid)]
+        finality = self._finality
+        unknown = [txid for txid in finality.recent.others(message.txids) if not finality.is_final(txid)]
         known = message.txids.index(unknown[0]) if unknown else len(message.txids)
         if self._catch_up.advance(sender, message, known):
-            self._finality.vote_after(self._finality.mandate.level, sender)
+            finality.vote_after(finality.mandate.level, sender)
         if unknown:
-            self._finality.ask_for(unknown, sender)
+            finality.ask_for(unknown, sender)
         elif message.next < message.head:
             self._ask_finalized(sender)
 

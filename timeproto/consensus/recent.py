@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 K = TypeVar("K")
@@ -32,6 +33,11 @@ class Recent(Generic[K, V]):
         """None if it is not here, or is forgotten."""
         value = self._newer.get(key)
         return self._older.get(key) if value is None else value
+
+    def others(self, keys: Iterable[K]) -> list[K]:
+        """Those of ``keys`` that are not here, in their order."""
+        newer, older = self._newer, self._older
+        return [key for key in keys if key not in newer and key not in older]
 
     def put(self, key: K, value: V) -> None:
         """It counts as new from now on, whatever was here under this key."""

@@ -14,6 +14,7 @@ import msgspec
 
 from timeproto.consensus import answers
 from timeproto.consensus.agreement import Agreement
+from timeproto.consensus.catch_up import FinalList
 from timeproto.consensus.chain import first_tip
 from timeproto.consensus.contest import Contest
 from timeproto.consensus.effects import Cancel, Effects, Heard, Input, LinkDown, LinkUp, Submit, Tick, Turn, Wake
@@ -53,6 +54,7 @@ class Replica:
             raise ValueError("the ledger is empty: commit found(ledger, genesis) first")
         self._ledger = ledger
         self._finality = Finality(ledger, genesis, key, summary)
+        self._finals = FinalList(ledger, summary.finalized)
         self._gossip = Gossip(self._finality)
         self._contest = Contest(self._finality)
         self._agreement = Agreement(self._finality, self._contest)
@@ -154,6 +156,7 @@ class Replica:
     def step(self, inputs: Iterable[Input], now: int) -> Effects:
         """Everything that follows from ``inputs``, in their order. ``now`` (Unix ms) is written down, and
         compared with nothing but the time of a new block."""
+        self._finals.extend(self._finality.turn.finalized)  # by the step before, and committed since
         turn = self._finality.turn = Turn(now)
         for entry in inputs:
             try:
@@ -253,7 +256,7 @@ class Replica:
                 self._agreement.sync.hear_blocks(message, sender)
                 self._agreement.sync.vouch()
             case messages.GetFinalized():
-                self._finality.turn.effects.send.append((sender, answers.finalized(message, self._ledger)))
+                self._finality.turn.effects.send.append((sender, self._finals.page(message)))
             case _:
                 raise TypeError(f"{type(message).__name__} is not for a replica")
 

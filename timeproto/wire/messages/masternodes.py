@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from timeproto import limits
 from timeproto.model.block import Block, BlockVote, DecidedBlock
-from timeproto.model.canonical import U64, Hex32, Noun, require_u64
+from timeproto.model.canonical import U64, HalfHex32, Hex32, Noun, are_hex, require_u64
 from timeproto.model.certificate import FinalityProof
 from timeproto.model.transaction import AddressText, Outpoint, Transaction
 from timeproto.model.vote import VoteBatch
@@ -92,13 +92,15 @@ class Finalized(Reply, frozen=True, kw_only=True):
     """
 
     senders: ClassVar[frozenset[Role]] = MASTERNODES
-    txids: Annotated[tuple[Hex32, ...], Meta(max_length=limits.CATCH_UP_PAGE)]
+    txids: Annotated[tuple[HalfHex32, ...], Meta(max_length=limits.CATCH_UP_PAGE)]
     next: U64
     head: U64
 
     def __post_init__(self) -> None:
         require_u64("next", self.next)
         require_u64("head", self.head)
+        if not are_hex(self.txids):
+            raise ValueError("`txids` is not lower-case hex")
 
 
 class BlockProposal(Message, frozen=True, kw_only=True):
