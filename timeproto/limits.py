@@ -35,7 +35,13 @@ PROOF_PATH = 14
 
 # -- blocks ------------------------------------------------------------------------------------------
 BLOCK_TRANSACTIONS = 2_000
-"""Transactions in one block: what a replica confirms in one step. With more in line the next block does not wait."""
+"""Transactions in one block. With more in line the next block does not wait."""
+CONFIRMED_AT_ONCE = 100
+"""Transactions that a decided block marks Confirmed in one step, at least …"""
+CONFIRM_PARTS = 10
+"""… and into how many parts a large block is cut …"""
+CONFIRM_PAUSE = 0.05
+"""… with so many seconds between two: every masternode has the same to do at the same moment, and payments wait."""
 BLOCK_VERDICTS = 2_000
 BLOCK_BYTES = 2 * 1024 * 1024
 """JSON of one block, its verdicts' certificates counted: a proposer leaves the rest to the next block."""

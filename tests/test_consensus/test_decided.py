@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.test_consensus.blocks import Chained
 from tests.test_consensus.test_chain import final, ordered
 from timeproto import limits
+from timeproto.consensus.effects import Timer
 from timeproto.model.block import Verdict
 from timeproto.model.transaction import Transaction
 from timeproto.model.utxo_state import UNSPENT, Confirmed, Locked, SpentFinalized, SpentPending, kind
@@ -359,3 +360,102 @@ class Impossible(SynchronousTestCase):
         alone.finish(tx)
         self.assertTrue(alone.is_final(tx))
         self.assertEqual(alone.cast(), [])
+
+
+class InParts(SynchronousTestCase):
+    """What a block contains is marked Confirmed in parts: here one transaction at a time."""
+
+    def setUp(self) -> None:
+        self.patch(limits, "CONFIRMED_AT_ONCE", 1)
+        self.patch(limits, "CONFIRM_PARTS", 10)
+        self.alone = Chained(4)
+
+    def paid(self, count: int) -> list[Transaction]:
+        """Final payments of one coin each, in the order of a block."""
+        paid = [self.alone.pay([coin]) for coin in self.alone.coins()[:count]]
+        final(self.alone, *paid)
+        return ordered(*paid)
+
+    def marked(self, paid: Sequence[Transaction]) -> list[int | None]:
+        """The height on record of each; its coins say the same."""
+        heights = []
+        for tx in paid:
+            record = self.alone.store.transaction(tx.txid)
+            assert record is not None
+            heights.append(record.height)
+            self.assertEqual(kinds(self.alone, tx), ["SpentFinalized" if record.height is None else "Confirmed"])
+        return heights
+
+    def test_one_part_in_a_step_until_all_is_marked(self) -> None:
+        """Each part asks for the next; nothing of it waits for a block; feeds are complete up to the height before."""
+        alone = self.alone
+        paid = self.paid(3)
+        alone.decide(paid)
+        for count in (1, 2, 3):
+            self.assertEqual(self.marked(paid), [1] * count + [None] * (3 - count))
+            self.assertEqual((alone.replica.height, alone.replica.unconfirmed), (1, 0))
+            self.assertEqual(alone.replica.confirmed_height, int(count == 3))
+            asked = [wake for _, wake in alone.node.effects[-1].timers if wake.what is Timer.CONFIRM]
+            self.assertEqual(len(asked), int(count < 3))
+            alone.wake(Timer.CONFIRM)
+        self.assertEqual(self.marked(paid), [1, 1, 1])
+
+    def test_the_next_block_finds_all_of_it_marked(self) -> None:
+        """Whatever became of the timers: what is left is marked with the next block."""
+        first = self.paid(3)
+        self.alone.decide(first)
+        later = [self.alone.pay([self.alone.change_of(tx)]) for tx in first]
+        final(self.alone, *later)
+        self.alone.decide(ordered(*later))
+        self.assertEqual(self.marked(first), [1, 1, 1])
+        self.assertEqual(self.alone.replica.confirmed_height, 1)
+
+    def test_a_restart_goes_on_where_it_was(self) -> None:
+        """At its first tick it asks for the next part; the contained are in no other block, and known as final."""
+        alone = self.alone
+        paid = self.paid(3)
+        alone.decide(paid)
+        alone.start()
+        self.assertEqual((self.marked(paid), alone.replica.unconfirmed), ([1, None, None], 0))
+        self.assertEqual([alone.answer(alone.submit(tx)) for tx in paid], ["accepted"] * 3)
+        alone.tick()
+        self.assertIn(Timer.CONFIRM, [wake.what for _, wake in alone.node.effects[-1].timers])
+        for _ in range(2):
+            alone.wake(Timer.CONFIRM)
+        self.assertEqual(self.marked(paid), [1, 1, 1])
+
+    def test_a_rival_that_comes_meanwhile_is_as_hopeless_as_later(self) -> None:
+        """Its coin is given by a decided block, marked or not: it is not kept, since no block will end it any more."""
+        alone = self.alone
+        paid = self.paid(2)
+        free, spent = alone.coins()[2], {coin[0]: coin for coin in alone.coins()[:2]}
+        alone.decide(paid)
+        for tx in paid:
+            rival = alone.pay([spent[tx.outpoints[0]], free], amount=2 * COIN)
+            self.assertEqual(alone.answer(alone.submit(rival)), "double_spend")
+            self.assertEqual((len(alone.replica.payments), alone.replica.contested), (0, 0))
+            self.assertEqual(alone.replica._finality.ended_at(rival), 1)
+        self.assertEqual(self.marked(paid), [1, None])
+
+    def test_what_the_block_itself_makes_final_is_marked_at_once(self) -> None:
+        """It has no proof but the block: a record that names neither would prove nothing to anybody."""
+        alone = self.alone
+        paid = self.paid(2)
+        mine = alone.pay(alone.coins()[2:3])
+        alone.submit(mine)
+        alone.decide(ordered(*paid, mine), [alone.verdict(mine, "commit")])
+        self.assertEqual(self.marked([mine]), [1])
+        self.assertEqual(self.marked(paid), [1, None])
+
+    def test_two_that_differ_in_nothing_else_have_one_digest(self) -> None:
+        """How far one has come with marking is no difference in what it knows."""
+        paid = self.paid(3)
+        before = self.alone.replica.state_digest()
+        self.assertEqual(self.marked(paid), [None] * 3)
+        self.alone.decide(paid)
+        digests = {self.alone.replica.state_digest()}
+        for _ in range(2):
+            self.alone.wake(Timer.CONFIRM)
+            digests.add(self.alone.replica.state_digest())
+        self.assertEqual(len(digests), 1)
+        self.assertNotEqual(digests, {before})  # the coinbase is new

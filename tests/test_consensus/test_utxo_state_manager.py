@@ -119,7 +119,7 @@ def manager_with(state: UTXOState) -> UTXOStateManager:
 def digest_key(coin: Coin) -> tuple[str, tuple[str, ...]]:
     """What the digest counts a coin as when nobody contends for it: final, or not yet."""
     if isinstance(coin.state, SpentFinalized | Confirmed):
-        return kind(coin.state), (coin.state.txid,)
+        return "SpentFinalized", (coin.state.txid,)
     return "Unspent", ()
 
 

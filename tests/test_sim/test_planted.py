@@ -188,3 +188,7 @@ class Planted(SynchronousTestCase):
     def test_rivals_outlive_a_block(self) -> None:
         """A block leaves rivals of its transactions as they are."""
         self.look_for("rivals_outlive_a_block")
+
+    def test_rest_of_a_block_forgotten(self) -> None:
+        """A restart leaves what the last block did not mark Confirmed as it is."""
+        self.look_for("rest_of_a_block_forgotten")

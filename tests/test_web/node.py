@@ -136,6 +136,9 @@ class FakeNode:
         last = self.blocks[-1]
         return ChainTip(last.commit.height, last.commit.block, last.block.header.timestamp, "00" * 32)
 
+    def confirmed_height(self) -> int:
+        return self.tip().height
+
     def position(self) -> int:
         return len(self.log)
 

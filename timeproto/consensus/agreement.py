@@ -149,6 +149,10 @@ class Agreement:
     def wake(self, wake: Wake) -> None:
         if wake.height != self.height:
             return
+        if wake.what is Timer.CONFIRM:
+            self._decisions.confirm()
+            self._go_on_confirming()
+            return
         self._is_due = True
         if wake.what is Timer.HEIGHT:
             self._start()
@@ -174,6 +178,7 @@ class Agreement:
         if not self._is_awake:
             self._is_awake = True
             self._await_height()
+            self._go_on_confirming()
         self.sync.tick(peers)
         if self._rounds.is_started:
             self._age += 1
@@ -365,8 +370,14 @@ class Agreement:
         self._finality.settle()
         self.sync.vouch()
         self._rounds = self._next_height()
+        self._go_on_confirming()
         self._is_due = True
         self._was_full = self.chain.is_full_of_verdicts(decided.block)
+
+    def _go_on_confirming(self) -> None:
+        if self._finality.confirming:
+            wake = Wake(self.height, 0, Timer.CONFIRM)
+            self._finality.turn.effects.timers.append((int(limits.CONFIRM_PAUSE * 1000), wake))
 
 
 def _last(signed: SignState) -> tuple[int, int, int]:

@@ -1,13 +1,21 @@
 """What a decided block does to transactions and coins (protocol §3, §5): the only thing that ever frees one.
 
-Coins of what it aborts are Unspent again; what it contains is final and Confirmed, and ends every rival; its coinbase
-mints. All of it is one change set, with the block.
+Coins of what it aborts are Unspent again; what it contains is final, waits for no other block, and ends every rival;
+its coinbase mints. All of it is one change set, with the block.
+
+That the coins of what was final before are marked Confirmed decides nothing any more, and is half of the work: it is
+done in parts, a moment apart, and before the next block. The list of what waits for a block tells after a restart what
+is left of it.
 """
 
 from __future__ import annotations
 
+import math
+from itertools import islice
+
 import msgspec
 
+from timeproto import limits
 from timeproto.consensus.chain import Chain
 from timeproto.consensus.finality import Finality
 from timeproto.consensus.payments import Payment
@@ -29,6 +37,9 @@ class Decisions:
         self._chain = chain
         self._freed: list[Outpoint] = []
         self._children: list[Payment] = []
+        last = finality.ledger.block(finality.height)
+        self._last = None if last is None else last.block.header
+        self._part = self._part_of(len(finality.confirming))
 
     def apply(self, decided: DecidedBlock) -> None:
         """The next block, whose commit is checked and whose transactions are all here.
@@ -37,6 +48,7 @@ class Decisions:
         """
         finality, block = self._finality, decided.block
         height, turn = block.header.height, finality.turn
+        self.confirm(len(finality.confirming))  # of the block before
         # What was cast before the block counts at the height before it; and what became final by that is final before
         # the block confirms it, or it would be made final once more after that, and wait for a block for ever.
         finality.settle()
@@ -49,10 +61,12 @@ class Decisions:
         self._freed, self._children = [], []
         for txid in block.aborted:
             self._end(txid, Ending(height))
+        self._last, self._part = block.header, self._part_of(len(block.transactions))
         for txid in block.transactions:
-            self._confirm(txid, decided)
+            self._contain(txid, decided)
         self._mint(block.coinbase, height)
         finality.height = height
+        self.confirm()
         self._go_on()
 
     def _require_possible(self, decided: DecidedBlock) -> None:
@@ -120,18 +134,33 @@ class Decisions:
             if child.tx is not None:
                 finality.give_up(child, unknown_input(child.tx, finality.manager))
 
-    def _confirm(self, txid: str, decided: DecidedBlock) -> None:
-        finality, header = self._finality, decided.block.header
-        height = header.height
-        if not finality.is_final(txid):
+    def _contain(self, txid: str, decided: DecidedBlock) -> None:
+        finality = self._finality
+        was_final = finality.is_final(txid)
+        if not was_final:
             self._finalize(txid, decided)
         for loser in finality.payments.take_beaten(txid):
-            self._end(loser, Ending(height, txid))
-        record = finality.record(txid)
-        assert record is not None  # final
-        finality.manager.confirm_transaction(record.tx, height, header.timestamp)
-        finality.turn.transactions[txid] = TransactionRecord(record.tx, "final", record.proof, height, record.times)
+            self._end(loser, Ending(decided.block.header.height, txid))
         finality.is_in_block(txid)
+        if not was_final:  # the block is all the proof there may be, so its height belongs to the record from the first
+            self._mark(txid)
+
+    def confirm(self, most: int | None = None) -> None:
+        """Marks what the last block contains Confirmed: ``most`` of what is left, or the next part."""
+        for txid in list(islice(self._finality.confirming, self._part if most is None else most)):
+            self._mark(txid)
+
+    @staticmethod
+    def _part_of(transactions: int) -> int:
+        return max(limits.CONFIRMED_AT_ONCE, math.ceil(transactions / limits.CONFIRM_PARTS))
+
+    def _mark(self, txid: str) -> None:
+        finality, header = self._finality, self._last
+        assert header is not None  # else nothing is contained
+        record = finality.confirming.pop(txid)
+        finality.manager.confirm_transaction(record.tx, header.height, header.timestamp)
+        record = TransactionRecord(record.tx, "final", record.proof, header.height, record.times)
+        finality.turn.transactions[txid] = record
 
     def _finalize(self, txid: str, decided: DecidedBlock) -> None:
         """A quorum decided what is not final here yet: by a verdict, or by votes that have not arrived."""

@@ -37,6 +37,8 @@ class Timer(Enum):
     """The proposal of the round."""
     PREVOTE = auto()
     PRECOMMIT = auto()
+    CONFIRM = auto()
+    """More of the last block may be marked Confirmed."""
 
 
 @attrs.frozen

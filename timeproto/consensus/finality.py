@@ -154,12 +154,11 @@ class Finality(Suspicion):
         self._heed_aborts(payment)
         self._weigh(payment)
 
-    @staticmethod
-    def _is_hopeless(coins: list[Coin]) -> bool:
+    def _is_hopeless(self, coins: list[Coin]) -> bool:
         """True if a block gave a coin to another, or others have spent all of them. While one is left, this transaction
         can be locked elsewhere, until the block that contains a rival."""
         spent = [coin.state for coin in coins if isinstance(coin.state, SpentFinalized | Confirmed)]
-        return len(spent) == len(coins) or any(isinstance(state, Confirmed) for state in spent)
+        return len(spent) == len(coins) or any(self.given_in(state) is not None for state in spent)
 
     def _lock(self, payment: Payment) -> None:
         """The lock vote, if this replica votes: all inputs are free (or this transaction's already).

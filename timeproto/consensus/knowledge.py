@@ -14,14 +14,15 @@ from timeproto.model.genesis import Genesis
 from timeproto.model.keys import SigningKey
 from timeproto.model.ledger import Ending, Ledger, Summary, TransactionRecord
 from timeproto.model.transaction import Transaction
-from timeproto.model.utxo_state import Confirmed, SpentFinalized
+from timeproto.model.utxo_state import UNSPENT, Confirmed, SpentFinalized, UTXOState, holder
 from timeproto.wire import messages
 
 
 class Knowledge:
     """``turn`` is where the running step collects what it decides; the hub replaces it at every step. ``height`` is the
     last decided block's, ``unconfirmed`` what is final and in no block yet, with those parents that are not either;
-    ``wanted`` are transactions that a block names and that are not here.
+    ``wanted`` are transactions that a block names and that are not here; ``confirming`` those of the last block that
+    are not marked Confirmed yet (see consensus.decided).
 
     The records of what waits for a block are kept at hand, up to ``limits.RECORDS_AT_HAND``: a block asks for each of
     its transactions several times, and to read one from the disk costs what a signature check does.
@@ -44,8 +45,13 @@ class Knowledge:
         self.unconfirmed: dict[str, tuple[str, ...]] = {}
         self._at_hand: dict[str, TransactionRecord] = {}
         self._unseen: dict[str, list[str]] = {}
+        self.confirming: dict[str, TransactionRecord] = {}
         for record in ledger.unconfirmed():
             self.await_block(record)
+        decided = ledger.block(self.height)
+        for txid in () if decided is None else decided.block.transactions:
+            if txid in self.unconfirmed:
+                self.is_in_block(txid)
 
     def await_block(self, record: TransactionRecord) -> None:
         """``record``'s transaction is final, and the next block is for it."""
@@ -56,9 +62,19 @@ class Knowledge:
             self._at_hand[tx.txid] = record
 
     def is_in_block(self, txid: str) -> None:
-        """A block contains it: it waits for none any more."""
+        """The last block contains it, and it is final: it waits for none any more, but to be marked Confirmed."""
+        record = self.record(txid)
+        assert record is not None  # final
+        self.confirming[txid] = record
         self.unconfirmed.pop(txid, None)
         self._at_hand.pop(txid, None)
+
+    def given_in(self, state: UTXOState) -> int | None:
+        """The height of the block that gave a coin in ``state`` away, whether it is marked so already; None if none
+        did."""
+        if isinstance(state, Confirmed):
+            return state.block_height
+        return self.height if isinstance(state, SpentFinalized) and state.txid in self.confirming else None
 
     def is_beaten(self, tx: Transaction) -> bool:
         """True if others have spent every one of its coins: there is nothing left to free."""
@@ -88,8 +104,9 @@ class Knowledge:
         ending = self.ending(tx.txid)
         heights = [] if ending is None else [ending.height]
         for state in map(self.manager.get_state, tx.outpoints):
-            if isinstance(state, Confirmed) and state.txid != tx.txid:
-                heights.append(state.block_height)
+            given_in = None if state is None else self.given_in(state)
+            if given_in is not None and holder(state or UNSPENT) != tx.txid:
+                heights.append(given_in)
         return min(heights, default=None)
 
     def held(self, txid: str) -> Transaction | None:

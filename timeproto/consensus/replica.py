@@ -98,6 +98,11 @@ class Replica:
         return self._agreement.chain.tip
 
     @property
+    def confirmed_height(self) -> int:
+        """The height of the last block all of whose transactions are marked Confirmed."""
+        return self.height - bool(self._finality.confirming)
+
+    @property
     def commitment(self) -> str:
         """The digest of the chain's unspent coins after it."""
         return self._agreement.chain.commitment

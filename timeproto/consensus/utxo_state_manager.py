@@ -151,7 +151,7 @@ class UTXOStateManager:
         return {state.__name__: Tally(coins, amount) for state, (coins, amount) in self._tallies.items()}
 
     def state_digest(self, contenders: Iterable[tuple[Outpoint, list[str]]]) -> str:
-        """The digest over every coin: (outpoint, amount, owner, state kind, txids).
+        """The digest over every coin: (outpoint, amount, owner, state kind, txids). Confirmed is SpentFinalized in it.
 
         A coin that undecided transactions want counts as ``Locked`` by all of ``contenders``, in ascending order,
         whichever this replica voted for: so two replicas agree when they know the same, even while a contested
@@ -341,7 +341,7 @@ class UTXOStateManager:
         if before is not None:
             self._count(before, -1, -output.amount)
         self._count(state, 1, output.amount)
-        if before is None or isinstance(state, SpentFinalized | Confirmed):  # otherwise its entry stays what it was
+        if before is None or isinstance(state, SpentFinalized):  # otherwise its entry stays what it was
             coin = digest.coin_bytes(outpoint, output)
             entry = digest.entry_of(coin, *_counted_as(state))
             if before is not None:
@@ -361,9 +361,10 @@ class UTXOStateManager:
 
 
 def _counted_as(state: UTXOState) -> tuple[str, tuple[str, ...]]:
-    """What a coin is in the running digest: what is not decided yet counts as Unspent (see state_digest)."""
+    """What a coin is in the running digest: what is not decided yet counts as Unspent (see state_digest), and what a
+    block confirmed as what it was before, for that is marked by and by."""
     if isinstance(state, SpentFinalized | Confirmed):
-        return kind(state), (state.txid,)
+        return SpentFinalized.__name__, (state.txid,)
     return Unspent.__name__, ()
 
 

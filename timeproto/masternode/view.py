@@ -183,6 +183,9 @@ class ReplicaView:
     def tip(self) -> ChainTip:
         return self._replica.tip
 
+    def confirmed_height(self) -> int:
+        return self._replica.confirmed_height
+
     def transitions(self, after: int, limit: int) -> list[Transition]:
         return self._ledger.transitions(after, limit)
 

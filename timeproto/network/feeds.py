@@ -354,7 +354,7 @@ class Feeds:
             feed.waiting.popleft()()
 
     def watermark(self) -> messages.UTXOWatermark:
-        return messages.UTXOWatermark(cursor=self.cursor(), height=self._view.tip().height)
+        return messages.UTXOWatermark(cursor=self.cursor(), height=self._view.confirmed_height())
 
 
 def _is_over(payment: Subscriber, transition: Transition) -> bool:

@@ -65,6 +65,10 @@ class NodeView(Protocol):
 
     def tip(self) -> ChainTip: ...
 
+    def confirmed_height(self) -> int:
+        """The height of the last block of which every transition has happened: the tip's, or a moment long that before
+        it."""
+
     def coin(self, outpoint: Outpoint) -> Coin | None: ...
 
     def address_coins(

@@ -60,6 +60,7 @@ class ChainChecks:
                 self._extend(decided)
                 self._check_commitment(changes.tip, decided)
             self._require_same(node, decided)
+            self._require_marked(node, height - 1)
         if changes.blocks:
             tip = changes.tip
             if tip is None or (tip.height, tip.hash) != (height, self._hashes[height]):
@@ -67,6 +68,15 @@ class ChainChecks:
             if int(tip.commitment, 16) != self._commitments[height - 1]:
                 raise Broken(5, "I-11", f"{short(node.name)} has another commitment at height {height}")
         return height
+
+    def is_marked(self, node: Masternode, height: int) -> bool:
+        """True if a node's records say of all that block ``height`` contains that it does."""
+        records = map(node.store.transaction, self._decided[height - 1].block.transactions)
+        return all(record is not None and record.height == height for record in records)
+
+    def _require_marked(self, node: Masternode, height: int) -> None:
+        if height and not self.is_marked(node, height):
+            raise Broken(5, "I-12", f"{short(node.name)} goes on from block {height} before all of it is Confirmed")
 
     def _require_same(self, node: Masternode, decided: DecidedBlock) -> None:
         height = decided.block.header.height

@@ -121,6 +121,8 @@ class Checkers:
                 self._tally.saw("crash between commit and send")
             if effects.changes.finalized:
                 self._tally.saw("crash between quorum and proof")
+        if node.replica.confirmed_height < node.replica.height:
+            self._tally.saw("crash while confirming")
 
     def failed(self, node: Masternode, error: Exception) -> None:
         if isinstance(node, Liar):

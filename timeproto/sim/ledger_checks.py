@@ -57,7 +57,7 @@ class LedgerChecks:
     def __init__(self, scene: Scene, votes: VoteChecks, chain: ChainChecks) -> None:
         self.spent_by: dict[Outpoint, str] = {}
         self.final: dict[str, int] = {}
-        self._genesis, self._book = scene.genesis, scene.book
+        self._genesis, self._book, self._tally = scene.genesis, scene.book, scene.tally
         self._votes = votes
         self._chain = chain
         self._figures: dict[str, Figures] = {}
@@ -77,6 +77,8 @@ class LedgerChecks:
                 raise Broken(1, "I-8", f"{short(node.name)} locked a part of {short(txid)}")
         for height in range(before, figures.height):
             self._check_released(node, figures, height + 1)
+        if figures.height > before and not self._chain.is_marked(node, figures.height):
+            self._tally.saw("confirmed in parts")
         for txid in changes.finalized:
             self._check_final(node, txid, figures.height)
             figures.fees += self._book.fee(txid)

@@ -120,6 +120,10 @@ CATALOGUE: dict[str, Planted] = {
     "rivals_outlive_a_block": Planted(
         "a block leaves rivals of its transactions as they are", _blocks.rivals_stay, (7,), 60, faults="wallets"
     ),
+    "rest_of_a_block_forgotten": Planted(
+        "a restart leaves what the last block did not mark Confirmed as it is",
+        _blocks.rest_forgotten, (5, 7), 20, faults="limits,crashes",
+    ),
 }
 
 

@@ -108,6 +108,17 @@ def rivals_stay() -> list[Graft]:
     return [Graft(Payments, "take_beaten", lambda _: lambda payments, winner: [])]
 
 
+def rest_forgotten() -> list[Graft]:
+    def make(start: Any) -> Any:
+        def forgetful(decisions: Any, finality: Any, chain: Any) -> None:
+            start(decisions, finality, chain)
+            finality.confirming.clear()
+
+        return forgetful
+
+    return [Graft(Decisions, "__init__", make)]
+
+
 def sign_after_block() -> list[Graft]:
     """What was cast in a step is signed at its end, with the height of the blocks that were applied in it."""
 

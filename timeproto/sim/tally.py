@@ -22,6 +22,8 @@ RARE: dict[str, str] = {
     "final by a block": "a transaction is final by a verdict, without a finality proof",
     "cancel aborted": "a payment that its owner cancelled is aborted",
     "cancel too late": "a cancelled payment is final",
+    "confirmed in parts": "a block is decided, and not all that it contains is marked Confirmed yet",
+    "crash while confirming": "a masternode dies before all of its last block is marked",
     "caught up by blocks": "a masternode applies a block when others have decided the next already",
     "proposer isolated": "whoever is to propose is cut off",
     "block evidence": "two words of one voter for one place in the agreement are found out",

@@ -7,9 +7,11 @@ from contextlib import contextmanager
 
 from timeproto import limits
 
-TIGHT: dict[str, int] = {
+TIGHT: dict[str, float] = {
     "BATCH_VOTES": 3,
     "BLOCK_TRANSACTIONS": 3,
+    "CONFIRMED_AT_ONCE": 1,
+    "CONFIRM_PAUSE": 1,
     "BLOCK_VERDICTS": 2,
     "BLOCKS_PAGE": 2,
     "BODIES_KEPT": 4,

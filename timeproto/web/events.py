@@ -108,7 +108,7 @@ class Stream:
         if gap is not None:
             self._tell("gap", Gap(gap, Cursor(self._view.node_key, head)))  # type: ignore[arg-type]
         else:
-            self._tell("watermark", Watermark(self._cursor(), self._view.tip().height))
+            self._tell("watermark", Watermark(self._cursor(), self._view.confirmed_height()))
         self._reading = False
         self._pump()
 
@@ -209,7 +209,7 @@ class Stream:
 
         def tell() -> None:
             if not (self._ended or self._paused or self._reading) and self._at >= self._view.position():
-                self._tell("watermark", Watermark(self._cursor(), self._view.tip().height))
+                self._tell("watermark", Watermark(self._cursor(), self._view.confirmed_height()))
 
         self._view.read(tell).addErrback(self._failed)
         self._rearm()

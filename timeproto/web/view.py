@@ -63,6 +63,8 @@ class NodeView(Protocol):
 
     def tip(self) -> ChainTip: ...
 
+    def confirmed_height(self) -> int: ...
+
     def position(self) -> int:
         """The last entry of the transition log."""
 
