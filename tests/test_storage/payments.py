@@ -132,6 +132,10 @@ def any_changes(chance: random.Random, ledger: MemoryStore) -> Changes:
     tip = ledger.tip()
     first = 1 if tip is None else tip.height + 1
     blocks = [any_block(chance, first + index) for index in range(chance.choice((0, 0, 1, 2)))]
+    state = ledger.sign_state()
+    for signed in () if state is None else state.blocks:
+        if blocks and signed.header.height == first and chance.random() < 0.7:
+            blocks[0] = DecidedBlock(signed, blocks[0].commit)
     batches = {last.batches + index: BATCH for index in range(chance.randint(0, 2))}
     evidence = [any_evidence(chance) for _ in range(chance.randint(0, 2))]
     summary = Summary(
@@ -156,7 +160,7 @@ def any_changes(chance: random.Random, ledger: MemoryStore) -> Changes:
         blocks=blocks,
         tip=ChainTip(first - 1 + len(blocks), TXIDS[1], now, "f" * 768) if blocks else None,
         endings={txid: Ending(chance.choice(HEIGHTS), chance.choice((None, TXIDS[0]))) for txid in some(TXIDS, 2)},
-        sign_state=any_sign_state(chance) if chance.random() < 0.5 else None,
+        sign_state=any_sign_state(chance, state, first) if chance.random() < 0.5 else None,
     )
 
 
@@ -192,9 +196,12 @@ def any_block(chance: random.Random, height: int) -> DecidedBlock:
     return DecidedBlock(block, msgspec.structs.replace(DECIDED.commit, height=chance.choice(HEIGHTS)))
 
 
-def any_sign_state(chance: random.Random) -> SignState:
+def any_sign_state(chance: random.Random, before: SignState | None, height: int) -> SignState:
+    """Some of its blocks are those of the one before, some of those that are new are for ``height``."""
     words = tuple(any_word(chance) for _ in range(chance.randint(0, 3)))
-    blocks = tuple(any_block(chance, chance.choice(HEIGHTS)).block for _ in range(chance.randint(0, 2)))
+    kept = [block for block in (() if before is None else before.blocks) if chance.random() < 0.5]
+    new = [any_block(chance, chance.choice((height, *HEIGHTS))).block for _ in range(chance.randint(0, 2))]
+    blocks = tuple(chance.sample(kept + new, min(2, len(kept + new))))
     rounds = chance.choice((None, 0, 2**32 - 1))
     return SignState(chance.choice(HEIGHTS), 2**32 - 1, words, TXIDS[0], rounds, None, rounds, words[:1], blocks)
 

@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -16,9 +17,10 @@ from tests.test_storage.payments import GENESIS, OWNER, PROOF, WALLETS, any_evid
 from timeproto.consensus.effects import Submit, Timer, Wake
 from timeproto.consensus.replica import Replica, found
 from timeproto.errors import StorageError
-from timeproto.model.block import BlockVote, BlockVoteKind, DecidedBlock
+from timeproto.model.block import BlockVote, BlockVoteKind, DecidedBlock, Verdict
 from timeproto.model.ledger import BlockEvidence, ChainTip, Changes, Ending, SignState, Summary, TransactionRecord
 from timeproto.model.utxo_state import Confirmed
+from timeproto.storage import schema
 from timeproto.storage.memory import MemoryStore
 from timeproto.storage.rocks import RocksStore, open_store
 
@@ -35,8 +37,13 @@ def record(txid: str, status: str, height: int | None = None) -> TransactionReco
     return TransactionRecord(replace(PAYMENT, txid=txid), status, proof, height)  # type: ignore[arg-type]
 
 
-def block(height: int) -> DecidedBlock:
-    return replace(DECIDED, block=replace(DECIDED.block, header=replace(DECIDED.block.header, height=height)))
+def block(height: int, timestamp: int = 0) -> DecidedBlock:
+    header = replace(DECIDED.block.header, height=height, timestamp=timestamp)
+    return replace(DECIDED, block=replace(DECIDED.block, header=header))
+
+
+def signed(height: int, blocks: list[DecidedBlock]) -> SignState:
+    return SignState(height, 0, blocks=tuple(each.block for each in blocks))
 
 
 def tip(height: int) -> ChainTip:
@@ -127,6 +134,41 @@ class ChainCases:
         store = self.reopen(store)
         self.assertEqual((store.sign_state(), store.tip()), (states[-1], tip(2)))
 
+    def test_what_is_signed_about_is_there_until_it_is_decided_and_the_chain_for_ever(self) -> None:
+        """Named again, beside another, or no more: what the sign state and the chain name is whole after restarts."""
+        store = self.make()
+        first, second, third = (block(1, at) for at in (5, 6, 7))
+        for named in ([first], [first], [second, first], [second], [second, third]):
+            store.commit(Changes(NOTHING, sign_state=signed(1, named)))
+            store = self.reopen(store)
+            self.assertEqual(store.sign_state(), signed(1, named))
+        store.commit(Changes(NOTHING, blocks=[third], tip=tip(1)))
+        store = self.reopen(store)
+        self.assertEqual((store.sign_state(), store.block(1)), (signed(1, named), third))
+        store.commit(Changes(NOTHING, sign_state=signed(2, [])))
+        store.commit(Changes(NOTHING, sign_state=signed(2, [block(2)])))
+        store = self.reopen(store)
+        self.assertEqual((store.sign_state(), store.block(1)), (signed(2, [block(2)]), third))
+
+    def test_signed_and_decided_in_one_step(self) -> None:
+        """A word about the block, its decision, and a word about the next, all in one commit: both are there."""
+        store = self.make()
+        store.commit(Changes(NOTHING, sign_state=signed(1, [block(1)])))
+        store.commit(Changes(NOTHING, sign_state=signed(2, [block(2)]), blocks=[block(1), block(2)], tip=tip(2)))
+        store.commit(Changes(NOTHING, sign_state=signed(3, [])))
+        store = self.reopen(store)
+        self.assertEqual([store.block(height) for height in (1, 2)], [block(1), block(2)])
+
+    def test_another_proof_of_the_same_verdicts_is_another_block(self) -> None:
+        """The certificates beside the verdicts are not hashed: what was decided is kept as it was decided."""
+        store = self.make()
+        verdicts = [Verdict("abort", A, PROOF.votes[:count]) for count in (1, 2)]
+        mine, theirs = (replace(block(1), block=replace(block(1).block, verdicts=(each,))) for each in verdicts)
+        store.commit(Changes(NOTHING, sign_state=signed(1, [mine])))
+        store.commit(Changes(NOTHING, blocks=[theirs], tip=tip(1)))
+        store = self.reopen(store)
+        self.assertEqual((store.block(1), store.sign_state()), (theirs, signed(1, [mine])))
+
     def test_endings(self) -> None:
         """By a verdict, or by the rival that a block contains; of others nothing is said."""
         store = self.make()
@@ -213,6 +255,20 @@ class OnDisk(ChainCases, SynchronousTestCase):
         self.assertEqual(disk.tip().height, sum(decided is not None for decided in chain_of(disk)["blocks"]))
         disk.close()
 
+    def test_a_block_is_written_once(self) -> None:
+        """Signed about thrice and decided: its row is written in the first commit, and gone once nothing names it."""
+        store = self.make()
+        body, other = schema.pack_block(block(1).block), schema.pack_block(block(1, 9).block)
+        steps = [Changes(NOTHING, sign_state=signed(1, [each])) for each in (block(1), block(1), block(1, 9), block(1))]
+        steps += [Changes(NOTHING, blocks=[block(1)], tip=tip(1)), Changes(NOTHING, sign_state=signed(2, []))]
+        kept = []
+        for changes in steps:
+            store.commit(changes)
+            kept.append([(schema.number_of(key[1:]), raw) for key, raw in store._rows.scan(b"d")])
+            if len(kept) % 2:
+                store = self.reopen(store)
+        self.assertEqual(kept, [[(0, body)], [(0, body)], [(1, other)], [(2, body)], [(2, body)], [(2, body)]])
+
     def test_the_tables_of_what_waits_are_emptied(self) -> None:
         """Once all is in a block nothing is left in them, or they would grow for ever."""
         store = self.make()
@@ -228,18 +284,39 @@ class OnDisk(ChainCases, SynchronousTestCase):
 
     def test_a_store_without_its_last_block_is_damaged(self) -> None:
         """The tip names a block that is not there, or one is there that nothing names: it is not opened."""
-        for change in ("lose the block", "lose the tip", "an older tip"):
+        for change in ("lose the block", "lose what it holds", "lose the tip", "an older tip"):
             store = self.make()
             store.commit(Changes(NOTHING, blocks=[block(1), block(2)], tip=tip(2)))
             if change == "lose the block":
                 store._rows._db.delete(b"k" + (2).to_bytes(8, "big"))
+            elif change == "lose what it holds":
+                store._rows._db.delete(b"d" + (1).to_bytes(8, "big"))
             elif change == "lose the tip":
                 store._rows._db.delete(b"g")
             else:
                 store.commit(Changes(NOTHING, tip=tip(1)))
             store.close()
-            with self.assertRaisesRegex(StorageError, "last block"):
+            with self.assertRaisesRegex(StorageError, "damaged: .*(last block|block number 1)"):
                 open_store(self.path, GENESIS.hash, OWNER.public_hex)
+
+    def test_a_store_without_what_was_signed_about_is_damaged(self) -> None:
+        """It may have to be proposed again, so it is missed at once and not then."""
+        store = self.make()
+        store.commit(Changes(NOTHING, sign_state=signed(1, [block(1)])))
+        store._rows._db.delete(b"d" + bytes(8))
+        store.close()
+        with self.assertRaisesRegex(StorageError, "damaged: it has lost block number 0"):
+            open_store(self.path, GENESIS.hash, OWNER.public_hex)
+
+    def test_a_block_with_half_a_txid_is_damaged(self) -> None:
+        """Nothing but whole ones is read."""
+        store = self.make()
+        store.commit(Changes(NOTHING, blocks=[block(1)], tip=tip(1)))
+        record = msgspec.msgpack.decode(store._rows.get(b"d" + bytes(8)))
+        for length in (31, 33, 64 + 16):
+            value = msgspec.msgpack.encode(record | {"transactions": bytes(length)})
+            with self.assertRaisesRegex(StorageError, "half a txid"):
+                schema.read_block(value)
 
     def test_a_closed_store_answers_nothing(self) -> None:
         """A StorageError for every question about blocks too."""

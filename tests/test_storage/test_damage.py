@@ -150,7 +150,7 @@ class Damage(DamageCase):
 
     def test_records_that_cannot_be_read(self) -> None:
         """A row with a sound checksum and a senseless record: StorageError, at once or when it is asked for."""
-        for prefix in (b"i", b"s", b"c", b"t", b"v", b"b", b"l", b"k", b"g", b"y", b"n"):
+        for prefix in (b"i", b"s", b"c", b"t", b"v", b"b", b"l", b"d", b"k", b"g", b"y", b"n"):
             copy = Path(self.mktemp())
             shutil.copytree(self.cold, copy)
             found = rows.open_rows(copy)

@@ -33,6 +33,7 @@ from timeproto.errors import StorageError
 from timeproto.model.ledger import Changes, Coin, OwnVotes, Summary, Tally, TransactionRecord
 from timeproto.model.transaction import Outpoint
 from timeproto.model.utxo_state import UNSPENT, Locked, SpentFinalized, SpentPending
+from timeproto.storage import schema
 from timeproto.storage.memory import MemoryStore, is_spent
 from timeproto.storage.rocks import RocksStore, open_store
 
@@ -44,6 +45,17 @@ def index_of(coins: dict[Outpoint, Coin], owner: str) -> list[Outpoint]:
     """What the address index must say, made from nothing but the coins."""
     owned = [(is_spent(coin.state), outpoint) for outpoint, coin in coins.items() if coin.output.address == owner]
     return [outpoint for _, outpoint in sorted(owned)]
+
+
+def blocks_kept(disk: RocksStore) -> set[int]:
+    """The numbers of the blocks on disk."""
+    return {schema.number_of(key[1:]) for key, _ in disk._rows.scan(b"d")}
+
+
+def blocks_named(disk: RocksStore) -> set[int]:
+    """The numbers of those that were decided, or that what was signed last names."""
+    decided = {schema.read_decided(raw).block for _, raw in disk._rows.scan(b"k")}
+    return decided.union(*(schema.read_signed(raw).blocks for _, raw in disk._rows.scan(schema.SIGN_STATE)))
 
 
 class StoreCases:
@@ -339,6 +351,7 @@ class OnDisk(StoreCases, SynchronousTestCase):
                 disk = self.reopen(disk)
             answers = everything(disk)
             self.assertEqual(answers, everything(memory))
+            self.assertEqual(blocks_kept(disk), blocks_named(disk))
             coins = {outpoint: coin for outpoint, coin in answers["coins"].items() if coin is not None}
             for owner in ADDRESSES:
                 found = [outpoint for outpoint, _ in answers["addresses"][owner, True]]

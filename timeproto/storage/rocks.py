@@ -17,7 +17,7 @@ import msgspec
 from rocksdict import WriteBatch
 
 from timeproto.errors import ConfigurationError, StorageError
-from timeproto.model.block import DecidedBlock
+from timeproto.model.block import Block, DecidedBlock
 from timeproto.model.ledger import (
     BlockEvidence,
     ChainTip,
@@ -107,11 +107,25 @@ class RocksStore:
         # The places that a transaction leaves one day, by txid: to read them back cost a sixth of a commit.
         self._orders = {txid: key[1:] for key, txid in rows.scan(b"p")}
         self._waiting = {txid: key[1:] for key, txid in rows.scan(b"q")}
+        self._next_block = self._end(b"d")
+        self._undecided = self._find_undecided()
 
     def _end(self, prefix: bytes) -> int:
         """The number after the last of a numbered table."""
         last = self._rows.last_number(prefix)
         return 0 if last is None else last + 1
+
+    def _find_undecided(self) -> dict[int, Block]:
+        """What was signed about last, by number; of it the chain keeps what was decided."""
+        raw = self._rows.get(schema.SIGN_STATE)
+        numbers = () if raw is None else schema.read_signed(raw).blocks
+        undecided = {}
+        for number in numbers:
+            block = self._block(number)
+            decided = self._decided(block.header.height)
+            if decided is None or decided.block != number:
+                undecided[number] = block
+        return undecided
 
     def _count_commits(self) -> int:
         """The number of the last commit. None before it may be missing that a log may still have held: RocksDB opens
@@ -134,7 +148,7 @@ class RocksStore:
             position, finalized, batches = summary.position, summary.finalized, summary.batches
         if tip is not None:
             height = tip.height
-        if (self._end(b"k") or 1) != height + 1:
+        if (self._end(b"k") or 1) != height + 1 or (height and self.block(height) is None):
             raise StorageError("the store is damaged: its last block is not the one it names")
         if (self._end(b"l") or 1) != position + 1:
             raise StorageError(f"the store is damaged: it does not hold the {position} transitions that it counts")
@@ -183,14 +197,39 @@ class RocksStore:
         return batch
 
     def _put_chain(self, batch: WriteBatch, changes: Changes) -> None:
-        for decided in changes.blocks:
-            batch.put(schema.numbered(b"k", decided.block.header.height), pack(decided))
+        self._put_blocks(batch, changes)
         for txid, ending in changes.endings.items():
             batch.put(schema.named(b"x", txid), pack(ending))
         if changes.tip is not None:
             batch.put(schema.TIP, pack(changes.tip))
-        if changes.sign_state is not None:
-            batch.put(schema.SIGN_STATE, pack(changes.sign_state))
+
+    def _put_blocks(self, batch: WriteBatch, changes: Changes) -> None:
+        """A block is written once, though what is signed names it again and again until it is decided; it goes with
+        the next sign state that does not, unless it was decided."""
+        state = changes.sign_state
+        if state is not None:
+            numbers = tuple(self._number(batch, block) for block in state.blocks)
+            batch.put(schema.SIGN_STATE, pack(schema.SignedRecord(msgspec.structs.replace(state, blocks=()), numbers)))
+        decided = [self._number(batch, each.block) for each in changes.blocks]
+        for number, each in zip(decided, changes.blocks, strict=True):
+            batch.put(schema.numbered(b"k", each.block.header.height), pack(schema.DecidedRecord(number, each.commit)))
+        for number in decided:
+            self._undecided.pop(number, None)
+        if state is not None:
+            for number in self._undecided.keys() - numbers:
+                batch.delete(schema.numbered(b"d", number))
+                del self._undecided[number]
+
+    def _number(self, batch: WriteBatch, block: Block) -> int:
+        """Where a block is kept; it is put there if it is not there yet."""
+        for number, kept in self._undecided.items():
+            if kept == block:
+                return number
+        number = self._next_block
+        self._next_block += 1
+        batch.put(schema.numbered(b"d", number), schema.pack_block(block))
+        self._undecided[number] = block
+        return number
 
     def _await_block(self, batch: WriteBatch, index: int, txid: str, changes: Changes) -> None:
         """A transaction that became final waits for a block, unless it came by one."""
@@ -301,12 +340,25 @@ class RocksStore:
         return None if raw is None else schema.read_tip(raw)
 
     def block(self, height: int) -> DecidedBlock | None:
+        record = self._decided(height)
+        return None if record is None else DecidedBlock(self._block(record.block), record.commit)
+
+    def _decided(self, height: int) -> schema.DecidedRecord | None:
         raw = self._rows.get(schema.numbered(b"k", height))
         return None if raw is None else schema.read_decided(raw)
 
+    def _block(self, number: int) -> Block:
+        raw = self._rows.get(schema.numbered(b"d", number))
+        if raw is None:
+            raise StorageError(f"the store is damaged: it has lost block number {number}")
+        return schema.read_block(raw)
+
     def sign_state(self) -> SignState | None:
         raw = self._rows.get(schema.SIGN_STATE)
-        return None if raw is None else schema.read_sign_state(raw)
+        if raw is None:
+            return None
+        record = schema.read_signed(raw)
+        return msgspec.structs.replace(record.state, blocks=tuple(map(self._block, record.blocks)))
 
     def finalized(self, since: int, limit: int) -> list[str]:
         return [txid.hex() for _, txid in self._take(b"f", schema.numbered(b"f", since), limit)]

@@ -16,10 +16,11 @@
 | ``f`` | index u64 | txid that became final |
 | ``e`` | number u64 | evidence, of either kind |
 | ``u`` | masternode key 32 | caught up to, u64 |
-| ``k`` | height u64 | decided block |
+| ``d`` | number u64 | block, without what was said about it: one decided, or one that what was signed last names |
+| ``k`` | height u64 | decided block: its number in ``d``, and the commit |
 | ``g`` | – | tip of the chain |
 | ``x`` | txid 32 | ending |
-| ``y`` | – | what was signed last in the agreement on a block |
+| ``y`` | – | what was signed last in the agreement on a block; the numbers of its blocks in ``d`` |
 | ``q`` | index u64 as in ``f`` | txid that is final and in no block yet |
 | ``r`` | txid 32 | its index in ``q`` |
 | ``n`` | slot u64 | number of a commit, u64: a ring of the newest |
@@ -33,7 +34,7 @@ import struct
 from typing import Any, TypeVar
 
 from timeproto.errors import StorageError
-from timeproto.model.block import DecidedBlock
+from timeproto.model.block import Block, BlockHeader, Commit, Verdict
 from timeproto.model.canonical import Noun
 from timeproto.model.ledger import (
     BlockEvidence,
@@ -48,12 +49,12 @@ from timeproto.model.ledger import (
     TransactionRecord,
     Transition,
 )
-from timeproto.model.transaction import Outpoint, TxOutput
+from timeproto.model.transaction import Outpoint, Transaction, TxOutput
 from timeproto.model.utxo_state import Unspent, UTXOState, WireState, from_wire, kind
 from timeproto.model.vote import VoteBatch
 from timeproto.wire.codec import pack, unpacker
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 T = TypeVar("T")
 
@@ -103,6 +104,29 @@ class TransitionRecord(Noun, frozen=True):
     timestamp: int
 
 
+class BlockRecord(Noun, frozen=True):
+    """A block with its txids end to end: half of what they take in hex."""
+
+    header: BlockHeader
+    coinbase: Transaction
+    transactions: bytes
+    verdicts: tuple[Verdict, ...]
+
+
+class DecidedRecord(Noun, frozen=True):
+    """Which block was decided, and the precommits that did it."""
+
+    block: int
+    commit: Commit
+
+
+class SignedRecord(Noun, frozen=True):
+    """A sign state, and by number the blocks that are taken out of it."""
+
+    state: SignState
+    blocks: tuple[int, ...]
+
+
 _identity = unpacker(Identity)
 _summary = unpacker(SummaryRecord)
 _coin = unpacker(CoinRecord)
@@ -111,10 +135,11 @@ _own_votes = unpacker(OwnVotes)
 _batch = unpacker(VoteBatch)
 _transition = unpacker(TransitionRecord)
 _evidence: Any = unpacker(Evidence | BlockEvidence)  # type: ignore[arg-type]
-_decided = unpacker(DecidedBlock)
+_block = unpacker(BlockRecord)
+_decided = unpacker(DecidedRecord)
 _tip = unpacker(ChainTip)
 _ending = unpacker(Ending)
-_sign_state = unpacker(SignState)
+_signed = unpacker(SignedRecord)
 
 
 def numbered(prefix: bytes, number: int) -> bytes:
@@ -188,6 +213,11 @@ def pack_transition(transition: Transition) -> bytes:
     return pack(record)
 
 
+def pack_block(block: Block) -> bytes:
+    txids = bytes.fromhex("".join(block.transactions))
+    return pack(BlockRecord(block.header, block.coinbase, txids, block.verdicts))
+
+
 def _read(decode: object, value: bytes, what: str) -> object:
     try:
         return decode.decode(value)  # type: ignore[attr-defined]
@@ -242,8 +272,17 @@ def read_transition(position: int, value: bytes) -> Transition:
     )
 
 
-def read_decided(value: bytes) -> DecidedBlock:
-    return _read(_decided, value, "block")  # type: ignore[return-value]
+def read_block(value: bytes) -> Block:
+    record: BlockRecord = _read(_block, value, "block")  # type: ignore[assignment]
+    txids = record.transactions.hex()
+    if len(txids) % 64:
+        raise StorageError("the store holds a block that cannot be read: half a txid is missing")
+    transactions = tuple(txids[at : at + 64] for at in range(0, len(txids), 64))
+    return Block(record.header, record.coinbase, transactions, record.verdicts)
+
+
+def read_decided(value: bytes) -> DecidedRecord:
+    return _read(_decided, value, "decided block")  # type: ignore[return-value]
 
 
 def read_tip(value: bytes) -> ChainTip:
@@ -254,8 +293,8 @@ def read_ending(value: bytes) -> Ending:
     return _read(_ending, value, "ending")  # type: ignore[return-value]
 
 
-def read_sign_state(value: bytes) -> SignState:
-    return _read(_sign_state, value, "sign state")  # type: ignore[return-value]
+def read_signed(value: bytes) -> SignedRecord:
+    return _read(_signed, value, "sign state")  # type: ignore[return-value]
 
 
 def read_evidence(value: bytes) -> Evidence | BlockEvidence:
