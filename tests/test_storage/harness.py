@@ -13,12 +13,18 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.test_storage.payments import GENESIS, OWNER, everything
 from timeproto.errors import StorageError
 from timeproto.model.ledger import Changes
+from timeproto.storage import rows
 from timeproto.storage.memory import MemoryStore
 from timeproto.storage.rocks import RocksStore, open_store
+from timeproto.storage.rows import Rows
 
 
 def reopen(path: Path) -> RocksStore:
     return open_store(path, GENESIS.hash, OWNER.public_hex)
+
+
+def open_rows(path: Path) -> Rows:
+    return rows.open_rows(path, OWNER.public_hex)
 
 
 class Prefixes:

@@ -19,10 +19,10 @@ import msgspec
 from rocksdict import WriteBatch
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.test_storage.harness import DamageCase, Prefixes, reopen, spread
+from tests.test_storage.harness import DamageCase, Prefixes, open_rows, reopen, spread
 from tests.test_storage.payments import GENESIS, OWNER, change_sets, everything
 from timeproto.errors import ConfigurationError, IdentityConflict, StorageError
-from timeproto.storage import rows, schema
+from timeproto.storage import schema
 from timeproto.storage.memory import MemoryStore
 from timeproto.storage.rocks import open_store
 from timeproto.wire.codec import pack
@@ -85,8 +85,8 @@ class Damage(DamageCase):
             self.assertEqual(self.overwrite(log, size, tail), 12)
 
     def test_a_flipped_bit_is_found(self) -> None:
-        """Anywhere in the log, in a table or in the list of files: a refusal, never another state (P-16)."""
-        for pattern, count in (("*.log", 30), ("*.sst", 60), ("MANIFEST*", 30), ("CURRENT", 16)):
+        """Anywhere in a log, a table, a blob file or the list of files: a refusal, never another state (P-16)."""
+        for pattern, count in (("*.log", 30), ("*.sst", 60), ("*.blob", 60), ("MANIFEST*", 30), ("CURRENT", 16)):
             path = self.file(pattern)
             found = [self.flip(path, at) for at in spread(path.stat().st_size, count)]
             self.assertLessEqual(set(found), {None, 12}, pattern)
@@ -101,7 +101,7 @@ class Damage(DamageCase):
         copy = Path(self.mktemp())
         shutil.copytree(self.cold, copy)
         (copy / table.name).write_bytes(data)
-        found = rows.open_rows(copy)
+        found = open_rows(copy)
         try:
             with self.assertRaisesRegex(StorageError, "cannot be read"):
                 list(found.scan(b""))
@@ -133,14 +133,14 @@ class Damage(DamageCase):
             wanted: set[int | None] = {12}
             if path.suffix == ".log":
                 wanted = {6}
-            elif path.suffix == ".sst" or path.name.startswith(("CURRENT", "MANIFEST")):
+            elif path.suffix in (".sst", ".blob") or path.name.startswith(("CURRENT", "MANIFEST")):
                 wanted = {None}
             self.assertIn(self.cut(path, 0), wanted, path.name)
             self.assertIn(self.lose(path), wanted, path.name)
 
     def test_a_lost_identity_is_missed(self) -> None:
         """Rows without an owner belong to nobody."""
-        found = rows.open_rows(self.cold)
+        found = open_rows(self.cold)
         batch = WriteBatch(raw_mode=True)
         batch.delete(schema.IDENTITY)
         found.write(batch)
@@ -153,7 +153,7 @@ class Damage(DamageCase):
         for prefix in (b"i", b"s", b"c", b"t", b"v", b"b", b"l", b"d", b"k", b"g", b"y", b"n"):
             copy = Path(self.mktemp())
             shutil.copytree(self.cold, copy)
-            found = rows.open_rows(copy)
+            found = open_rows(copy)
             batch = WriteBatch(raw_mode=True)
             for key, value in found.scan(prefix):
                 batch.put(key, value[:-1])
@@ -191,7 +191,7 @@ class Damage(DamageCase):
         for action, key in faults:
             copy = Path(self.mktemp())
             shutil.copytree(self.cold, copy)
-            found = rows.open_rows(copy)
+            found = open_rows(copy)
             batch = WriteBatch(raw_mode=True)
             if action == "delete":
                 batch.delete(key)
@@ -204,7 +204,7 @@ class Damage(DamageCase):
 
     def test_what_waits_is_final(self) -> None:
         """A transaction that waits for a block beyond the end of the list of final ones."""
-        found = rows.open_rows(self.cold)
+        found = open_rows(self.cold)
         batch = WriteBatch(raw_mode=True)
         place = schema.number(self.made[-1].summary.finalized)
         batch.put(b"q" + place, bytes(32))
@@ -263,7 +263,7 @@ class Opening(SynchronousTestCase):
             colour: str
 
         for version in (schema.FORMAT_VERSION - 1, schema.FORMAT_VERSION + 1):
-            found = rows.open_rows(self.base)
+            found = open_rows(self.base)
             batch = WriteBatch(raw_mode=True)
             batch.put(schema.IDENTITY, pack(Other(version, GENESIS.hash, OWNER.public_hex, "blue")))
             found.write(batch)
@@ -293,7 +293,7 @@ class Opening(SynchronousTestCase):
         path = Path(self.mktemp())
         path.mkdir()
         reopen(path).close()
-        found = rows.open_rows(path)
+        found = open_rows(path)
         batch = WriteBatch(raw_mode=True)
         batch.delete(schema.IDENTITY)
         found.write(batch)

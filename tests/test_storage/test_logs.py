@@ -32,9 +32,8 @@ class TwoLogs(DamageCase):
     def setUp(self) -> None:
         options = rows.make_options
 
-        def unsorted() -> Options:
-            few = options()
-            few.set_write_buffer_size(64 * 1024)
+        def unsorted(buffer: int) -> Options:
+            few = options(64 * 1024)
             few.set_min_write_buffer_number_to_merge(3)
             few.set_max_write_buffer_number(4)
             return few
@@ -69,4 +68,4 @@ class TwoLogs(DamageCase):
         self.lie([Changes(self.made[-1].summary)] * 100)
         (log,) = self.cold.glob("*.log")
         self.assertGreater(log.stat().st_size / 100, 256)
-        self.assertGreater(rocks.COMMITS_KEPT * 256, 2 * rows.WRITE_BUFFER)
+        self.assertGreater(rocks.COMMITS_KEPT * 256, 2 * (max(rows.WRITE_BUFFERS) + rows.MIB))

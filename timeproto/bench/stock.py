@@ -2,7 +2,7 @@
 
 The coins are of nobody: they lie there to be counted, asked for and started with, while payments spend those of the
 genesis. Every node gets the same ones. The files are made once; the other nodes' stores share them by hard links, since
-RocksDB never changes a table it has written, and differ in the record that says whose store it is.
+RocksDB never changes a file of rows that it has written, and differ in the record that says whose store it is.
 """
 
 from __future__ import annotations
@@ -70,10 +70,10 @@ def fill(layout: Layout, count: int, show: Callable[[float], None]) -> None:
         store.close()
     for node in others:
         _share(first.folder / "store", node.folder / "store")
-        rows = open_rows(node.folder / "store")
+        key = read_key(node.folder / "node.key").public_hex
+        rows = open_rows(node.folder / "store", key)
         try:
             batch = WriteBatch(raw_mode=True)
-            key = read_key(node.folder / "node.key").public_hex
             batch.put(schema.IDENTITY, pack(schema.Identity(schema.FORMAT_VERSION, genesis.hash, key)))
             rows.write(batch)
         finally:
@@ -91,7 +91,7 @@ def _together(one: Summary, other: Summary) -> Summary:
 def _share(source: Path, target: Path) -> None:
     target.mkdir(mode=0o700)
     for path in source.iterdir():
-        if path.suffix == ".sst":
+        if path.suffix in (".sst", ".blob"):
             os.link(path, target / path.name)
         elif path.name != "LOCK":
             shutil.copy2(path, target / path.name)

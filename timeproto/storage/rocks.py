@@ -57,7 +57,7 @@ def open_store(path: Path | str, genesis_hash: str, node_key: str) -> RocksStore
         raise ConfigurationError(f"the store {folder} cannot be made: {error.strerror}") from None
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         raise ConfigurationError(f"the store {folder} is not writable")
-    rows = open_rows(folder)
+    rows = open_rows(folder, node_key)
     try:
         _check_identity(rows, folder, genesis_hash, node_key)
         return RocksStore(rows)
