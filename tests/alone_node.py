@@ -13,6 +13,7 @@ from timeproto import limits
 from timeproto.consensus.replica import Replica, found
 from timeproto.consensus.verifier import Verifier
 from timeproto.masternode.integration import MasternodeUTXOIntegration
+from timeproto.masternode.pace import Pace
 from timeproto.masternode.timers import Timers
 from timeproto.masternode.view import ReplicaView
 from timeproto.network.utxo_handler import UTXOProtocolHandler
@@ -73,6 +74,13 @@ def state_name(state: Any) -> str:
     return state if isinstance(state, str) else type(state._given()[0]).__name__
 
 
+class AtOnce(Pace):
+    """No pace: every input is stepped as it comes."""
+
+    def gather(self, then: Callable[[], None]) -> None:
+        then()
+
+
 class Node:
     """``hold()`` keeps commits from returning until ``release()``."""
 
@@ -101,6 +109,7 @@ class Node:
             verifier=Verifier(self.genesis),
             offload=maybeDeferred,
             offload_commits=self._commit,
+            pace=AtOnce(self.clock),
             timers=self.timers,
             now=self._tick,
             fatal=self.fatal.append,

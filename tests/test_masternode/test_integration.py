@@ -13,6 +13,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.alone_node import AtOnce
 from tests.examples import replace
 from tests.strategies import noun
 from tests.test_consensus.alone import Alone
@@ -101,7 +102,7 @@ class Bridge(SynchronousTestCase):
         self.alone = Alone(self.masternodes, coins=10)  # lends its keys, coins and store
         self.build(self.alone.replica)
 
-    def build(self, replica: Any, **more: Any) -> None:
+    def build(self, replica: Any, pace: Pace | None = None, **more: Any) -> None:
         self.world, self.verifying, self.storing = World(), Hold(), Hold()
         self.fatal: list[Exception] = []
         self.now = 1_000
@@ -111,6 +112,7 @@ class Bridge(SynchronousTestCase):
             verifier=Verifier(self.alone.genesis),
             offload=self.verifying,
             offload_commits=self.storing,
+            pace=pace or AtOnce(Clock()),
             timers=Timers(Clock()),
             now=lambda: self.now,
             fatal=self.fatal.append,
@@ -597,7 +599,7 @@ class AnyWords(Bridge):
         self.successResultOf(self.bridge.process_transaction(self.payment()))
 
 
-class AtOnce(Bridge):
+class OnTheSpot(Bridge):
     def test_little_is_checked_on_the_spot_and_much_elsewhere(self) -> None:
         """One payment need not wait for a thread; a page of them must not keep the reactor."""
         here, elsewhere = Hold(), Hold()
@@ -660,7 +662,7 @@ class Wiring(Bridge):
         """A bridge to nowhere says so instead of swallowing."""
         bridge = MasternodeUTXOIntegration(
             replica=self.alone.replica, store=self.alone.store, verifier=Verifier(self.alone.genesis),
-            offload=Hold(), timers=Timers(Clock()), now=lambda: 1, fatal=self.fatal.append,
+            offload=Hold(), pace=AtOnce(Clock()), timers=Timers(Clock()), now=lambda: 1, fatal=self.fatal.append,
         )
         for call in (bridge.tick, lambda: self.fail_to_post(bridge)):
             self.assertRaises(ConfigurationError, call)

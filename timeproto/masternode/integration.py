@@ -27,7 +27,7 @@ from timeproto.consensus.verifier import NONE_KNOWN, Known, Verified, Verifier
 from timeproto.errors import ConfigurationError, ErrorCode, IdentityConflict, Refusal, StorageError
 from timeproto.masternode.ends import Peers, Wallets
 from timeproto.masternode.inbox import Counters, Inbox
-from timeproto.masternode.pace import AtOnce, Pace
+from timeproto.masternode.pace import Pace
 from timeproto.masternode.reads import Reads
 from timeproto.masternode.timers import Timers
 from timeproto.model.certificate import FinalityProof
@@ -57,14 +57,13 @@ class MasternodeUTXOIntegration:
         at_once: Offload | None = None,
         offload_commits: Offload | None = None,
         commit_at_once: Offload | None = None,
-        pace: Pace | AtOnce | None = None,
+        pace: Pace,
         timers: Timers,
         now: Callable[[], int],
         fatal: Callable[[Exception], None],
     ) -> None:
         """``at_once`` and ``commit_at_once`` do what is too small for ``offload`` and ``offload_commits``; ``pace``
-        says when, None for at once; ``now`` gives Unix ms; ``fatal`` is told of what this node cannot live with,
-        once."""
+        says when; ``now`` gives Unix ms; ``fatal`` is told of what this node cannot live with, once."""
         self.replica = replica
         self.counters = Counters()
         self._store = store
@@ -73,7 +72,7 @@ class MasternodeUTXOIntegration:
         self._at_once = at_once or offload
         self._offload_commits = offload_commits or offload
         self._commit_at_once = commit_at_once or self._offload_commits
-        self._pace = pace or AtOnce()
+        self._pace = pace
         self._timers = timers
         self._now = now
         self._fatal = fatal

@@ -50,13 +50,3 @@ class Pace:
         took: float = self._clock.seconds() - began
         self._average += WEIGHT * (min(took, MOST) - self._average)
         return result
-
-
-class AtOnce:
-    """No pace: every input is stepped as it comes. For tests, whose messages come one after another anyway."""
-
-    def gather(self, then: Callable[[], None]) -> None:
-        then()
-
-    def during(self, step: Callable[..., T], *given: Any) -> T:
-        return step(*given)
