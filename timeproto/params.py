@@ -16,7 +16,7 @@ PROTOCOL_VERSION = 1
 NetworkName = Literal["mainnet", "testnet", "devnet"]
 
 
-@attrs.frozen
+@attrs.frozen(cache_hash=True)  # it is hashed with every address that is looked up
 class NetworkParams:
     """Amounts in smallest units, times in seconds.
 

@@ -9,7 +9,7 @@ from timeproto.consensus.vote_set import OwnBatch
 from timeproto.model.genesis import Genesis
 from timeproto.model.keys import SigningKey
 from timeproto.model.ledger import OwnVotes, TransactionRecord
-from timeproto.model.vote import VoteKind, sign_batch
+from timeproto.model.vote import ABORT, COMMIT, LOCK, sign_batch
 
 
 class Ballot:
@@ -36,18 +36,18 @@ class Ballot:
         payment.cast_lock = True
         payment.note(locked=now)
         self._locks[payment.txid] = payment
-        payment.votes.add(VoteKind.LOCK, self._key.public_hex, self._open)
+        payment.votes.add(LOCK, self._key.public_hex, self._open)
 
     def commit(self, payment: Payment, now: int) -> None:
         payment.cast_commit = True
         payment.note(pending=now)
         self._commits[payment.txid] = payment
-        payment.votes.add(VoteKind.COMMIT, self._key.public_hex, self._open)
+        payment.votes.add(COMMIT, self._key.public_hex, self._open)
 
     def abort(self, payment: Payment) -> None:
         payment.cast_abort = True
         self._aborts[payment.txid] = payment
-        payment.votes.add(VoteKind.ABORT, self._key.public_hex, self._open)
+        payment.votes.add(ABORT, self._key.public_hex, self._open)
 
     def sign(self, height: int, turn: Turn) -> None:
         """Signs what was cast, if anything: the batch, whose votes it holds, and their transactions become part of

@@ -12,26 +12,20 @@ from collections.abc import Iterable
 from functools import cache
 from hashlib import sha256
 
+from timeproto.model.block import coin_member
 from timeproto.model.transaction import Outpoint, TxOutput
 
 _MODULUS = 2**256
-_NUMBERS = struct.Struct("<IQI").pack
 _LENGTH = struct.Struct("<I").pack
 
 
 def entry(outpoint: Outpoint, output: TxOutput, kind: str, txids: Iterable[str]) -> int:
     """The contribution of one coin; ``txids`` holds or has spent it, in ascending order."""
-    return entry_of(coin_bytes(outpoint, output), kind, txids)
-
-
-def coin_bytes(outpoint: Outpoint, output: TxOutput) -> bytes:
-    """What of a coin's contribution stays the same all its life."""
-    address = output.address.encode("utf-8")
-    return bytes.fromhex(outpoint.txid) + _NUMBERS(outpoint.vout, output.amount, len(address)) + address
+    return entry_of(coin_member(outpoint, output), kind, txids)
 
 
 def entry_of(coin: bytes, kind: str, txids: Iterable[str]) -> int:
-    """The contribution of the coin with these :func:`coin_bytes`."""
+    """The contribution of the coin with these bytes, which stay the same all its life: those of ``coin_member``."""
     return int.from_bytes(sha256(coin + _name(kind) + bytes.fromhex("".join(txids))).digest(), "big")
 
 

@@ -25,7 +25,7 @@ from timeproto.consensus.refusals import (
     unknown_input,
 )
 from timeproto.consensus.suspicion import Suspicion
-from timeproto.consensus.utxo_state_manager import IllegalTransition
+from timeproto.consensus.utxo_state_manager import IllegalTransition, are_free
 from timeproto.consensus.validation import check_context
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.certificate import FinalityProof
@@ -34,7 +34,7 @@ from timeproto.model.keys import SigningKey
 from timeproto.model.ledger import Coin, Ledger, Summary, TransactionRecord
 from timeproto.model.transaction import Transaction
 from timeproto.model.utxo_state import Confirmed, SpentFinalized
-from timeproto.model.vote import VoteBatch, VoteKind
+from timeproto.model.vote import ABORT, COMMIT, LOCK, VoteBatch, VoteKind
 from timeproto.wire import messages
 
 
@@ -111,7 +111,7 @@ class Finality(Suspicion):
         """True if ``tx`` is to be kept; always if a block names it, or at least one honest masternode voted for it."""
         if tx.txid in self.wanted:
             return True
-        if payment is not None and (payment.proof or payment.votes.count(VoteKind.LOCK) > self.masternodes.faulty):
+        if payment is not None and (payment.proof or payment.votes.count(LOCK) > self.masternodes.faulty):
             return True
         if self.payments.seen_count >= limits.IN_FLIGHT_PEER:
             return False
@@ -138,7 +138,7 @@ class Finality(Suspicion):
         if self._is_hopeless(present):
             self.give_up(payment, double_spend(tx, self.manager), for_ever=True)
             return
-        if not self.manager.may_lock(tx):
+        if not are_free(present, tx.txid):
             self.answer_all(payment, double_spend(tx, self.manager))
             payment.standing = Standing.RIVAL
             self.contend(payment)
@@ -192,12 +192,12 @@ class Finality(Suspicion):
         for outpoint, rival in self.payments.rivals(payment):
             self.payments.contest(payment, self.tick)
             self.payments.contest(rival, self.tick)
-            for voter in payment.votes.voters(VoteKind.LOCK):
+            for voter in payment.votes.voters(LOCK):
                 self.suspect(voter, outpoint, payment, rival)
 
     def _heed_aborts(self, payment: Payment) -> None:
         """f + 1 abort votes: an honest masternode knows of the contest, and has waited."""
-        if payment.standing in JUDGED and payment.votes.count(VoteKind.ABORT) > self.masternodes.faulty:
+        if payment.standing in JUDGED and payment.votes.count(ABORT) > self.masternodes.faulty:
             self.payments.contest(payment, self.tick - CONTEST_TICKS)
 
     def reconsider(self, payment: Payment) -> None:
@@ -223,12 +223,12 @@ class Finality(Suspicion):
             return
         # A quorum may have locked what a block, not here yet, has ended since; nobody honest locks what is not valid.
         beaten = refusal.code is ErrorCode.DOUBLE_SPEND
-        if payment.proof is not None or (payment.votes.has_quorum(VoteKind.LOCK) and not beaten):
+        if payment.proof is not None or (payment.votes.has_quorum(LOCK) and not beaten):
             raise IllegalTransition(f"a quorum voted for {payment.txid}, which is not valid: {refusal}")
         if refusal.code in (ErrorCode.NOT_OWNER, ErrorCode.VALUE_MISMATCH):
             # Whoever handed it on may not have its parents yet; whoever voted for it has, and lied.
             blame = Refusal(ErrorCode.BAD_VOTE, f"a lock vote for an invalid transaction: {refusal.message}")
-            voters = payment.votes.voters(VoteKind.LOCK)
+            voters = payment.votes.voters(LOCK)
             self.turn.effects.blame += [(voter, blame) for voter in voters if voter != self.key.public_hex]
         self.payments.refuse(payment, refusal)
 
@@ -249,7 +249,7 @@ class Finality(Suspicion):
                 if payment is None or not payment.votes.add(kind, batch.voter, kept):
                     continue
                 kept.counting += 1
-                if payment.contested is not None or kind is VoteKind.ABORT:
+                if payment.contested is not None or kind is ABORT:
                     self._count_contested(payment, kind, batch.voter)
                 if payment.votes.has_quorum(kind):
                     self._weigh(payment)
@@ -258,10 +258,10 @@ class Finality(Suspicion):
 
     def _count_contested(self, payment: Payment, kind: VoteKind, voter: str) -> None:
         """A vote for a payment that meets rivals, or that its owner wants to end."""
-        if kind is VoteKind.LOCK:
+        if kind is LOCK:
             for outpoint, rival in self.payments.rivals(payment):
                 self.suspect(voter, outpoint, payment, rival)
-        elif kind is VoteKind.ABORT:
+        elif kind is ABORT:
             self._heed_aborts(payment)
             self._weigh(payment)
 
@@ -270,7 +270,7 @@ class Finality(Suspicion):
         payment = self.payments.get(txid)
         if payment is None or payment.contested is not None or not payment.cast_commit:
             return False
-        return payment.votes.has_quorum(VoteKind.LOCK)
+        return payment.votes.has_quorum(LOCK)
 
     def conclude(self) -> None:
         """At the very end of a step, since within it what was counted stays counted."""
@@ -301,20 +301,20 @@ class Finality(Suspicion):
 
     def _weigh(self, payment: Payment) -> None:
         """Asks for both certificates of a payment: called whenever anything about it arrived."""
-        if payment.tx is None or payment.standing in (Standing.UNSEEN, Standing.WAITING):
+        if payment.tx is None or payment.standing not in JUDGED:
             return
-        if payment.proof is not None or payment.votes.has_quorum(VoteKind.COMMIT):
+        if payment.proof is not None or payment.votes.has_quorum(COMMIT):
             self._finishing[payment.txid] = payment
         may_commit = not (payment.cast_commit or payment.cast_abort) and self.not_voting is None
-        if may_commit and payment.votes.has_quorum(VoteKind.LOCK):
+        if may_commit and payment.votes.has_quorum(LOCK):
             # Also where a rival holds a coin: with this certificate the rival can never have one, and
             # f + 1 honest replicas found the coins free (protocol §4: "holds T's lock certificate").
             if payment.standing is Standing.LOCKED:
-                votes = payment.votes.count(VoteKind.LOCK)
+                votes = payment.votes.count(LOCK)
                 self.manager.pend_transaction(payment.tx, votes, len(self.masternodes), self.turn.now)
             self._ballot.commit(payment, self.turn.now)
             self._sign_if_full()
-            if payment.votes.has_quorum(VoteKind.COMMIT):
+            if payment.votes.has_quorum(COMMIT):
                 self._finishing[payment.txid] = payment
 
     def _sign_if_full(self) -> None:
@@ -344,7 +344,7 @@ class Finality(Suspicion):
 
     def hear_proof(self, proof: FinalityProof, sender: str) -> None:
         if any(vote.voter == self.key.public_hex for vote in proof.votes):
-            own_votes.compare(self, VoteKind.COMMIT, proof.txid)
+            own_votes.compare(self, COMMIT, proof.txid)
         if self.payments.is_refused(proof.txid) or self.ending(proof.txid) is not None:
             raise IllegalTransition(f"{proof.txid} is proven final, but it is not valid, or a block ended it")
         payment = self.spoken_of(proof.txid, sender, sender, is_wanted=True)

@@ -55,9 +55,9 @@ class Knowledge:
 
     def await_block(self, record: TransactionRecord) -> None:
         """``record``'s transaction is final, and the next block is for it."""
-        tx = record.tx
-        parents = dict.fromkeys(outpoint.txid for outpoint in tx.outpoints)
-        self.unconfirmed[tx.txid] = tuple(parent for parent in parents if parent in self.unconfirmed)
+        tx, unconfirmed = record.tx, self.unconfirmed
+        parents = [outpoint.txid for outpoint in tx.outpoints if outpoint.txid in unconfirmed]
+        unconfirmed[tx.txid] = tuple(dict.fromkeys(parents))
         if len(self._at_hand) < limits.RECORDS_AT_HAND:
             self._at_hand[tx.txid] = record
 

@@ -47,6 +47,8 @@ class Standing(Enum):
 JUDGED = (Standing.OPEN, Standing.LOCKED, Standing.RIVAL)
 """Where the transaction is here, and valid against coins that exist."""
 
+NO_VOTES, NO_TIMES = OwnVotes(), Times()
+
 
 @attrs.define(eq=False)
 class Payment:
@@ -62,7 +64,7 @@ class Payment:
     is_asked_for: bool = False
     tx: Transaction | None = None
     standing: Standing = Standing.UNSEEN
-    own: OwnVotes = attrs.field(factory=OwnVotes)
+    own: OwnVotes = NO_VOTES
     cast_lock: bool = False
     cast_commit: bool = False
     cast_abort: bool = False
@@ -72,7 +74,7 @@ class Payment:
     tickets: list[Ticket] = attrs.field(factory=list)
     missing: dict[str, None] = attrs.field(factory=dict)
     early_voters: set[str] = attrs.field(factory=set)
-    times: Times = attrs.field(factory=Times)
+    times: Times = NO_TIMES
 
     def note(self, **when: int) -> Times:
         """How far it came, and when (Unix ms)."""

@@ -15,6 +15,7 @@ from timeproto.consensus import digest
 from timeproto.consensus.recent import Recent
 from timeproto.consensus.subscriptions import SubscriptionIndex, Watched
 from timeproto.errors import ErrorCode, Refusal
+from timeproto.model.block import coin_member
 from timeproto.model.ledger import ChainTip, Changes, Coin, Ledger, Summary, Tally, Transition
 from timeproto.model.transaction import Outpoint, Transaction, TxOutput
 from timeproto.model.utxo_state import (
@@ -98,7 +99,13 @@ class IllegalTransition(Exception):
 def verdict(state: UTXOState, event: Event, txid: str) -> Step:
     """What the table says of ``event`` for ``txid`` on a coin in ``state``."""
     own, other = TRANSITIONS[type(state), event]
-    return own if holder(state) in (None, txid) else other
+    held_by = holder(state)
+    return own if held_by is None or held_by == txid else other
+
+
+def are_free(coins: Iterable[Coin | None], txid: str) -> bool:
+    """True if all of ``coins`` exist and the table lets ``txid`` lock them."""
+    return all(coin is not None and verdict(coin.state, Event.LOCK, txid) in (_GO, _STAY) for coin in coins)
 
 
 class UTXOStateManager:
@@ -237,11 +244,7 @@ class UTXOStateManager:
 
     def may_lock(self, tx: Transaction) -> bool:
         """True if :meth:`process_transaction` would succeed."""
-        for outpoint in tx.outpoints:
-            state = self.get_state(outpoint)
-            if state is None or verdict(state, Event.LOCK, tx.txid) not in (_GO, _STAY):
-                return False
-        return True
+        return are_free(map(self.get_utxo_info, tx.outpoints), tx.txid)
 
     def holds(self, tx: Transaction) -> bool:
         """True if every input is locked by ``tx`` (or further on its way with it)."""
@@ -296,15 +299,15 @@ class UTXOStateManager:
 
     def _move_all(self, tx: Transaction, event: Event, new: UTXOState, now: int) -> list[Transition]:
         """Moves every input, or none: all of them are looked at, once, before the first is touched."""
-        moving = []
+        moving, txid = [], tx.txid
         for outpoint in tx.outpoints:
             coin = self.get_utxo_info(outpoint)
-            step = _ILLEGAL if coin is None else verdict(coin.state, event, tx.txid)
+            step = _ILLEGAL if coin is None else verdict(coin.state, event, txid)
             if coin is None or step is _CONFLICT or step is _ILLEGAL:
-                raise self._complaint(outpoint, tx.txid, event, step)
+                raise self._complaint(outpoint, txid, event, step)
             if step is _GO:
                 moving.append((outpoint, coin))
-        return [self._stage(outpoint, coin, Coin(coin.output, new), tx.txid, now) for outpoint, coin in moving]
+        return [self._stage(outpoint, coin, Coin(coin.output, new), txid, now) for outpoint, coin in moving]
 
     def _complaint(self, outpoint: Outpoint, txid: str, event: Event, step: Step) -> Exception:
         state = self.get_state(outpoint)
@@ -342,7 +345,7 @@ class UTXOStateManager:
             self._count(before, -1, -output.amount)
         self._count(state, 1, output.amount)
         if before is None or isinstance(state, SpentFinalized):  # otherwise its entry stays what it was
-            coin = digest.coin_bytes(outpoint, output)
+            coin = coin_member(outpoint, output)
             entry = digest.entry_of(coin, *_counted_as(state))
             if before is not None:
                 entry -= digest.entry_of(coin, *_counted_as(before))
@@ -365,7 +368,10 @@ def _counted_as(state: UTXOState) -> tuple[str, tuple[str, ...]]:
     block confirmed as what it was before, for that is marked by and by."""
     if isinstance(state, SpentFinalized | Confirmed):
         return SpentFinalized.__name__, (state.txid,)
-    return Unspent.__name__, ()
+    return _UNDECIDED
+
+
+_UNDECIDED: tuple[str, tuple[str, ...]] = (Unspent.__name__, ())
 
 
 def founding_changes(coins: Iterable[tuple[Outpoint, TxOutput]], tip: ChainTip) -> Changes:

@@ -7,13 +7,14 @@ made only when a certificate is asked for.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
 import attrs
 
 from timeproto.consensus.retained import Kept
 from timeproto.model.certificate import FinalityProof, SignedVote, signed_vote
 from timeproto.model.masternodes import MasternodeSet
-from timeproto.model.vote import VoteBatch, VoteKind
+from timeproto.model.vote import ABORT, COMMIT, LOCK, VoteBatch, VoteKind
 
 
 @attrs.define(eq=False)
@@ -38,7 +39,7 @@ class VoteSet:
     def __init__(self, txid: str, masternodes: MasternodeSet) -> None:
         self.txid = txid
         self._masternodes = masternodes
-        self._votes: dict[VoteKind, dict[int, Carrier]] = {VoteKind.LOCK: {}, VoteKind.COMMIT: {}, VoteKind.ABORT: {}}
+        self._votes: dict[VoteKind, dict[int, Carrier]] = {LOCK: {}, COMMIT: {}, ABORT: {}}
 
     def add(self, kind: VoteKind, voter: str, carrier: Carrier) -> bool:
         """Count the vote; False if the voter is a stranger or was counted already. The first copy stays."""
@@ -69,7 +70,8 @@ class VoteSet:
         """One voter's vote with its proof, None if there is none (or it is not signed yet)."""
         member = self._masternodes.index(voter)
         carrier = self._votes[kind].get(-1 if member is None else member)
-        return None if carrier is None else self._prove(carrier, kind)
+        batch = None if carrier is None else carrier.signed
+        return None if batch is None else signed_vote(batch, batch.index(kind, self.txid))
 
     def remove(self, kind: VoteKind, kept: Kept) -> None:
         """Count the vote no more, if it is this batch that carried it: there is no room for it."""
@@ -79,8 +81,7 @@ class VoteSet:
 
     def carriers(self) -> Iterator[Carrier]:
         """What carried every vote counted here: once for each of them."""
-        for votes in self._votes.values():
-            yield from votes.values()
+        return chain.from_iterable(map(dict.values, self._votes.values()))
 
     def batches(self) -> Iterator[VoteBatch]:
         """Every signed batch that carries a vote counted here, each once."""
@@ -93,17 +94,13 @@ class VoteSet:
         votes, needed = self._votes[kind], self._masternodes.quorum
         proved: list[SignedVote] = []
         for member in sorted(votes):
-            vote = self._prove(votes[member], kind)
-            if vote is not None:
-                proved.append(vote)
+            batch = votes[member].signed
+            if batch is not None:
+                proved.append(signed_vote(batch, batch.index(kind, self.txid)))
                 if len(proved) == needed:
                     return tuple(proved)
         raise ValueError(f"{len(proved)} {kind.name} votes make no certificate, {needed} do")
 
     def proof(self) -> FinalityProof:
         """The finality proof: a certificate of commit votes."""
-        return FinalityProof(self.txid, self._masternodes.hash, self.certificate(VoteKind.COMMIT))
-
-    def _prove(self, carrier: Carrier, kind: VoteKind) -> SignedVote | None:
-        batch = carrier.signed
-        return None if batch is None else signed_vote(batch, batch.index(kind, self.txid))
+        return FinalityProof(self.txid, self._masternodes.hash, self.certificate(COMMIT))

@@ -54,16 +54,16 @@ class MerkleTree:
     def hex_path(self, index: int) -> tuple[str, ...]:
         """The same path as it is sent, in hex."""
         if self._spelled is None:
-            self._spelled = [[node.hex() for node in level] for level in self._levels]
+            self._spelled = [[node.hex() for node in level] for level in self._levels[:-1]]
         return tuple(self._walk(self._spelled, index))
 
     def _walk(self, levels: list[list[T]], index: int) -> list[T]:
         if not 0 <= index < self.size:
             raise IndexError(f"leaf {index} of a tree of {self.size}")
         path = []
-        for level in levels[:-1]:
+        for level in levels:
             sibling = index ^ 1
-            if sibling < len(level):
+            if sibling < len(level):  # at the root there is none
                 path.append(level[sibling])
             index >>= 1
         return path

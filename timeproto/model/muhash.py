@@ -30,7 +30,7 @@ _ZEROES = bytes(SIZE)
 def number_of(member: bytes) -> mpz:
     """The number of one member: the first 384 bytes of ChaCha20 under the key SHA-256(member), little-endian."""
     stream = Cipher(ChaCha20(sha256(member), _NONCE), mode=None).encryptor()
-    return mpz(int.from_bytes(stream.update(_ZEROES), "little"))
+    return mpz.from_bytes(stream.update(_ZEROES), "little")
 
 
 def product(members: Iterable[bytes]) -> mpz:

@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from functools import lru_cache
+from hashlib import sha256 as _sha256
 from operator import ge
 from typing import Annotated
 
@@ -19,7 +20,7 @@ from msgspec import Meta
 from timeproto import limits
 from timeproto.model.canonical import U64, HalfHex32, HalfHex64, Noun, are_hex, domain, lazy, require_u64, u64
 from timeproto.model.keys import SigningKey, verify
-from timeproto.model.merkle import MerkleTree, leaf_hash
+from timeproto.model.merkle import MerkleTree
 
 
 class VoteKind(IntEnum):
@@ -30,7 +31,11 @@ class VoteKind(IntEnum):
     ABORT = 3
 
 
+LOCK, COMMIT, ABORT = VoteKind
+"""The same by names of their own: an enumeration looks up its members ten times as slowly (Python 3.11)."""
+
 _PREFIX = {kind: bytes([kind]) for kind in VoteKind}
+_LEAF = {kind: b"\x00" + prefix for kind, prefix in _PREFIX.items()}
 
 Votes = Annotated[tuple[HalfHex32, ...], Meta(max_length=limits.BATCH_VOTES)]
 
@@ -42,8 +47,8 @@ def vote_leaf(kind: VoteKind, txid: str) -> bytes:
 
 @lru_cache(maxsize=limits.VOTE_LEAVES)
 def _leaf_hash(kind: VoteKind, txid: str) -> bytes:
-    """Of n masternodes that vote alike all but the first find it here."""
-    return leaf_hash(vote_leaf(kind, txid))
+    """The hash of a :func:`vote_leaf`: of n masternodes that vote alike all but the first find it here."""
+    return _sha256(_LEAF[kind] + bytes.fromhex(txid)).digest()
 
 
 def vote_message(genesis_hash: str, set_hash: str, height: int, root: bytes) -> bytes:
@@ -93,10 +98,10 @@ class VoteBatch(Noun, frozen=True, dict=True, gc=True, tag="VoteBatch", tag_fiel
 
     def index(self, kind: VoteKind, txid: str) -> int:
         """The place of a vote among the leaves; :class:`ValueError` if it is not in this batch."""
-        if kind is VoteKind.LOCK:
-            start, txids = 0, self.lock
-        elif kind is VoteKind.COMMIT:
+        if kind is COMMIT:
             start, txids = len(self.lock), self.commit
+        elif kind is LOCK:
+            start, txids = 0, self.lock
         else:
             start, txids = len(self.lock) + len(self.commit), self.abort
         at = bisect_left(txids, txid)
@@ -106,7 +111,7 @@ class VoteBatch(Noun, frozen=True, dict=True, gc=True, tag="VoteBatch", tag_fiel
 
     def lists(self) -> tuple[tuple[VoteKind, tuple[str, ...]], ...]:
         """The votes by kind, in the order of the leaves."""
-        return (VoteKind.LOCK, self.lock), (VoteKind.COMMIT, self.commit), (VoteKind.ABORT, self.abort)
+        return (LOCK, self.lock), (COMMIT, self.commit), (ABORT, self.abort)
 
     @lazy
     def tree(self) -> MerkleTree:
