@@ -258,9 +258,10 @@ FAN_OUT = 128
 """Connections that one of many messages is written to before the reactor has its turn: about a millisecond …"""
 FAN_OUT_BYTES = 1024 * 1024
 """… and the bytes of them, for the same reason."""
-COMMIT_AT_ONCE = 256
-"""Transitions, of about fifty payments, that are committed in the reactor. The store lets no other thread run while it
-writes, so all that a thread could take off the reactor is their packing, two milliseconds of it; and it costs more."""
+COMMIT_AT_ONCE = 1_000
+"""Transitions, of about two hundred payments, that are committed in the reactor. The store lets no other thread run
+while it writes, so all that a thread could take off the reactor is their packing, some milliseconds of it; and where
+others want the processor each of the two turns that it needs has to be waited for."""
 INBOX = 100_000
 """Inputs that wait for the replica, by weight: of wallets, and as much of masternodes, of one at most a quarter …"""
 INBOX_SHARE = 200

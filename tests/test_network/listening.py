@@ -64,7 +64,7 @@ class Listening(Cluster):
             if changes is not None:
                 found = {txid: changes.transactions[txid].proof for txid in changes.finalized}
                 proofs = {txid: proof for txid, proof in found.items() if proof is not None}
-                handler.broadcast_state_notification(changes.transitions, proofs, changes.blocks)
+                handler.broadcast_state_notification(changes.transitions, proofs, tuple(effects.blocks.values()))
             if effects.seen:
                 handler.broadcast_seen(effects.seen)
         return effects

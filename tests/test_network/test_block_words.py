@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.alone_node import Client, state_name
 from tests.cluster import address, key
 from tests.test_network.test_utxo_handler import HandlerCase
+from timeproto import limits
 from timeproto.model.block import check_inclusion, transaction_leaf
 from timeproto.model.transaction import txid_of
 from timeproto.wire import messages
@@ -30,6 +31,27 @@ class Blocks(HandlerCase):
         (told,) = (each for each in self.client.take() if isinstance(each, UTXOStateNotification))
         self.assertEqual(state_name(told.notification.new_state), "Confirmed")
         self.assertEqual((self.check(told, tx.txid), told.proof), (height, None))
+
+    def test_what_is_marked_later_comes_with_its_place_too(self) -> None:
+        """One with the block, one by a timer, one after a restart, one with the next block: each with its own place."""
+        self.patch(limits, "CONFIRMED_AT_ONCE", 1)
+        spent = {tx.outpoints[0]: tx for tx in (self.payment(0, number) for number in range(4))}
+        watched = tuple(map(str, spent))
+        self.subscribe(self.client, outpoints=watched)
+        for tx in spent.values():
+            self.send(tx)
+        self.client.take()
+        height, told = self.node.make_block(), self.client.take()
+        self.node.clock.advance(limits.CONFIRM_PAUSE)
+        told += self.client.take()
+        self.assertEqual((len(told), self.node.replica.confirmed_height), (2, height - 1))
+        self.node.start()
+        self.subscribe(self.client, outpoints=watched)
+        self.node.make_block()
+        told += self.client.take()
+        self.assertEqual([state_name(each.notification.new_state) for each in told], ["Confirmed"] * 4)
+        for each in told:
+            self.assertEqual(self.check(each, spent.pop(each.notification.outpoint).txid), height)
 
     def test_a_minted_coin_comes_with_the_coinbase_place(self) -> None:
         """The proposer hears of its reward, and that the coinbase stands in a decided block."""

@@ -184,6 +184,32 @@ class Contested(Case):
         self.assertEqual([each for each in payee.told if isinstance(each, UTXOStateNotification)], [])
         self.assertEqual(self.remembered(), 0)
 
+    def test_refused_once_though_its_other_coin_goes_too(self) -> None:
+        """The block with the winner is here, and the winner not marked yet: what takes the other coin adds nothing."""
+        self.patch(limits, "CONFIRMED_AT_ONCE", 1)
+        self.patch(limits, "CONFIRM_PAUSE", 1_000)
+        coins = self.net.coins_of(0)
+        loser = pay(self.net.genesis, coins[:2], [(self.net.address_of(1), COIN)])
+        winner, late = (pay(self.net.genesis, [coin], [(self.net.address_of(2), COIN)]) for coin in coins[:2])
+        first = min((self.net.payment(2, coin, 2) for coin in range(4)), key=lambda tx: tx.txid)
+        self.assertLess(first.txid, winner.txid)
+        payee = self.net.listener(1)
+        self.net.alone(loser)
+        for tx in (winner, first):
+            self.net.submit(tx, 1)
+        self.net.run()
+        self.net.heal()
+        node = self.net.nodes[0].replica
+        while not node.height:
+            self.net.pass_time(100)
+        self.assertEqual((node.height, node.confirmed_height), (1, 0))
+        self.net.submit(late, 1)
+        self.net.run()
+        self.assertEqual(node.confirmed_height, 0)
+        self.net.pass_time(8_000)
+        told = [(each.status, each.conflicting_txid) for each in statuses(payee)]
+        self.assertEqual(told[-2:], [("refused", winner.txid), ("aborted", winner.txid)])
+
     def test_aborted_by_a_verdict(self) -> None:
         """Half and half: a block ends both, and says so with its height."""
         payees = self.net.listener(1), self.net.listener(2)

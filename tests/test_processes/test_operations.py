@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from tests.test_processes.harness import free_ports
 from timeproto.errors import ExitStatus
@@ -109,6 +109,18 @@ class Starting(OperationsCase):
         self.assertEqual((info["masternodes"], info["quorum"], info["voting"]), (1, 1, True))
         node.send_signal(signal.SIGTERM)
         self.assertEqual(node.wait(PATIENCE), 0)
+
+    def test_it_awaits_its_turn_unless_told_otherwise(self) -> None:
+        """All of its threads are scheduled as work that pushes nobody off; an operator's choice stays what it is."""
+        if not hasattr(os, "SCHED_BATCH"):
+            raise SkipTest("this system schedules in one way only")
+        node, _ = self.solo()
+        policies = {os.sched_getscheduler(int(thread.name)) for thread in Path(f"/proc/{node.pid}/task").iterdir()}
+        self.assertEqual(policies, {os.SCHED_BATCH})
+        chosen = "import os; os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0)); "
+        asked = "from timeproto.masternode.service import await_turns; await_turns(); print(os.sched_getscheduler(0))"
+        told = subprocess.run([sys.executable, "-c", chosen + asked], capture_output=True, text=True, check=True)
+        self.assertEqual(int(told.stdout), os.SCHED_IDLE)
 
     def test_a_solo_payment_from_the_published_phrase(self) -> None:
         """The devnet a node makes for itself pays the published test phrase, so anybody can try a payment."""

@@ -8,6 +8,7 @@ import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.test_sim.harness import make_scene, quiet_run
+from timeproto.consensus.effects import Effects
 from timeproto.model.block import BlockVote, BlockVoteKind, DecidedBlock, sign_block_vote
 from timeproto.model.ledger import ChainTip, Changes, SignState, Transition
 from timeproto.model.transaction import Transaction
@@ -318,7 +319,7 @@ class Chains(Checks):
 
 class Watching(Checks):
     def test_every_way_to_tell_wrongly(self) -> None:
-        """Twice, out of order, of another owner, not at all (S-2, S-3, S-5, S-6)."""
+        """Twice, out of order, of another owner, not at all, without the block (S-2, S-3, S-5, S-6, S-10)."""
         run = quiet_run()
         with run.world():
             run.start()
@@ -339,5 +340,8 @@ class Watching(Checks):
         watcher.tell(node, step)
         self.breach("S-2", watcher.tell, node, step)
         self.breach("S-5", watchers.conclude, node)
+        confirmed = replace(step, position=6, old_state=locked, new_state=Confirmed("ab" * 32, 1, 1))
+        bare = Effects(Changes(node.store.summary(), transitions=[confirmed]))
+        self.breach("S-10", watchers.released, node, bare)
         watcher.cursor = 10**6
         self.breach("S-10", watchers.started, node)

@@ -166,8 +166,8 @@ class Damage(DamageCase):
                 everything(store)
 
     def test_what_is_counted_must_be_there(self) -> None:
-        """A commit, a block, the end of a list, what waits for a block: one missing or too many and it stays shut."""
-        summary, waiting = self.made[-1].summary, self.made[-1].finalized[0]
+        """A commit, a block, the end of a list, what waits or is pending: one missing or too many and it stays shut."""
+        summary = self.made[-1].summary
         position, numbered = summary.position, schema.numbered
         height = max(changes.tip.height for changes in self.made if changes.tip is not None)
         faults = [
@@ -177,7 +177,6 @@ class Damage(DamageCase):
             ("delete", numbered(b"b", summary.batches - 1)),
             ("delete", numbered(b"k", height)),
             ("delete", numbered(b"q", summary.finalized - 1)),
-            ("delete", schema.named(b"r", waiting)),
             ("delete", schema.SUMMARY),
             ("delete", schema.TIP),
             *(("put", numbered(b"n", at)) for at in (0, 1, 12, 13)),
@@ -186,7 +185,8 @@ class Damage(DamageCase):
             ("put", numbered(b"b", summary.batches)),
             ("put", numbered(b"k", height + 1)),
             ("put", numbered(b"q", 0)),
-            ("put", schema.named(b"r", "00" * 32)),
+            ("put", numbered(b"q", summary.finalized - 1)),
+            ("put", numbered(b"p", 0)),
         ]
         for action, key in faults:
             copy = Path(self.mktemp())
@@ -203,12 +203,12 @@ class Damage(DamageCase):
                 reopen(copy)
 
     def test_what_waits_is_final(self) -> None:
-        """A transaction that waits for a block beyond the end of the list of final ones."""
+        """As many as are counted, but one beyond the end of the list of final ones."""
         found = open_rows(self.cold)
         batch = WriteBatch(raw_mode=True)
         place = schema.number(self.made[-1].summary.finalized)
         batch.put(b"q" + place, bytes(32))
-        batch.put(b"r" + bytes(32), place)
+        batch.delete(b"q" + schema.number(self.made[-1].summary.finalized - 1))
         found.write(batch)
         found.close()
         with self.assertRaisesRegex(StorageError, "waits for a block"):

@@ -37,8 +37,7 @@ class Decisions:
         self._chain = chain
         self._freed: list[Outpoint] = []
         self._children: list[Payment] = []
-        last = finality.ledger.block(finality.height)
-        self._last = None if last is None else last.block.header
+        self._last = finality.ledger.block(finality.height)
         self._part = self._part_of(len(finality.confirming))
 
     def apply(self, decided: DecidedBlock) -> None:
@@ -61,7 +60,8 @@ class Decisions:
         self._freed, self._children = [], []
         for txid in block.aborted:
             self._end(txid, Ending(height))
-        self._last, self._part = block.header, self._part_of(len(block.transactions))
+        self._last, self._part = decided, self._part_of(len(block.transactions))
+        turn.effects.blocks[height] = decided
         for txid in block.transactions:
             self._contain(txid, decided)
         self._mint(block.coinbase, height)
@@ -155,8 +155,10 @@ class Decisions:
         return max(limits.CONFIRMED_AT_ONCE, math.ceil(transactions / limits.CONFIRM_PARTS))
 
     def _mark(self, txid: str) -> None:
-        finality, header = self._finality, self._last
-        assert header is not None  # else nothing is contained
+        finality, decided = self._finality, self._last
+        assert decided is not None  # else nothing is contained
+        header = decided.block.header
+        finality.turn.effects.blocks[header.height] = decided
         record = finality.confirming.pop(txid)
         finality.manager.confirm_transaction(record.tx, header.height, header.timestamp)
         record = TransactionRecord(record.tx, "final", record.proof, header.height, record.times)

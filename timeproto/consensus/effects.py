@@ -103,7 +103,9 @@ class Effects:
     ``timers`` holds (milliseconds, wake): each is an input again after that time, by a clock that is never set.
     ``blame`` names masternodes that sent what they must have known to be false. ``alarm`` says that the protocol's
     assumption is broken, ``identity_conflict`` that this replica's key signed what it does not remember: in both cases
-    it votes no more. ``seen`` are transactions that were judged valid, and are not locked here.
+    it votes no more. ``seen`` are transactions that were judged valid, and are not locked here. ``blocks`` are the
+    decided blocks, by height, that the transitions of ``changes`` came about by: the new ones, and those of which more
+    is marked Confirmed.
     """
 
     changes: Changes | None = None
@@ -114,6 +116,7 @@ class Effects:
     alarm: str | None = None
     identity_conflict: str | None = None
     seen: list[Transaction] = attrs.field(factory=list)
+    blocks: dict[int, DecidedBlock] = attrs.field(factory=dict)
 
 
 @attrs.define

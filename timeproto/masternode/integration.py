@@ -11,7 +11,7 @@ and the disk are the same, so nobody is ever shown what a power cut could take b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -30,6 +30,7 @@ from timeproto.masternode.inbox import Counters, Inbox
 from timeproto.masternode.pace import Pace
 from timeproto.masternode.reads import Reads
 from timeproto.masternode.timers import Timers
+from timeproto.model.block import DecidedBlock
 from timeproto.model.certificate import FinalityProof
 from timeproto.model.ledger import Changes, Store
 from timeproto.model.transaction import Transaction
@@ -290,7 +291,7 @@ class MasternodeUTXOIntegration:
             self._timers.start(milliseconds, partial(self._post, wake))
         self._blame(effects.blame)
         if effects.changes is not None:
-            self.broadcast_state_change(effects.changes)
+            self.broadcast_state_change(effects.changes, tuple(effects.blocks.values()))
         if effects.seen:
             self._wallets.broadcast_seen(effects.seen)
         if effects.alarm is not None:
@@ -303,8 +304,9 @@ class MasternodeUTXOIntegration:
         else:
             _answer(ticket, answer)
 
-    def broadcast_state_change(self, changes: Changes) -> None:
-        """Tells the wallets every transition of a committed change set, with the proofs that came with it."""
+    def broadcast_state_change(self, changes: Changes, blocks: Sequence[DecidedBlock] = ()) -> None:
+        """Tells the wallets every transition of a committed change set, with the proofs that came with it and the
+        ``blocks`` by which it came about."""
         proofs = {}
         for txid in changes.finalized:
             proof = changes.transactions[txid].proof
@@ -312,7 +314,7 @@ class MasternodeUTXOIntegration:
                 proofs[txid] = proof
                 self.handle_instant_finality_achieved(proof)
         if self._wallets is not None:
-            self._wallets.broadcast_state_notification(changes.transitions, proofs, changes.blocks)
+            self._wallets.broadcast_state_notification(changes.transitions, proofs, blocks)
 
     def handle_instant_finality_achieved(self, proof: FinalityProof) -> None:
         """``proof`` makes its transaction final here, durably."""

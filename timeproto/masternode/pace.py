@@ -18,7 +18,7 @@ QUICK = 0.001
 """Seconds a step may take before the next one is put off: a few payments' worth."""
 GATHER = 16.0
 """What arrives gathers for this many times what a step takes beyond that …"""
-LONGEST = 0.05
+LONGEST = 0.1
 """… but no longer than so many seconds: until it is final a payment waits four times."""
 WEIGHT = 0.1
 """Of the last step in the average …"""

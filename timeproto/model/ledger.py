@@ -199,7 +199,8 @@ class Ledger(Protocol):
         """Every transaction that is neither final nor ended, in the order of its first commit."""
 
     def unconfirmed(self) -> Iterable[TransactionRecord]:
-        """Every final transaction that is in no block yet, in the order they became final here."""
+        """Every final transaction that no block is known to contain, in the order they became final here. The last
+        block may contain some: they are not marked Confirmed yet."""
 
     def ending(self, txid: str) -> Ending | None:
         """How a transaction ended for ever, None if it did not."""

@@ -131,7 +131,7 @@ class Incoming:
         for payment in self._rivals((step.outpoint,), step.txid):
             if isinstance(step.new_state, Confirmed):
                 self._end(payment, step.new_state.block_height, step.timestamp, step.txid)
-            else:
+            elif payment.status != "refused":  # once says enough; and a block may have ended it by now
                 self._say(payment, "refused", step.txid, at=step.timestamp, code=ErrorCode.DOUBLE_SPEND)
 
     def _end(self, payment: _Payment | None, height: int, at: int, rival: str | None = None) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from timeproto.consensus.effects import Effects
 from timeproto.model.ledger import Transition
 from timeproto.model.transaction import Outpoint
-from timeproto.model.utxo_state import UNSPENT, UTXOState
+from timeproto.model.utxo_state import UNSPENT, Confirmed, UTXOState
 from timeproto.sim.masternode import Masternode
 from timeproto.sim.promises import Broken
 from timeproto.sim.trace import short
@@ -63,6 +63,8 @@ class Watchers:
         if effects.changes is not None:
             for step, _ in node.replica.manager.notify_subscribers(effects.changes.transitions):
                 self._watchers[node.name].tell(node, step)
+                if isinstance(step.new_state, Confirmed) and not _is_shown(step.new_state, effects):
+                    raise Broken(6, "S-10", f"{short(node.name)} told {step.outpoint} Confirmed, and by no block")
 
     def conclude(self, node: Masternode) -> None:
         """At rest the wallet's picture is the masternode's."""
@@ -75,3 +77,9 @@ class Watchers:
             for outpoint, _ in coins:
                 if outpoint not in self._watchers[node.name].picture:
                     raise Broken(6, "S-4", f"{short(node.name)} never told of {outpoint}")
+
+
+def _is_shown(state: Confirmed, effects: Effects) -> bool:
+    """True if the block that contains the transaction comes with what is told."""
+    decided = effects.blocks.get(state.block_height)
+    return decided is not None and state.txid in decided.block.transactions

@@ -101,12 +101,12 @@ class RocksStore:
         self._broken: str | None = None
         self._closed = False
         self._last_commit = self._count_commits()
-        self._require_whole()
-        self._next_order = self._end(b"p")
-        self._next_evidence = self._end(b"e")
         # The places that a transaction leaves one day, by txid: to read them back cost a sixth of a commit.
         self._orders = {txid: key[1:] for key, txid in rows.scan(b"p")}
         self._waiting = {txid: key[1:] for key, txid in rows.scan(b"q")}
+        self._require_whole()
+        self._next_order = self._end(b"p")
+        self._next_evidence = self._end(b"e")
         self._next_block = self._end(b"d")
         self._undecided = self._find_undecided()
 
@@ -140,7 +140,7 @@ class RocksStore:
         return last
 
     def _require_whole(self) -> None:
-        """The summary, the tip, the tables that have no gaps and those that mirror each other must tell of the same
+        """The summary, the tip, the tables that have no gaps and the lists of what is not over must tell of the same
         moment."""
         summary, tip = self.summary(), self.tip()
         position = finalized = batches = height = 0
@@ -154,9 +154,13 @@ class RocksStore:
             raise StorageError(f"the store is damaged: it does not hold the {position} transitions that it counts")
         if self._end(b"f") != finalized or self._end(b"b") != batches:
             raise StorageError("the store is damaged: it does not hold the payments and votes that it counts")
-        waiting = {txid: key[1:] for key, txid in self._rows.scan(b"q")}
-        if self._end(b"q") > finalized or waiting != {key[1:]: place for key, place in self._rows.scan(b"r")}:
-            raise StorageError("the store is damaged: what waits for a block is not what it lists")
+        raw = self._rows.get(schema.SUMMARY)
+        pending, waiting = (0, 0) if raw is None else schema.read_listed(raw)
+        if len(self._orders) != pending:
+            raise StorageError(f"the store is damaged: it does not list the {pending} payments that are not final")
+        is_final = all(self._rows.get(b"f" + place) == txid for txid, place in self._waiting.items())
+        if len(self._waiting) != waiting or not is_final:
+            raise StorageError("the store is damaged: what waits for a block is not what became final")
 
     # -- writing -------------------------------------------------------------------------------------
 
@@ -172,7 +176,6 @@ class RocksStore:
 
     def _batch_of(self, changes: Changes) -> WriteBatch:
         batch = WriteBatch(raw_mode=True)
-        batch.put(schema.SUMMARY, schema.pack_summary(changes.summary))
         self._last_commit += 1
         batch.put(schema.numbered(b"n", self._last_commit % COMMITS_KEPT), schema.number(self._last_commit))
         self._put_coins(batch, changes)
@@ -194,6 +197,7 @@ class RocksStore:
         for key, position in changes.caught_up.items():
             batch.put(schema.named(b"u", key), schema.number(position))
         self._put_chain(batch, changes)
+        batch.put(schema.SUMMARY, schema.pack_summary(changes.summary, len(self._orders), len(self._waiting)))
         return batch
 
     def _put_chain(self, batch: WriteBatch, changes: Changes) -> None:
@@ -235,10 +239,9 @@ class RocksStore:
         """A transaction that became final waits for a block, unless it came by one."""
         record = changes.transactions.get(txid)
         if record is None or record.height is None:
-            name, place = bytes.fromhex(txid), schema.number(index)
+            name = bytes.fromhex(txid)
+            place = self._waiting[name] = schema.number(index)
             batch.put(b"q" + place, name)
-            batch.put(b"r" + name, place)
-            self._waiting[name] = place
 
     def _put_coins(self, batch: WriteBatch, changes: Changes) -> None:
         told: dict[Outpoint, UTXOState | None] = {}
@@ -264,7 +267,6 @@ class RocksStore:
         if record.height is not None and name in self._waiting:
             # All but its height is there already: a third of what a payment writes was its proof, once more.
             batch.put(b"h" + name, schema.number(record.height))
-            batch.delete(b"r" + name)
             batch.delete(b"q" + self._waiting.pop(name))
             return
         batch.put(b"t" + name, pack(record))
@@ -272,10 +274,8 @@ class RocksStore:
             if name not in self._orders:
                 place = self._orders[name] = schema.number(self._next_order)
                 self._next_order += 1
-                batch.put(b"o" + name, place)
                 batch.put(b"p" + place, name)
         elif name in self._orders:
-            batch.delete(b"o" + name)
             batch.delete(b"p" + self._orders.pop(name))
 
     def close(self) -> None:

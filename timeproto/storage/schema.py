@@ -3,13 +3,12 @@
 | prefix | key | record |
 |---|---|---|
 | ``i`` | – | identity: format version, genesis hash, node key |
-| ``s`` | – | summary |
+| ``s`` | – | summary, and how many there are in ``p`` and in ``q`` |
 | ``c`` | txid 32, vout u32 | coin |
 | ``a`` | sized address, spent u8, txid 32, vout u32 | empty: the index of coins by owner |
 | ``t`` | txid 32 | transaction, status, proof; the height of its block if that made it final |
 | ``h`` | txid 32 | the height of the block that contains it, u64, if it was final before |
 | ``p`` | order u64 | txid of a transaction that is not final, by first commit |
-| ``o`` | txid 32 | its order in ``p`` |
 | ``v`` | txid 32 | own votes: numbers of batches |
 | ``b`` | number u64 | own vote batch |
 | ``l`` | position u64 | transition |
@@ -22,7 +21,6 @@
 | ``x`` | txid 32 | ending |
 | ``y`` | – | what was signed last in the agreement on a block; the numbers of its blocks in ``d`` |
 | ``q`` | index u64 as in ``f`` | txid that is final and in no block yet |
-| ``r`` | txid 32 | its index in ``q`` |
 | ``n`` | slot u64 | number of a commit, u64: a ring of the newest |
 
 Records are MessagePack with field names, so that a field may be added; a coin takes about 150 bytes.
@@ -76,7 +74,8 @@ class Identity(Noun, frozen=True, forbid_unknown_fields=False):
 
 
 class SummaryRecord(Noun, frozen=True):
-    """A summary with its unbounded numbers in decimal: MessagePack ends at 2^64."""
+    """A summary with its unbounded numbers in decimal (MessagePack ends at 2^64), and how many transactions are listed
+    as ``pending`` and how many as ``waiting`` for a block."""
 
     position: int
     finalized: int
@@ -84,6 +83,8 @@ class SummaryRecord(Noun, frozen=True):
     evidence: int
     digest: str
     tallies: dict[str, tuple[int, str]]
+    pending: int
+    waiting: int
 
 
 class CoinRecord(Noun, frozen=True):
@@ -181,13 +182,19 @@ def outpoint_of_address_key(key: bytes) -> Outpoint:
     return Outpoint(key[-36:-4].hex(), int.from_bytes(key[-4:], "big"))
 
 
-def pack_summary(summary: Summary) -> bytes:
+def pack_summary(summary: Summary, pending: int, waiting: int) -> bytes:
     tallies = {name: (tally.coins, str(tally.amount)) for name, tally in summary.tallies.items()}
-    return pack(
-        SummaryRecord(
-            summary.position, summary.finalized, summary.batches, summary.evidence, str(summary.digest), tallies
-        )
+    record = SummaryRecord(
+        summary.position,
+        summary.finalized,
+        summary.batches,
+        summary.evidence,
+        str(summary.digest),
+        tallies,
+        pending,
+        waiting,
     )
+    return pack(record)
 
 
 def _tagged(state: UTXOState) -> Any:
@@ -239,6 +246,12 @@ def read_summary(value: bytes) -> Summary:
         int(record.digest),
         {name: Tally(coins, int(amount)) for name, (coins, amount) in record.tallies.items()},
     )
+
+
+def read_listed(value: bytes) -> tuple[int, int]:
+    """How many transactions the summary's moment listed as pending, and how many as waiting for a block."""
+    record: SummaryRecord = _read(_summary, value, "summary")  # type: ignore[assignment]
+    return record.pending, record.waiting
 
 
 def read_coin(value: bytes) -> Coin:
