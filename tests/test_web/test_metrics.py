@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.examples import PAYMENT
 from tests.test_web.harness import Web, encode
 from tests.test_web.sockets import Wallet
+from timeproto.model.utxo_state import Confirmed
 from timeproto.web.view import Figures
 from timeproto.wire import messages
 
@@ -61,6 +62,16 @@ class Numbers(SynchronousTestCase):
         self.assertAlmostEqual(found["timeproto_final_seconds_sum", ""], 0.15)
         self.assertEqual(found["timeproto_notify_seconds_count", ""], web.node.position())
         self.assertEqual(found["timeproto_query_seconds_count", "/v1/transactions"], 1)
+
+    def test_a_block_from_long_ago_is_no_slow_telling(self) -> None:
+        """Confirmed bears its block's time: who catches up, or marks it later, would seem to tell it too late."""
+        web = Web()
+        web.node.pay(PAYMENT)
+        web.node.decide()
+        log = web.node.log
+        told = [each for each in log if not isinstance(each.new_state, Confirmed)]
+        self.assertLess(len(told), len(log))
+        self.assertEqual(samples(web)["timeproto_notify_seconds_count", ""], len(told))
 
     def test_reactor_lag(self) -> None:
         """How late the last timer was."""

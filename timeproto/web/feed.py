@@ -17,7 +17,7 @@ from timeproto.model.block import DecidedBlock
 from timeproto.model.certificate import FinalityProof, SignedVote
 from timeproto.model.ledger import Transition
 from timeproto.model.transaction import Outpoint
-from timeproto.model.utxo_state import Locked, SpentFinalized
+from timeproto.model.utxo_state import Confirmed, Locked, SpentFinalized
 from timeproto.network.notifications import Proofs, notification
 from timeproto.web import bounds
 from timeproto.web.answers import Final
@@ -89,7 +89,8 @@ class Feed:
                 proof = proofs.get(transition.txid)
                 self._keep(Told(transition, shown, weight + (0 if proof is None else _votes_weight(proof.votes))))
                 self._time(transition)
-                self._metrics.notify_seconds.observe(max(0.0, self._now() - transition.timestamp / 1000))
+                if not isinstance(transition.new_state, Confirmed):  # which bears the block's time, not the commit's
+                    self._metrics.notify_seconds.observe(max(0.0, self._now() - transition.timestamp / 1000))
             for proof in proofs.values():
                 self._count(proof.txid, tuple(vote.voter for vote in proof.votes))
             for listener in list(self._listeners):
