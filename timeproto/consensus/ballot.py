@@ -11,6 +11,8 @@ from timeproto.model.keys import SigningKey
 from timeproto.model.ledger import OwnVotes, TransactionRecord
 from timeproto.model.vote import ABORT, COMMIT, LOCK, sign_batch
 
+_NONE = OwnVotes()
+
 
 class Ballot:
     """Collects votes until :meth:`sign`: one signature for all of them, one record of what was signed."""
@@ -68,14 +70,17 @@ class Ballot:
         self._open.signed = batch
         turn.batches[number] = batch
         turn.effects.send.append((None, batch))
+        cast = (*self._locks.values(), *self._commits.values(), *self._aborts.values())
+        for payment in cast:
+            assert payment.tx is not None  # nobody votes for what he has not seen
+            if payment.own == _NONE:  # later votes add nothing to the record but a time, which the final one has
+                turn.transactions[payment.txid] = TransactionRecord(payment.tx, "pending", times=payment.times)
         for payment in self._locks.values():
             payment.own = OwnVotes(number, payment.own.commit, payment.own.abort)
         for payment in self._commits.values():
             payment.own = OwnVotes(payment.own.lock, number, payment.own.abort)
         for payment in self._aborts.values():
             payment.own = OwnVotes(payment.own.lock, payment.own.commit, number)
-        for payment in (*self._locks.values(), *self._commits.values(), *self._aborts.values()):
-            assert payment.tx is not None  # nobody votes for what he has not seen
+        for payment in cast:
             turn.own_votes[payment.txid] = payment.own
-            turn.transactions[payment.txid] = TransactionRecord(payment.tx, "pending", times=payment.times)
         self._open, self._locks, self._commits, self._aborts = OwnBatch(), {}, {}, {}
