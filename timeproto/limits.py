@@ -37,9 +37,11 @@ PROOF_PATH = 14
 BLOCK_TRANSACTIONS = 2_000
 """Transactions in one block. With more in line the next block does not wait."""
 CONFIRMED_AT_ONCE = 100
-"""Transactions that a decided block marks Confirmed in one step, at least …"""
-CONFIRM_PARTS = 10
-"""… and into how many parts a large block is cut …"""
+"""Transactions of decided blocks that are marked Confirmed in one step, at least …"""
+CONFIRM_PARTS = 20
+"""… and into how many parts what is to be marked is cut after a block …"""
+CONFIRM_BLOCKS = 3
+"""… of so many blocks at most: what older ones contain is marked with the next …"""
 CONFIRM_PAUSE = 0.05
 """… with so many seconds between two: every masternode has the same to do at the same moment, and payments wait."""
 BLOCK_VERDICTS = 2_000

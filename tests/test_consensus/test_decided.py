@@ -400,15 +400,32 @@ class InParts(SynchronousTestCase):
             alone.wake(Timer.CONFIRM)
         self.assertEqual(self.marked(paid), [1, 1, 1])
 
-    def test_the_next_block_finds_all_of_it_marked(self) -> None:
-        """Whatever became of the timers: what is left is marked with the next block."""
-        first = self.paid(3)
+    def test_it_goes_on_in_the_order_of_the_chain(self) -> None:
+        """The next block adds to what is left of the one before, over restarts too."""
+        alone, first = self.alone, self.paid(3)
+        alone.decide(first)
+        later = [alone.pay([alone.change_of(tx)]) for tx in first]
+        final(alone, *later)
+        later = ordered(*later)
+        alone.decide(later)
+        self.assertEqual((self.marked(first), self.marked(later)), ([1, 1, None], [None] * 3))
+        alone.start()
+        alone.tick()
+        for marked, height in (([1, 1, 1], 1), ([1, 1, 1, 2], 1), ([1, 1, 1, 2, 2], 1), ([1, 1, 1, 2, 2, 2], 2)):
+            alone.wake(Timer.CONFIRM)
+            self.assertEqual(self.marked([*first, *later])[: len(marked)], marked)
+            self.assertEqual(alone.replica.confirmed_height, height)
+
+    def test_some_blocks_behind_at_most(self) -> None:
+        """Whatever became of the timers: what is left of an older block is marked with the next."""
+        self.patch(limits, "CONFIRM_BLOCKS", 2)
+        first = self.paid(4)
         self.alone.decide(first)
-        later = [self.alone.pay([self.alone.change_of(tx)]) for tx in first]
-        final(self.alone, *later)
-        self.alone.decide(ordered(*later))
-        self.assertEqual(self.marked(first), [1, 1, 1])
-        self.assertEqual(self.alone.replica.confirmed_height, 1)
+        self.alone.decide()
+        self.assertEqual(self.marked(first), [1, 1, None, None])
+        self.alone.decide()
+        self.assertEqual(self.marked(first), [1] * 4)
+        self.assertEqual(self.alone.replica.confirmed_height, 3)
 
     def test_a_restart_goes_on_where_it_was(self) -> None:
         """At its first tick it asks for the next part; the contained are in no other block, and known as final."""

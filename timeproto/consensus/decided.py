@@ -4,14 +4,14 @@ Coins of what it aborts are Unspent again; what it contains is final, waits for 
 its coinbase mints. All of it is one change set, with the block.
 
 That the coins of what was final before are marked Confirmed decides nothing any more, and is half of the work: it is
-done in parts, a moment apart, and before the next block. The list of what waits for a block tells after a restart what
-is left of it.
+done in parts, a moment apart, in the order of the chain and a few blocks behind its tip at most. The list of what waits
+for a block, and those blocks, tell after a restart what is left of it.
 """
 
 from __future__ import annotations
 
 import math
-from itertools import islice
+from itertools import islice, takewhile
 
 import msgspec
 
@@ -37,8 +37,7 @@ class Decisions:
         self._chain = chain
         self._freed: list[Outpoint] = []
         self._children: list[Payment] = []
-        self._last = finality.ledger.block(finality.height)
-        self._part = self._part_of(len(finality.confirming))
+        self._part = self._part_now()
 
     def apply(self, decided: DecidedBlock) -> None:
         """The next block, whose commit is checked and whose transactions are all here.
@@ -47,7 +46,7 @@ class Decisions:
         """
         finality, block = self._finality, decided.block
         height, turn = block.header.height, finality.turn
-        self.confirm(len(finality.confirming))  # of the block before
+        self._confirm_older(height - limits.CONFIRM_BLOCKS)
         # What was cast before the block counts at the height before it; and what became final by that is final before
         # the block confirms it, or it would be made final once more after that, and wait for a block for ever.
         finality.settle()
@@ -60,12 +59,12 @@ class Decisions:
         self._freed, self._children = [], []
         for txid in block.aborted:
             self._end(txid, Ending(height))
-        self._last, self._part = decided, self._part_of(len(block.transactions))
         turn.effects.blocks[height] = decided
         for txid in block.transactions:
             self._contain(txid, decided)
         self._mint(block.coinbase, height)
         finality.height = height
+        self._part = self._part_now()
         self.confirm()
         self._go_on()
 
@@ -141,25 +140,29 @@ class Decisions:
             self._finalize(txid, decided)
         for loser in finality.payments.take_beaten(txid):
             self._end(loser, Ending(decided.block.header.height, txid))
-        finality.is_in_block(txid)
+        finality.is_in_block(txid, decided)
         if not was_final:  # the block is all the proof there may be, so its height belongs to the record from the first
             self._mark(txid)
 
-    def confirm(self, most: int | None = None) -> None:
-        """Marks what the last block contains Confirmed: ``most`` of what is left, or the next part."""
-        for txid in list(islice(self._finality.confirming, self._part if most is None else most)):
+    def confirm(self) -> None:
+        """Marks the next part of what blocks contain Confirmed."""
+        for txid in list(islice(self._finality.confirming, self._part)):
             self._mark(txid)
 
-    @staticmethod
-    def _part_of(transactions: int) -> int:
-        return max(limits.CONFIRMED_AT_ONCE, math.ceil(transactions / limits.CONFIRM_PARTS))
+    def _confirm_older(self, height: int) -> None:
+        """Marks what is left of the blocks up to ``height``."""
+        confirming = self._finality.confirming
+        for txid in list(takewhile(lambda txid: confirming[txid].height <= height, confirming)):
+            self._mark(txid)
+
+    def _part_now(self) -> int:
+        return max(limits.CONFIRMED_AT_ONCE, math.ceil(len(self._finality.confirming) / limits.CONFIRM_PARTS))
 
     def _mark(self, txid: str) -> None:
-        finality, decided = self._finality, self._last
-        assert decided is not None  # else nothing is contained
-        header = decided.block.header
-        finality.turn.effects.blocks[header.height] = decided
-        record = finality.confirming.pop(txid)
+        finality = self._finality
+        contained = finality.confirming.pop(txid)
+        record, header = contained.record, contained.decided.block.header
+        finality.turn.effects.blocks[header.height] = contained.decided
         finality.manager.confirm_transaction(record.tx, header.height, header.timestamp)
         record = TransactionRecord(record.tx, "final", record.proof, header.height, record.times)
         finality.turn.transactions[txid] = record

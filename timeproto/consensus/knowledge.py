@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import attrs
+
 from timeproto import limits
 from timeproto.consensus.effects import Turn
 from timeproto.consensus.payments import Payment, Payments
 from timeproto.consensus.recent import Recent
 from timeproto.consensus.utxo_state_manager import UTXOStateManager
 from timeproto.errors import Refusal
+from timeproto.model.block import DecidedBlock
 from timeproto.model.genesis import Genesis
 from timeproto.model.keys import SigningKey
 from timeproto.model.ledger import Ending, Ledger, Summary, TransactionRecord
@@ -18,11 +21,23 @@ from timeproto.model.utxo_state import UNSPENT, Confirmed, SpentFinalized, UTXOS
 from timeproto.wire import messages
 
 
+@attrs.frozen
+class Contained:
+    """The record of a transaction, and the decided block that contains it."""
+
+    record: TransactionRecord
+    decided: DecidedBlock
+
+    @property
+    def height(self) -> int:
+        return self.decided.block.header.height
+
+
 class Knowledge:
     """``turn`` is where the running step collects what it decides; the hub replaces it at every step. ``height`` is the
     last decided block's, ``unconfirmed`` what is final and in no block yet, with those parents that are not either;
-    ``wanted`` are transactions that a block names and that are not here; ``confirming`` those of the last block that
-    are not marked Confirmed yet (see consensus.decided).
+    ``wanted`` are transactions that a block names and that are not here; ``confirming`` those of the last blocks that
+    are not marked Confirmed yet (see consensus.decided), in the order of the chain.
 
     The records of what waits for a block are kept at hand, up to ``limits.RECORDS_AT_HAND``: a block asks for each of
     its transactions several times, and to read one from the disk costs what a signature check does.
@@ -45,13 +60,14 @@ class Knowledge:
         self.unconfirmed: dict[str, tuple[str, ...]] = {}
         self._at_hand: dict[str, TransactionRecord] = {}
         self._unseen: dict[str, list[str]] = {}
-        self.confirming: dict[str, TransactionRecord] = {}
+        self.confirming: dict[str, Contained] = {}
         for record in ledger.unconfirmed():
             self.await_block(record)
-        decided = ledger.block(self.height)
-        for txid in () if decided is None else decided.block.transactions:
-            if txid in self.unconfirmed:
-                self.is_in_block(txid)
+        for height in range(max(1, self.height - limits.CONFIRM_BLOCKS + 1), self.height + 1):
+            decided = ledger.block(height)
+            for txid in () if decided is None else decided.block.transactions:
+                if txid in self.unconfirmed and decided is not None:
+                    self.is_in_block(txid, decided)
 
     def await_block(self, record: TransactionRecord) -> None:
         """``record``'s transaction is final, and the next block is for it."""
@@ -61,11 +77,11 @@ class Knowledge:
         if len(self._at_hand) < limits.RECORDS_AT_HAND:
             self._at_hand[tx.txid] = record
 
-    def is_in_block(self, txid: str) -> None:
-        """The last block contains it, and it is final: it waits for none any more, but to be marked Confirmed."""
+    def is_in_block(self, txid: str, decided: DecidedBlock) -> None:
+        """The block contains it, and it is final: it waits for none any more, but to be marked Confirmed."""
         record = self.record(txid)
         assert record is not None  # final
-        self.confirming[txid] = record
+        self.confirming[txid] = Contained(record, decided)
         self.unconfirmed.pop(txid, None)
         self._at_hand.pop(txid, None)
 
@@ -74,7 +90,8 @@ class Knowledge:
         did."""
         if isinstance(state, Confirmed):
             return state.block_height
-        return self.height if isinstance(state, SpentFinalized) and state.txid in self.confirming else None
+        contained = self.confirming.get(state.txid) if isinstance(state, SpentFinalized) else None
+        return None if contained is None else contained.height
 
     def is_beaten(self, tx: Transaction) -> bool:
         """True if others have spent every one of its coins: there is nothing left to free."""

@@ -99,8 +99,9 @@ class Replica:
 
     @property
     def confirmed_height(self) -> int:
-        """The height of the last block all of whose transactions are marked Confirmed."""
-        return self.height - bool(self._finality.confirming)
+        """The height up to which all that blocks contain is marked Confirmed."""
+        first = next(iter(self._finality.confirming.values()), None)
+        return self.height if first is None else first.height - 1
 
     @property
     def commitment(self) -> str:

@@ -27,7 +27,7 @@ _BOUNDS: dict[str, Callable[[], int]] = {
     "Recent._newer": lambda: max(limits.RECENTLY_FINAL, limits.COINS_AT_HAND) // 2,
     "Recent._older": lambda: max(limits.RECENTLY_FINAL, limits.COINS_AT_HAND) // 2,
     "Finality._at_hand": lambda: limits.RECORDS_AT_HAND,
-    "Finality.confirming": lambda: limits.BLOCK_TRANSACTIONS,
+    "Finality.confirming": lambda: limits.CONFIRM_BLOCKS * limits.BLOCK_TRANSACTIONS,
     "FinalList._at_hand": lambda: limits.RECENTLY_FINAL,
     "Verifier._refusals": lambda: limits.REFUSED_CACHE,
     "Verifier._batches": lambda: limits.VERIFIED_VOTES,

@@ -60,7 +60,7 @@ class ChainChecks:
                 self._extend(decided)
                 self._check_commitment(changes.tip, decided)
             self._require_same(node, decided)
-            self._require_marked(node, height - 1)
+            self._require_marked(node, height - limits.CONFIRM_BLOCKS)
         if changes.blocks:
             tip = changes.tip
             if tip is None or (tip.height, tip.hash) != (height, self._hashes[height]):
@@ -75,8 +75,8 @@ class ChainChecks:
         return all(record is not None and record.height == height for record in records)
 
     def _require_marked(self, node: Masternode, height: int) -> None:
-        if height and not self.is_marked(node, height):
-            raise Broken(5, "I-12", f"{short(node.name)} goes on from block {height} before all of it is Confirmed")
+        if height > 0 and not self.is_marked(node, height):
+            raise Broken(5, "I-12", f"{short(node.name)} goes on before all of block {height} is Confirmed")
 
     def _require_same(self, node: Masternode, decided: DecidedBlock) -> None:
         height = decided.block.header.height
