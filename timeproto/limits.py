@@ -106,7 +106,10 @@ COINS_AT_HAND = 20_000
 """Coins kept in memory since a payment came to them, about half a kilobyte each: it looks at its own a dozen
 times."""
 TICK = 1.0
-"""Pause between two rounds of asking peers for what is missing."""
+"""Pause between two rounds of asking peers for what is missing …"""
+LATE = 3.0
+"""… and how long a payment that is here is undecided before others are asked about its votes. A busy network takes a
+second for one, and would keep itself busy by asking about all of them."""
 VOTE_LEAVES = 8_192
 """Hashes of votes for one transaction, kept for those who vote alike."""
 VERIFIED_VOTES = 400_000

@@ -216,7 +216,7 @@ class Cancelling(SynchronousTestCase):
 
         self.assertTrue(told(alone.vouch(2)) or any(map(told, alone.node.effects[-4:])))
         self.assertTrue(told(alone.hear(messages.GetVotes(txids=(tx.txid,)), 3)))
-        alone.tick(3)
+        alone.tick(int(limits.LATE / limits.TICK) + 3)
         self.assertTrue(any(map(told, alone.node.effects[-2:])))
 
     def test_it_waits_for_no_transaction(self) -> None:

@@ -133,7 +133,7 @@ class Gossip:
     def _exchange_late(self, peer: str) -> None:
         finality = self._finality
         payments = finality.payments
-        late = [payment for payment in payments if payment.born + 1 < finality.tick]
+        late = [payment for payment in payments if self._is_late(payment)]
         # A window that moves on when all peers had it, so that payments which stay undecided keep no other from being
         # asked for; by a prime, so that each comes first one day, since an answer may end early.
         start = finality.tick // len(self._links) * STRIDE % len(late) if late else 0
@@ -150,6 +150,11 @@ class Gossip:
             self._hand_over(late, peer)  # the peer may never have heard of them
         self._catch_up.forget(peer)
         self._ask_finalized(peer)
+
+    def _is_late(self, payment: Payment) -> bool:
+        """Sooner if something is missing that makes it a payment: that may be nowhere else on its way."""
+        patience = limits.TICK if payment.tx is None or payment.missing else limits.LATE
+        return (self._finality.tick - payment.born) * limits.TICK > patience
 
     def _who_has(self, payment: Payment) -> str | None:
         """Somebody linked who spoke of it, each in turn: it may be that one honest masternode alone has it."""
