@@ -102,9 +102,10 @@ RECENTLY_FINAL = 20_000
 """Final transactions remembered in memory, so that a late vote costs nothing."""
 RECORDS_AT_HAND = 8_000
 """Records of what is final and in no block yet that are kept in memory: four blocks' worth. The others are read."""
-COINS_AT_HAND = 20_000
-"""Coins kept in memory since a payment came to them, about half a kilobyte each: it looks at its own a dozen
-times."""
+COINS_AT_HAND = 40_000
+"""Coins kept in memory since a payment came to them, about half a kilobyte each: it looks at its own a dozen times, the
+last when a block that contains it is marked. Where they are read again by then, a busy node has more to do the longer
+everything takes."""
 TICK = 1.0
 """Pause between two rounds of asking peers for what is missing …"""
 LATE = 3.0

@@ -112,6 +112,22 @@ class Asking(SynchronousTestCase):
         self.assertTrue(alone.is_final(two))
         self.assertIn((alone.keys[1].public_hex, messages.GetFinalized(since=1)), effects.send)
 
+    def test_what_is_on_its_way_is_not_fetched(self) -> None:
+        """A peer is a moment ahead; what is late, or not here at all, is fetched, and anything by who catches up."""
+        alone = Alone(4)
+        tx, other = alone.pay(alone.coins()[:1]), alone.pay(alone.coins()[1:2])
+        alone.show(tx)
+
+        def fetched() -> list[str]:
+            effects = alone.hear(messages.Finalized(txids=(tx.txid, other.txid), next=2, head=2), 1)
+            return [txid for message in asked_for(effects.send) for txid in message.txids]
+
+        self.assertEqual(fetched(), [other.txid])
+        alone.tick(int(limits.LATE / limits.TICK) + 1)
+        self.assertEqual(fetched(), [tx.txid, other.txid])
+        alone.start(voting=False)
+        self.assertEqual(fetched(), [tx.txid, other.txid])
+
     def test_a_list_that_never_comes_true_keeps_nobody_else_waiting(self) -> None:
         """A peer lists finals that do not exist: its list stands still, others' go on (B-20)."""
         alone = Alone(4)

@@ -98,9 +98,15 @@ class Gossip:
         if self._catch_up.advance(sender, message, known):
             finality.vote_after(finality.mandate.level, sender)
         if unknown:
-            finality.ask_for(unknown, sender)
+            finality.ask_for([txid for txid in unknown if not self._is_on_its_way(txid)], sender)
         elif message.next < message.head:
             self._ask_finalized(sender)
+
+    def _is_on_its_way(self, txid: str) -> bool:
+        """True if the votes for a payment are due: under load each peer is ahead of this replica with some hundreds,
+        and to fetch and check all their proofs, time and again, would keep it behind. Not while it catches up."""
+        payment = self._finality.payments.get(txid)
+        return payment is not None and self._finality.not_voting is None and not self._is_late(payment)
 
     def transactions_arrived(self, sender: str) -> None:
         """If they were fetched to catch up with ``sender``, go on where that stopped; not for anything less."""

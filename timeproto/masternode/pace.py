@@ -18,9 +18,9 @@ QUICK = 0.001
 """Seconds a step may take before the next one is put off: a few payments' worth."""
 GATHER = 16.0
 """What arrives gathers for this many times what a step takes beyond that …"""
-LONGEST = 0.1
+LONGEST = 0.15
 """… but no longer than so many seconds: until it is final a payment waits four times."""
-WEIGHT = 0.1
+WEIGHT = 0.07
 """Of the last step in the average …"""
 MOST = QUICK + LONGEST / GATHER
 """… in which it counts as so many seconds at most: a block is one long step, and says little of the next."""
