@@ -35,6 +35,7 @@ class Blocks(HandlerCase):
     def test_what_is_marked_later_comes_with_its_place_too(self) -> None:
         """One with the block, one by a timer, one after a restart, one with the next block: each with its own place."""
         self.patch(limits, "CONFIRMED_AT_ONCE", 1)
+        self.patch(limits, "CONFIRM_BLOCKS", 1)
         spent = {tx.outpoints[0]: tx for tx in (self.payment(0, number) for number in range(4))}
         watched = tuple(map(str, spent))
         self.subscribe(self.client, outpoints=watched)
