@@ -131,6 +131,33 @@ class Way(TraceCase):
             cluster.heal()
         self.assertEqual(self.names(self.trace(tx)), ["seen", "locked", "pending", "final"])
 
+    def test_when_it_was_committed_to_survives_a_restart(self) -> None:
+        """Before it is final and after: the record is of the first vote, and the coins know the second's time."""
+        for is_beaten, lives in ((False, 1), (False, 2), (True, 1)):
+            alone = Alone(4)
+            tx = alone.pay(alone.coins()[:2])
+            alone.submit(tx)
+            if is_beaten:  # by who takes one of its coins; the other cannot tell that this replica committed
+                rival = alone.pay(alone.coins()[:1], amount=2 * COIN)
+                alone.show(rival)
+                alone.finish(rival)
+            alone.vote(1, lock=[tx])
+            alone.vote(2, lock=[tx])
+            before = trace_of(alone.node, alone.genesis, tx.txid)
+            assert before is not None
+            status = "seen" if is_beaten else "pending"
+            self.assertEqual((before.status, self.names(before)), (status, ["seen", "locked", "pending"]))
+            for _ in range(lives):
+                alone.start()
+            again = trace_of(alone.node, alone.genesis, tx.txid)
+            assert again is not None
+            self.assertEqual((again.stages, again.complete), (before.stages, True))
+            if not is_beaten:
+                alone.finish(tx)
+                after = trace_of(alone.node, alone.genesis, tx.txid)
+                assert after is not None
+                self.assertEqual((after.stages[:3], after.status, after.complete), (before.stages, "final", True))
+
     def test_what_older_versions_kept_has_no_times(self) -> None:
         """It says that it does not know them, and still who voted."""
         cluster, tx = self.cluster, self.cluster.payment(0, 0, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from timeproto import limits
 from timeproto.consensus.effects import Turn
-from timeproto.consensus.payments import Payment
+from timeproto.consensus.payments import Payment, Standing
 from timeproto.consensus.vote_set import OwnBatch
 from timeproto.model.genesis import Genesis
 from timeproto.model.keys import SigningKey
@@ -73,7 +73,8 @@ class Ballot:
         cast = (*self._locks.values(), *self._commits.values(), *self._aborts.values())
         for payment in cast:
             assert payment.tx is not None  # nobody votes for what he has not seen
-            if payment.own == _NONE:  # later votes add nothing to the record but a time, which the final one has
+            # Later votes add nothing to the record but a time, which the coins have too if they are the payment's.
+            if payment.own == _NONE or payment.standing is not Standing.LOCKED:
                 turn.transactions[payment.txid] = TransactionRecord(payment.tx, "pending", times=payment.times)
         for payment in self._locks.values():
             payment.own = OwnVotes(number, payment.own.commit, payment.own.abort)

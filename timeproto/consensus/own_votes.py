@@ -13,7 +13,7 @@ from timeproto.consensus.payments import Payment, Standing
 from timeproto.consensus.refusals import double_spend
 from timeproto.consensus.vote_set import OwnBatch
 from timeproto.model.ledger import OwnVotes, TransactionRecord
-from timeproto.model.utxo_state import SpentFinalized
+from timeproto.model.utxo_state import Locked, SpentFinalized, SpentPending
 from timeproto.model.vote import VoteBatch, VoteKind
 
 if TYPE_CHECKING:
@@ -37,6 +37,10 @@ def recall(finality: Finality, record: TransactionRecord) -> None:
         state = finality.manager.get_state(outpoint)
         if isinstance(state, SpentFinalized):
             finality.payments.is_beaten_by(tx.txid, state.txid)
+        elif isinstance(state, Locked) and state.txid == tx.txid:  # the record is of the first vote, this of the last
+            payment.note(locked=state.locked_at)
+        elif isinstance(state, SpentPending) and state.txid == tx.txid:
+            payment.note(pending=state.spent_at)
     if finality.is_beaten(tx):
         finality.payments.refuse(payment, double_spend(tx, finality.manager))
         return
