@@ -128,6 +128,21 @@ class Asking(SynchronousTestCase):
         alone.start(voting=False)
         self.assertEqual(fetched(), [tx.txid, other.txid])
 
+    def test_after_a_break_nothing_is_on_its_way(self) -> None:
+        """What became final while a link was down is not voted for again: with the new link it is fetched, once."""
+        alone = Alone(4)
+        tx = alone.pay(alone.coins()[:1])
+        alone.submit(tx)
+        peer = alone.keys[1].public_hex
+        listed = messages.Finalized(txids=(tx.txid,), next=1, head=1)
+        self.assertEqual(asked_for(alone.hear(listed, 1).send), [])
+        alone.act(LinkDown(peer))
+        alone.act(LinkUp(peer))
+        self.assertEqual(asked_for(alone.hear(listed, 1).send), [messages.GetTransactions(txids=(tx.txid,))])
+        self.assertEqual(asked_for(alone.hear(listed, 1).send), [])
+        alone.hear(messages.Transactions(transactions=(tx,), proofs=(alone.proof(tx),)), 1)
+        self.assertTrue(alone.is_final(tx))
+
     def test_a_list_that_never_comes_true_keeps_nobody_else_waiting(self) -> None:
         """A peer lists finals that do not exist: its list stands still, others' go on (B-20)."""
         alone = Alone(4)

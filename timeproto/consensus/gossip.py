@@ -27,6 +27,7 @@ class Gossip:
         self._finality = finality
         self._catch_up = CatchUp(finality.ledger.caught_up())
         self._links: dict[str, None] = {}
+        self._new: set[str] = set()
         self._told_of_voters: set[str] = set()
         self._spent: dict[str, int] = {}
 
@@ -40,6 +41,7 @@ class Gossip:
         """A link (again): hand over what this replica voted, and ask what it missed."""
         finality = self._finality
         self._links[peer] = None
+        self._new.add(peer)
         self._told_of_voters.discard(peer)
         self._ask_to_vouch(peer)
         self._hand_over(finality.payments, peer)
@@ -61,6 +63,7 @@ class Gossip:
 
     def link_down(self, peer: str) -> None:
         self._links.pop(peer, None)
+        self._new.discard(peer)
         self._catch_up.forget(peer)
 
     def may_ask_about_a_voter(self, peer: str) -> bool:
@@ -98,15 +101,20 @@ class Gossip:
         if self._catch_up.advance(sender, message, known):
             finality.vote_after(finality.mandate.level, sender)
         if unknown:
-            finality.ask_for([txid for txid in unknown if not self._is_on_its_way(txid)], sender)
+            finality.ask_for([txid for txid in unknown if not self._is_on_its_way(txid, sender)], sender)
         elif message.next < message.head:
             self._ask_finalized(sender)
+        if message.next == message.head:
+            self._new.discard(sender)
 
-    def _is_on_its_way(self, txid: str) -> bool:
+    def _is_on_its_way(self, txid: str, peer: str) -> bool:
         """True if the votes for a payment are due: under load each peer is ahead of this replica with some hundreds,
-        and to fetch and check all their proofs, time and again, would keep it behind. Not while it catches up."""
+        and to fetch and check all their proofs, time and again, would keep it behind. Not while it catches up, nor for
+        what became final with ``peer`` before the link: votes for that were lost, and nobody casts or repeats them."""
+        if self._finality.not_voting is not None or peer in self._new:
+            return False
         payment = self._finality.payments.get(txid)
-        return payment is not None and self._finality.not_voting is None and not self._is_late(payment)
+        return payment is not None and not self._is_late(payment)
 
     def transactions_arrived(self, sender: str) -> None:
         """If they were fetched to catch up with ``sender``, go on where that stopped; not for anything less."""
