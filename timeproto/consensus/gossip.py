@@ -166,8 +166,10 @@ class Gossip:
         self._ask_finalized(peer)
 
     def _is_late(self, payment: Payment) -> bool:
-        """Sooner if something is missing that makes it a payment: that may be nowhere else on its way."""
-        patience = limits.TICK if payment.tx is None or payment.missing else limits.LATE
+        """Sooner if something is missing that makes it a payment: that may be nowhere else on its way. And sooner if it
+        is contested: before an abort vote, what others know of it."""
+        is_urgent = payment.tx is None or payment.missing or payment.contested is not None
+        patience = limits.TICK if is_urgent else limits.LATE
         return (self._finality.tick - payment.born) * limits.TICK > patience
 
     def _who_has(self, payment: Payment) -> str | None:
