@@ -375,6 +375,7 @@ class Agreement:
         self._was_full = self.chain.is_full_of_verdicts(decided.block)
 
     def _go_on_confirming(self) -> None:
+        """In a moment, if anything is left; a wake for a height that has passed is nothing, so one chain goes on."""
         if self._finality.confirming:
             wake = Wake(self.height, 0, Timer.CONFIRM)
             self._finality.turn.effects.timers.append((int(limits.CONFIRM_PAUSE * 1000), wake))

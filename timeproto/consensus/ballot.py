@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from timeproto import limits
 from timeproto.consensus.effects import Turn
-from timeproto.consensus.payments import Payment, Standing
+from timeproto.consensus.payments import NO_VOTES, Payment, Standing
 from timeproto.consensus.vote_set import OwnBatch
 from timeproto.model.genesis import Genesis
 from timeproto.model.keys import SigningKey
 from timeproto.model.ledger import OwnVotes, TransactionRecord
 from timeproto.model.vote import ABORT, COMMIT, LOCK, sign_batch
-
-_NONE = OwnVotes()
 
 
 class Ballot:
@@ -74,7 +72,7 @@ class Ballot:
         for payment in cast:
             assert payment.tx is not None  # nobody votes for what he has not seen
             # Later votes add nothing to the record but a time, which the coins have too if they are the payment's.
-            if payment.own == _NONE or payment.standing is not Standing.LOCKED:
+            if payment.own == NO_VOTES or payment.standing is not Standing.LOCKED:
                 turn.transactions[payment.txid] = TransactionRecord(payment.tx, "pending", times=payment.times)
         for payment in self._locks.values():
             payment.own = OwnVotes(number, payment.own.commit, payment.own.abort)

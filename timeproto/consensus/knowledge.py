@@ -17,7 +17,7 @@ from timeproto.model.genesis import Genesis
 from timeproto.model.keys import SigningKey
 from timeproto.model.ledger import Ending, Ledger, Summary, TransactionRecord
 from timeproto.model.transaction import Transaction
-from timeproto.model.utxo_state import UNSPENT, Confirmed, SpentFinalized, UTXOState, holder
+from timeproto.model.utxo_state import Confirmed, SpentFinalized, UTXOState
 from timeproto.wire import messages
 
 
@@ -65,8 +65,9 @@ class Knowledge:
             self.await_block(record)
         for height in range(max(1, self.height - limits.CONFIRM_BLOCKS + 1), self.height + 1):
             decided = ledger.block(height)
-            for txid in () if decided is None else decided.block.transactions:
-                if txid in self.unconfirmed and decided is not None:
+            assert decided is not None  # the tip is above it, or is it
+            for txid in decided.block.transactions:
+                if txid in self.unconfirmed:
                     self.is_in_block(txid, decided)
 
     def await_block(self, record: TransactionRecord) -> None:
@@ -121,9 +122,9 @@ class Knowledge:
         ending = self.ending(tx.txid)
         heights = [] if ending is None else [ending.height]
         for state in map(self.manager.get_state, tx.outpoints):
-            given_in = None if state is None else self.given_in(state)
-            if given_in is not None and holder(state or UNSPENT) != tx.txid:
-                heights.append(given_in)
+            if isinstance(state, SpentFinalized | Confirmed) and state.txid != tx.txid:
+                given_in = self.given_in(state)
+                heights += [] if given_in is None else [given_in]
         return min(heights, default=None)
 
     def held(self, txid: str) -> Transaction | None:
