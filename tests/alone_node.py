@@ -77,6 +77,9 @@ def state_name(state: Any) -> str:
 class AtOnce(Pace):
     """No pace: every input is stepped as it comes."""
 
+    def __init__(self) -> None:
+        super().__init__(Clock(), lambda: None)
+
     def gather(self, then: Callable[[], None]) -> None:
         then()
 
@@ -109,7 +112,7 @@ class Node:
             verifier=Verifier(self.genesis),
             offload=maybeDeferred,
             offload_commits=self._commit,
-            pace=AtOnce(self.clock),
+            pace=AtOnce(),
             timers=self.timers,
             now=self._tick,
             fatal=self.fatal.append,

@@ -22,9 +22,10 @@ from timeproto.consensus.effects import Tick
 from timeproto.consensus.verifier import Verifier
 from timeproto.errors import ConfigurationError, IdentityConflict, Refusal, StorageError
 from timeproto.masternode.integration import MasternodeUTXOIntegration
-from timeproto.masternode.pace import Pace
+from timeproto.masternode.pace import LOOK, Pace
 from timeproto.masternode.service import _FOR_REPLICA
 from timeproto.masternode.timers import Timers
+from timeproto.masternode.usage import Usage
 from timeproto.model.ledger import Transition
 from timeproto.model.transaction import Outpoint, Transaction
 from timeproto.model.utxo_state import kind
@@ -112,7 +113,7 @@ class Bridge(SynchronousTestCase):
             verifier=Verifier(self.alone.genesis),
             offload=self.verifying,
             offload_commits=self.storing,
-            pace=pace or AtOnce(Clock()),
+            pace=pace or AtOnce(),
             timers=Timers(Clock()),
             now=lambda: self.now,
             fatal=self.fatal.append,
@@ -174,7 +175,7 @@ class Order(Bridge):
     def test_what_is_read_together_is_one_turn(self) -> None:
         """What the reactor has read from several sockets is one step, once all are read; what comes then the next."""
         clock = Clock()
-        self.build(self.alone.replica, pace=Pace(clock))
+        self.build(self.alone.replica, pace=Pace(clock, lambda: None))
         payments = [self.payment(number) for number in range(3)]
         for turn in (payments[:2], payments[2:]):
             for peer, tx in enumerate(turn, 1):
@@ -184,35 +185,33 @@ class Order(Bridge):
         self.assertEqual([len(batch.lock) for batch in self.world.votes()], [2, 1])
         self.assertEqual(self.bridge.counters.steps, 2)
 
-    def test_where_steps_are_slow_more_gathers(self) -> None:
-        """The replica's own time is what counts, and not the disk's."""
-        clock, step = Clock(), self.alone.replica.step
-        pace = Pace(clock)
+    def busy(self, clock: Clock) -> Pace:
+        """The pace on a machine that has been full for long."""
+        pace = Pace(clock, lambda: Usage(taken=1.0, own=1.0))
+        for _ in range(100):
+            clock.advance(LOOK)
+            pace.gather(lambda: None)
+        clock.advance(pace.wait)
+        return pace
+
+    def test_on_a_busy_machine_more_gathers(self) -> None:
+        """What comes within the wait is one step, counted from the first."""
+        clock = Clock()
+        pace = self.busy(clock)
         self.build(self.alone.replica, pace=pace)
-        self.storing.open = False
-        for number, takes in enumerate((0, 0, 1, 1, 1)):
-            self.patch(self.alone.replica, "step", lambda *given, takes=takes: (clock.advance(takes), step(*given))[1])
-            self.hear(messages.TransactionBroadcast(tx=self.payment(number)))
-            clock.advance(pace.wait)
-            clock.advance(1)  # on the disk's side
-            self.storing.let_go()
-            self.assertEqual(self.bridge.counters.steps, number + 1)
-            self.assertEqual(pace.wait > 0, number >= 3)  # two slow ones are a sign, one is chance
-        for number in range(5, 8):
+        for number in range(3):
             self.hear(messages.TransactionBroadcast(tx=self.payment(number)))
             clock.advance(pace.wait / 4)
-        self.assertEqual(self.bridge.counters.steps, 5)
+        self.assertEqual(self.bridge.counters.steps, 0)
         clock.advance(pace.wait / 2)
-        self.assertEqual((self.bridge.counters.steps, self.bridge.counters.inputs), (6, 8))
+        self.assertEqual((self.bridge.counters.steps, self.bridge.counters.inputs), (1, 3))
 
     def test_what_is_a_step_already_waits_for_nothing_more(self) -> None:
         """A busy node that has more than a step's worth works on it, and does not rest between two steps of it."""
         self.patch(limits, "STEP_INPUTS", 4)
         clock = Clock()
-        pace = Pace(clock)
+        pace = self.busy(clock)
         self.build(self.alone.replica, pace=pace)
-        for _ in range(100):
-            pace.during(clock.advance, 1)
         self.verifying.open, wait = False, pace.wait
         for number in range(9):
             self.hear(messages.TransactionBroadcast(tx=self.payment(number)))
@@ -602,10 +601,11 @@ class AnyWords(Bridge):
 class OnTheSpot(Bridge):
     def test_little_is_checked_on_the_spot_and_much_elsewhere(self) -> None:
         """One payment need not wait for a thread; a page of them must not keep the reactor."""
+        self.patch(limits, "STEP_INPUTS", 8)
         here, elsewhere = Hold(), Hold()
         here.open = elsewhere.open = False
         self.bridge._at_once, self.bridge._offload = here, elsewhere
-        payments = tuple(self.payment(0, amount=1_000 + each) for each in range(limits.AT_ONCE))
+        payments = tuple(self.payment(0, amount=1_000 + each) for each in range(limits.STEP_INPUTS))
         self.hear(messages.TransactionBroadcast(tx=payments[0]))
         self.assertEqual((len(here.jobs), len(elsewhere.jobs)), (1, 0))
         self.hear(messages.Transactions(transactions=payments))
@@ -662,7 +662,7 @@ class Wiring(Bridge):
         """A bridge to nowhere says so instead of swallowing."""
         bridge = MasternodeUTXOIntegration(
             replica=self.alone.replica, store=self.alone.store, verifier=Verifier(self.alone.genesis),
-            offload=Hold(), pace=AtOnce(Clock()), timers=Timers(Clock()), now=lambda: 1, fatal=self.fatal.append,
+            offload=Hold(), pace=AtOnce(), timers=Timers(Clock()), now=lambda: 1, fatal=self.fatal.append,
         )
         for call in (bridge.tick, lambda: self.fail_to_post(bridge)):
             self.assertRaises(ConfigurationError, call)

@@ -5,71 +5,78 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from timeproto.masternode.pace import CROWDED, GATHER, LEAST, LONGEST, QUICK, Pace
+from timeproto.masternode.pace import LONGEST, LOOK, SHORTEST, TAKEN, WORTH, Pace
+from timeproto.masternode.usage import Usage
 
 
 class Pacing(SynchronousTestCase):
     def setUp(self) -> None:
-        self.clock, self.processor = Clock(), Clock()
-        self.pace = Pace(self.clock, self.processor.seconds)
+        self.clock = Clock()
+        self.usage: Usage | None = Usage(0.0, 1.0)
+        self.asked = 0
+        self.pace = Pace(self.clock, self.meter)
 
-    def work(self, takes: float, crowd: float) -> None:
-        """So many seconds pass, and ``crowd`` threads want the processor, of which this is one."""
-        self.processor.advance(takes / crowd)
-        self.clock.advance(takes)
+    def meter(self) -> Usage | None:
+        self.asked += 1
+        return self.usage
 
-    def step(self, takes: float, times: int = 1, crowd: float = 1.0) -> None:
+    def look(self, taken: float, times: int = 1, own: float = 1.0) -> list[float]:
+        """So many looks at a machine of which so much is taken; the waits after each."""
+        self.usage = Usage(taken, own)
+        waits = []
         for _ in range(times):
-            self.pace.during(self.work, takes, crowd)
+            self.clock.advance(LOOK)
+            self.pace.gather(lambda: None)
+            waits.append(self.pace.wait)
+        return waits
 
-    def test_where_steps_are_quick_nothing_waits(self) -> None:
-        """But for what can be read already, however full the machine is: there is nothing to save."""
-        self.step(0.9 * QUICK, 1_000, crowd=9)
+    def test_while_there_is_time_to_spare_nothing_waits(self) -> None:
+        """But for what can be read already."""
+        self.look(TAKEN - 0.01, 100)
         self.assertEqual(self.pace.wait, 0)
+        self.clock.advance(1)
         called: list[bool] = []
         self.pace.gather(lambda: called.append(True))
         self.assertEqual(called, [])
         self.clock.advance(0)
         self.assertEqual(called, [True])
 
-    def test_where_the_processor_is_free_next_to_nothing_waits(self) -> None:
-        """However long the steps are: who is busy all the time gathers as it is."""
-        self.step(0.05, 1_000, crowd=0.9 * CROWDED)
-        self.assertEqual(self.pace.wait, LEAST)
-
-    def test_in_a_crowd_more_is_gathered_until_there_is_none(self) -> None:
-        """Longer and longer, so that fewer steps do the same work; with a bound, for somebody waits for it."""
-        waits = []
-        for _ in range(150):
-            self.step(0.05, crowd=1.1 * CROWDED)
-            waits.append(self.pace.wait)
+    def test_on_a_busy_machine_more_and_more_gathers(self) -> None:
+        """So that fewer steps do the same work; with a bound, for somebody waits for it. Then less and less again."""
+        waits = self.look(1.0, 100)
         self.assertEqual(waits, sorted(waits))
-        self.assertAlmostEqual(waits[-1], LONGEST, 4)
-        self.step(0.05, 100)
-        self.assertEqual(self.pace.wait, LEAST)
+        self.assertGreater(waits[0], SHORTEST)
+        self.assertEqual(waits[-1], LONGEST)
+        waits = self.look(0.5 * TAKEN, 100)
+        self.assertEqual(waits, sorted(waits, reverse=True))
+        self.assertEqual(waits[-1], 0)
 
-    def test_no_longer_than_steps_are_worth(self) -> None:
-        """In a crowd too: what a step takes beyond what is quick, some times over."""
-        for beyond in (0.0002, 0.002):
-            self.step(QUICK + beyond, 200, crowd=1.1 * CROWDED)
-            self.assertAlmostEqual(self.pace.wait, GATHER * beyond, 6)
+    def test_a_load_out_of_nothing_is_met_in_seconds(self) -> None:
+        """From nothing to what waits longest, on a machine that has no time left."""
+        self.look(0.1, 100)
+        self.assertEqual(self.look(1.0, round(3 / LOOK))[-1], LONGEST)
 
-    def test_one_long_step_says_little(self) -> None:
-        """A block is a step too, and comes between quick ones."""
-        self.step(0.0005, 100, crowd=2 * CROWDED)
-        self.step(60.0, crowd=2 * CROWDED)
-        self.assertLess(self.pace.wait, LONGEST / 3)
-        self.step(0.0005, 20, crowd=2 * CROWDED)
-        self.assertEqual(self.pace.wait, 0)
+    def test_where_just_enough_is_taken_the_wait_stays(self) -> None:
+        """It is where it should be."""
+        self.look(1.0, 3)
+        self.assertEqual(len(set(self.look(TAKEN, 50))), 1)
 
-    def test_a_step_is_handed_through(self) -> None:
-        """With what it is given, what it returns and what it raises; one that fails counts for nothing."""
-        self.assertEqual(self.pace.during(max, 3, 5), 5)
+    def test_who_does_little_does_not_wait(self) -> None:
+        """It would save next to nothing: the machine is filled by others."""
+        self.look(1.0, 100, own=0.01)
+        self.assertAlmostEqual(self.pace.wait, 0.01 * WORTH)
+        self.assertLess(self.pace.wait, LONGEST)
 
-        def failing() -> None:
-            self.work(9, 9)
-            raise ValueError("no")
+    def test_it_looks_now_and_then(self) -> None:
+        """Not for every message."""
+        for _ in range(1_000):
+            self.clock.advance(LOOK / 100)
+            self.pace.gather(lambda: None)
+        self.assertIn(self.asked, range(9, 11))
 
-        for _ in range(99):
-            self.assertRaises(ValueError, self.pace.during, failing)
+    def test_where_the_system_does_not_tell_nothing_waits(self) -> None:
+        """Whatever is read is stepped, as ever."""
+        self.usage = None
+        self.clock.advance(LOOK)
+        self.pace.gather(lambda: None)
         self.assertEqual(self.pace.wait, 0)

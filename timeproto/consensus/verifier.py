@@ -1,4 +1,4 @@
-"""The verify stage: every signature that comes in is checked here, in a thread, before the replica sees it.
+"""The verify stage: every signature that comes in is checked here, before the replica sees it.
 
 What does not hold is taken out of its message and counted against the masternode that sent it: an honest one never
 sends a bad signature. Votes that were verified before are recognised and not verified again; they still go on,

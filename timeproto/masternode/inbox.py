@@ -85,8 +85,8 @@ class Inbox:
 
     @property
     def is_small(self) -> bool:
-        """True if checking all that waits takes less than handing it to a thread."""
-        return self._weight <= limits.AT_ONCE
+        """True if all that waits is one step's worth at most."""
+        return self._weight <= limits.STEP_INPUTS
 
     @property
     def is_a_step(self) -> bool:

@@ -2,7 +2,7 @@
 
 Where a decision becomes durable: :meth:`MasternodeUTXOIntegration._advance` steps the replica, commits what it
 decided, in a thread if it is much, and only then releases what follows: votes to the peers, answers and notifications
-to the wallets. While one commit is on its way to the disk the next batch gathers, and longer where steps take long
+to the wallets. While one commit is on its way to the disk the next batch gathers, and longer on a busy machine
 (masternode.pace), so batches grow with the load by themselves.
 
 Everything that reads (queries, subscriptions) runs at the boundary between two commits. There the replica's memory
@@ -249,7 +249,7 @@ class MasternodeUTXOIntegration:
         self.counters.steps += 1
         self.counters.inputs += len(inputs)
         try:
-            effects = self._pace.during(self.replica.step, inputs, self._now())
+            effects = self.replica.step(inputs, self._now())
             if effects.changes is None:
                 self._release(effects)
                 self._busy = False

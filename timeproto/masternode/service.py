@@ -40,6 +40,7 @@ from timeproto.masternode.integration import MasternodeUTXOIntegration
 from timeproto.masternode.open_files import connections
 from timeproto.masternode.pace import Pace
 from timeproto.masternode.timers import Timers
+from timeproto.masternode.usage import Meter
 from timeproto.masternode.view import ReplicaView
 from timeproto.masternode.windows import Timed, Windows
 from timeproto.masternode.worker import Worker
@@ -211,7 +212,7 @@ class TimeNode(service.MultiService):
             at_once=Timed(maybeDeferred, self._reactor, metrics.verify_seconds.observe),
             offload_commits=Timed(self._storing, self._reactor, metrics.commit_seconds.observe),
             commit_at_once=Timed(maybeDeferred, self._reactor, metrics.commit_seconds.observe),
-            pace=Pace(self._reactor),
+            pace=Pace(self._reactor, Meter(self._reactor)),
             timers=self._timers,
             now=self._now,
             fatal=self.leave,
@@ -351,7 +352,7 @@ def spare_the_collector() -> None:
     """What a node holds it holds for long, in few cycles: look less often for garbage, and never at what is there."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(2_000, 50, 50)  # a millisecond or two each, where connections that come and go leave much of it
+    gc.set_threshold(20_000, 5, 50)  # a millisecond or two each, where connections that come and go leave much of it
 
 
 class _Surroundings:
