@@ -29,7 +29,7 @@ from timeproto.model.ledger import (
     TransactionRecord,
     Transition,
 )
-from timeproto.model.transaction import Outpoint, TxOutput
+from timeproto.model.transaction import Outpoint, Transaction, TxOutput
 from timeproto.model.utxo_state import UNSPENT, Confirmed, Locked, SpentFinalized, SpentPending, UTXOState
 from timeproto.storage.memory import MemoryStore
 
@@ -79,7 +79,13 @@ OUTPOINTS = [Outpoint(txid * 32, vout) for txid in ("00", "7f", "ff") for vout i
 TXIDS = [f"{number:02x}" * 32 for number in (0, 1, 127, 128, 255)]
 NODES = [f"{number:02x}" * 32 for number in (0, 9, 255)]
 PROOF = proof_of(PAYMENT.txid, beside=TXIDS)
+"""Of :data:`PAYMENT`; see :func:`final` for others."""
 BATCH = signed_batch(lock=[TXIDS[0]], commit=[TXIDS[1]])
+
+
+def final(tx: Transaction, height: int | None = None) -> TransactionRecord:
+    """A record with a proof of its own, as far as a store looks."""
+    return TransactionRecord(tx, "final", msgspec.structs.replace(PROOF, txid=tx.txid), height)
 
 
 def output_of(outpoint: Outpoint) -> TxOutput:
@@ -128,7 +134,7 @@ def any_changes(chance: random.Random, ledger: MemoryStore) -> Changes:
     for txid in (*finalized, *confirmed):
         is_in_block = txid in confirmed or chance.random() < 0.3
         tx = msgspec.structs.replace(PAYMENT, txid=txid)
-        transactions[txid] = TransactionRecord(tx, "final", PROOF, chance.choice(HEIGHTS) if is_in_block else None)
+        transactions[txid] = final(tx, chance.choice(HEIGHTS) if is_in_block else None)
     tip = ledger.tip()
     first = 1 if tip is None else tip.height + 1
     blocks = [any_block(chance, first + index) for index in range(chance.choice((0, 0, 1, 2)))]
@@ -168,7 +174,7 @@ def any_record(chance: random.Random, txid: str, ledger: MemoryStore) -> Transac
     tx = msgspec.structs.replace(PAYMENT, txid=txid, timestamp=chance.randrange(2**40))
     # Final is for ever, so which of them ever are is settled by the txid; and so is the end of the others.
     if TXIDS.index(txid) % 2:
-        return TransactionRecord(tx, "final", PROOF)
+        return final(tx)
     before = ledger.transaction(txid)
     is_ended = (before is not None and before.status == "aborted") or chance.random() < 0.2
     return TransactionRecord(tx, "aborted" if is_ended else "pending")

@@ -33,7 +33,7 @@ def summary(finalized: int) -> Summary:
 
 
 def record(txid: str, status: str, height: int | None = None) -> TransactionRecord:
-    proof = PROOF if status == "final" else None
+    proof = replace(PROOF, txid=txid) if status == "final" else None
     return TransactionRecord(replace(PAYMENT, txid=txid), status, proof, height)  # type: ignore[arg-type]
 
 
@@ -315,7 +315,7 @@ class OnDisk(ChainCases, SynchronousTestCase):
         record = msgspec.msgpack.decode(store._rows.get(b"d" + bytes(8)))
         for length in (31, 33, 64 + 16):
             value = msgspec.msgpack.encode(record | {"transactions": bytes(length)})
-            with self.assertRaisesRegex(StorageError, "half a txid"):
+            with self.assertRaisesRegex(StorageError, "half a digest"):
                 schema.read_block(value)
 
     def test_a_closed_store_answers_nothing(self) -> None:

@@ -26,14 +26,15 @@ from tests.test_storage.payments import (
     any_record,
     change_sets,
     everything,
+    final,
     output_of,
     pages_of,
 )
 from timeproto.errors import StorageError
 from timeproto.model.ledger import Changes, Coin, OwnVotes, Summary, Tally, TransactionRecord
 from timeproto.model.transaction import Outpoint
-from timeproto.model.utxo_state import UNSPENT, Locked, SpentFinalized, SpentPending
-from timeproto.storage import schema
+from timeproto.model.utxo_state import UNSPENT, Confirmed, Locked, SpentFinalized, SpentPending
+from timeproto.storage import packed, schema
 from timeproto.storage.memory import MemoryStore, is_spent
 from timeproto.storage.rocks import RocksStore, open_store
 
@@ -204,12 +205,37 @@ class StoreCases:
             store.commit(Changes(summary, transactions={record.tx.txid: record}))
         store = self.reopen(store)
         self.assertEqual(list(store.pending()), [fresh[3], fresh[1], fresh[4]])
-        done = TransactionRecord(fresh[1].tx, "final", records[0].proof)
+        done = final(fresh[1].tx)
         store.commit(Changes(summary, transactions={done.tx.txid: done}))
         store.commit(Changes(summary, transactions={fresh[2].tx.txid: fresh[2]}))
         store = self.reopen(store)
         self.assertEqual(list(store.pending()), [fresh[3], fresh[4], fresh[2]])
         self.assertEqual(store.transaction(done.tx.txid), done)
+
+    def test_lists_are_read_from_anywhere_in_their_rows(self) -> None:
+        """Transitions and finals share rows; where a page begins and ends is nobody's concern."""
+        self.patch(packed, "ROW", 3)
+        memory, store = MemoryStore(), self.make()
+        for changes in change_sets(6, 8, memory):
+            store.commit(changes)
+        summary = store.summary()
+        assert summary is not None
+        self.assertGreater(min(summary.position, summary.finalized), 6)
+        for since in range(summary.position + 2):
+            for limit in (0, 1, 2, 3, 4, 7, 1_000):
+                self.assertEqual(store.transitions(since, limit), memory.transitions(since, limit))
+                self.assertEqual(store.finalized(since, limit), memory.finalized(since, limit))
+
+    def test_no_state_loses_a_number(self) -> None:
+        """Each with numbers of its own, which all differ; what is no state, or half a digest, cannot be read."""
+        txid, output = TXIDS[1], output_of(OUTPOINTS[0])
+        for state in (UNSPENT, Locked(txid, 1), SpentPending(txid, 2, 3, 4), SPENT, Confirmed(txid, 5, 6)):
+            coin = Coin(output, state)
+            self.assertEqual(packed.read_coin(packed.pack_coin(coin)), coin)
+        for kind, name in ((5, bytes(32)), (-1, bytes(32)), (1, bytes(31)), (0, bytes(32))):
+            value = msgspec.msgpack.encode([1, "TIME0a", [kind, name, 1, 2, 3]])
+            with self.assertRaisesRegex(StorageError, "coin that cannot be read"):
+                packed.read_coin(value)
 
     def test_what_was_never_pending_is_not(self) -> None:
         """A transaction first heard of with its proof."""
@@ -340,7 +366,8 @@ class OnDisk(StoreCases, SynchronousTestCase):
     @settings(max_examples=40)
     @given(st.integers(0, 2**32), st.lists(st.booleans(), min_size=1, max_size=8))
     def test_any_changes_give_the_same_answers(self, seed: int, restarts: list[bool]) -> None:
-        """Any states in any order, odd addresses, extreme numbers: after each commit, with restarts in between."""
+        """Any states in any order, odd addresses, extreme numbers, short rows: after each commit, with restarts too."""
+        self.patch(packed, "ROW", 2)
         chance = random.Random(seed)
         memory, disk = MemoryStore(), self.make()
         for restart in restarts:

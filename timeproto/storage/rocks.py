@@ -8,7 +8,7 @@ refuses to open or to be read (see storage.rows).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -34,7 +34,8 @@ from timeproto.model.ledger import (
 from timeproto.model.transaction import Outpoint
 from timeproto.model.utxo_state import UTXOState
 from timeproto.model.vote import VoteBatch
-from timeproto.storage import schema
+from timeproto.storage import packed, schema
+from timeproto.storage.identity import check_identity
 from timeproto.storage.memory import is_spent
 from timeproto.storage.rows import Rows, open_rows
 from timeproto.wire.codec import pack
@@ -59,33 +60,12 @@ def open_store(path: Path | str, genesis_hash: str, node_key: str) -> RocksStore
         raise ConfigurationError(f"the store {folder} is not writable")
     rows = open_rows(folder, node_key)
     try:
-        _check_identity(rows, folder, genesis_hash, node_key)
+        check_identity(rows, folder, genesis_hash, node_key)
         return RocksStore(rows)
     except BaseException:
         with suppress(StorageError):
             rows.close()
         raise
-
-
-def _check_identity(rows: Rows, folder: Path, genesis_hash: str, node_key: str) -> None:
-    raw = rows.get(schema.IDENTITY)
-    if raw is None:
-        if next(rows.scan(b""), None) is not None:
-            raise StorageError(f"the store {folder} has lost its identity record")
-        batch = WriteBatch(raw_mode=True)
-        batch.put(schema.IDENTITY, pack(schema.Identity(schema.FORMAT_VERSION, genesis_hash, node_key)))
-        rows.write(batch)
-        return
-    found = schema.read_identity(raw)
-    if found.version != schema.FORMAT_VERSION:
-        raise ConfigurationError(
-            f"the store {folder} has format {found.version}, this program reads {schema.FORMAT_VERSION}:"
-            " use the program that wrote it, or a newer one"
-        )
-    if found.genesis != genesis_hash:
-        raise ConfigurationError(f"the store {folder} belongs to another network: its genesis is {found.genesis}")
-    if found.node_key != node_key:
-        raise ConfigurationError(f"the store {folder} belongs to another masternode: {found.node_key}")
 
 
 class RocksStore:
@@ -158,9 +138,15 @@ class RocksStore:
         pending, waiting = (0, 0) if raw is None else schema.read_listed(raw)
         if len(self._orders) != pending:
             raise StorageError(f"the store is damaged: it does not list the {pending} payments that are not final")
-        is_final = all(self._rows.get(b"f" + place) == txid for txid, place in self._waiting.items())
-        if len(self._waiting) != waiting or not is_final:
+        if len(self._waiting) != waiting or not self._are_final(self._waiting):
             raise StorageError("the store is damaged: what waits for a block is not what became final")
+
+    def _are_final(self, places: Mapping[bytes, bytes]) -> bool:
+        """Whether each of these txids became final at its place."""
+        if not places:
+            return True
+        final = dict(self._finals(schema.number_of(min(places.values()))))
+        return all(final.get(schema.number_of(place)) == txid.hex() for txid, place in places.items())
 
     # -- writing -------------------------------------------------------------------------------------
 
@@ -185,12 +171,14 @@ class RocksStore:
             batch.put(schema.named(b"v", txid), pack(votes))
         for number, own in changes.batches.items():
             batch.put(schema.numbered(b"b", number), pack(own))
-        for transition in changes.transitions:
-            batch.put(schema.numbered(b"l", transition.position), schema.pack_transition(transition))
-        first = changes.summary.finalized - len(changes.finalized)
-        for index, txid in enumerate(changes.finalized, first):
-            batch.put(schema.numbered(b"f", index), bytes.fromhex(txid))
-            self._await_block(batch, index, txid, changes)
+        for some in packed.rows_of(changes.transitions):
+            batch.put(schema.numbered(b"l", some[-1].position), packed.pack_transitions(some))
+        index = changes.summary.finalized - len(changes.finalized)
+        for txids in packed.rows_of(changes.finalized):
+            batch.put(schema.numbered(b"f", index + len(txids) - 1), packed.pack_finals(txids))
+            for txid in txids:
+                self._await_block(batch, index, txid, changes)
+                index += 1
         for evidence in changes.evidence:
             batch.put(schema.numbered(b"e", self._next_evidence), pack(evidence))
             self._next_evidence += 1
@@ -256,11 +244,11 @@ class RocksStore:
                 batch.delete(schema.address_key(address, was_spent, outpoint))
             if was_spent != spent:
                 batch.put(schema.address_key(address, spent, outpoint), b"")
-            batch.put(key, schema.pack_coin(coin))
+            batch.put(key, packed.pack_coin(coin))
 
     def _state(self, key: bytes) -> UTXOState | None:
         raw = self._rows.get(key)
-        return None if raw is None else schema.read_coin(raw).state
+        return None if raw is None else packed.read_coin(raw).state
 
     def _put_transaction(self, batch: WriteBatch, txid: str, record: TransactionRecord) -> None:
         name = bytes.fromhex(txid)
@@ -269,7 +257,7 @@ class RocksStore:
             batch.put(b"h" + name, schema.number(record.height))
             batch.delete(b"q" + self._waiting.pop(name))
             return
-        batch.put(b"t" + name, pack(record))
+        batch.put(b"t" + name, packed.pack_transaction(record))
         if record.status == "pending":
             if name not in self._orders:
                 place = self._orders[name] = schema.number(self._next_order)
@@ -297,13 +285,13 @@ class RocksStore:
 
     def coin(self, outpoint: Outpoint) -> Coin | None:
         raw = self._rows.get(schema.coin_key(outpoint))
-        return None if raw is None else schema.read_coin(raw)
+        return None if raw is None else packed.read_coin(raw)
 
     def transaction(self, txid: str) -> TransactionRecord | None:
         raw = self._rows.get(schema.named(b"t", txid))
         if raw is None:
             return None
-        record = schema.read_transaction(raw)
+        record = packed.read_transaction(raw)
         if record.status == "final" and record.height is None:
             height = self._rows.get(schema.named(b"h", txid))
             if height is not None:
@@ -361,14 +349,26 @@ class RocksStore:
         return msgspec.structs.replace(record.state, blocks=tuple(map(self._block, record.blocks)))
 
     def finalized(self, since: int, limit: int) -> list[str]:
-        return [txid.hex() for _, txid in self._take(b"f", schema.numbered(b"f", since), limit)]
+        return [txid for _, txid in islice(self._finals(since), limit)]
+
+    def _finals(self, since: int) -> Iterator[tuple[int, str]]:
+        for key, raw in self._rows.scan(b"f", schema.numbered(b"f", since)):
+            for index, txid in packed.read_finals(schema.number_of(key[1:]), raw):
+                if index >= since:
+                    yield index, txid
 
     def transitions(self, after: int, limit: int) -> list[Transition]:
-        rows = self._take(b"l", schema.numbered(b"l", after + 1), limit)
-        return [schema.read_transition(schema.number_of(key[1:]), raw) for key, raw in rows]
+        return list(islice(self._transitions(after), limit))
+
+    def _transitions(self, after: int) -> Iterator[Transition]:
+        for key, raw in self._rows.scan(b"l", schema.numbered(b"l", after + 1)):
+            for transition in packed.read_transitions(schema.number_of(key[1:]), raw):
+                if transition.position > after:
+                    yield transition
 
     def evidence(self, limit: int, since: int = 0) -> list[Evidence | BlockEvidence]:
-        return [schema.read_evidence(raw) for _, raw in self._take(b"e", schema.numbered(b"e", since), limit)]
+        rows = islice(self._rows.scan(b"e", schema.numbered(b"e", since)), limit)
+        return [schema.read_evidence(raw) for _, raw in rows]
 
     def caught_up(self) -> dict[str, int]:
         return {key[1:].hex(): schema.number_of(raw) for key, raw in self._rows.scan(b"u")}
@@ -393,6 +393,3 @@ class RocksStore:
                 raise StorageError(f"the store has lost the coin {outpoint}")
             page.append((outpoint, coin))
         return page, False
-
-    def _take(self, prefix: bytes, start: bytes, limit: int) -> list[tuple[bytes, bytes]]:
-        return list(islice(self._rows.scan(prefix, start), limit))

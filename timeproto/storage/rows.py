@@ -41,8 +41,8 @@ UNSORTED_FILES = 8
 of a second of the processor's time, so rarely is better than often."""
 LARGE = 1000
 """Bytes from which on a value is kept in a blob file, and its row names the place: a merge rewrites the rows and leaves
-the blobs alone. Most of what a payment leaves is its proof, which never changes (with seven masternodes 14 MB in place
-of 63 are rewritten). Proofs, blocks and batches of votes are the large ones, and what was signed last about a block."""
+the blobs alone. Most of what a payment leaves never changes: its proof, and its transitions, which share rows to be
+large enough. Blocks and batches of votes are the others, and what was signed last about a block."""
 OLDEST_BLOBS = 0.1
 """The part of the blob files, the oldest, whose blobs a merge moves on if it meets their rows; what was overwritten is
 left behind, and the files go. Of large values, what was signed last is overwritten at each word, a block that was not

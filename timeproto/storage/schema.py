@@ -11,8 +11,8 @@
 | ``p`` | order u64 | txid of a transaction that is not final, by first commit |
 | ``v`` | txid 32 | own votes: numbers of batches |
 | ``b`` | number u64 | own vote batch |
-| ``l`` | position u64 | transition |
-| ``f`` | index u64 | txid that became final |
+| ``l`` | position u64 of the last | transitions, one after another |
+| ``f`` | index u64 of the last | txids that became final one after another, 32 bytes each |
 | ``e`` | number u64 | evidence, of either kind |
 | ``u`` | masternode key 32 | caught up to, u64 |
 | ``d`` | number u64 | block, without what was said about it: one decided, or one that what was signed last names |
@@ -23,7 +23,8 @@
 | ``q`` | index u64 as in ``f`` | txid that is final and in no block yet |
 | ``n`` | slot u64 | number of a commit, u64: a ring of the newest |
 
-Records are MessagePack with field names, so that a field may be added; a coin takes about 150 bytes.
+Records are MessagePack with field names, so that a field may be added; what every payment writes several of is packed
+closer (storage.packed).
 """
 
 from __future__ import annotations
@@ -37,22 +38,18 @@ from timeproto.model.canonical import Noun
 from timeproto.model.ledger import (
     BlockEvidence,
     ChainTip,
-    Coin,
     Ending,
     Evidence,
     OwnVotes,
     SignState,
     Summary,
     Tally,
-    TransactionRecord,
-    Transition,
 )
-from timeproto.model.transaction import Outpoint, Transaction, TxOutput
-from timeproto.model.utxo_state import Unspent, UTXOState, WireState, from_wire, kind
+from timeproto.model.transaction import Outpoint, Transaction
 from timeproto.model.vote import VoteBatch
 from timeproto.wire.codec import pack, unpacker
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 
 T = TypeVar("T")
 
@@ -87,24 +84,6 @@ class SummaryRecord(Noun, frozen=True):
     waiting: int
 
 
-class CoinRecord(Noun, frozen=True):
-    """A coin with its state in tagged form."""
-
-    output: TxOutput
-    state: WireState
-
-
-class TransitionRecord(Noun, frozen=True):
-    """A transition with its states in tagged form; the position is the key's."""
-
-    outpoint: Outpoint
-    output: TxOutput
-    old_state: WireState | None
-    new_state: WireState
-    txid: str
-    timestamp: int
-
-
 class BlockRecord(Noun, frozen=True):
     """A block with its txids end to end: half of what they take in hex."""
 
@@ -130,11 +109,8 @@ class SignedRecord(Noun, frozen=True):
 
 _identity = unpacker(Identity)
 _summary = unpacker(SummaryRecord)
-_coin = unpacker(CoinRecord)
-_transaction = unpacker(TransactionRecord)
 _own_votes = unpacker(OwnVotes)
 _batch = unpacker(VoteBatch)
-_transition = unpacker(TransitionRecord)
 _evidence: Any = unpacker(Evidence | BlockEvidence)  # type: ignore[arg-type]
 _block = unpacker(BlockRecord)
 _decided = unpacker(DecidedRecord)
@@ -197,47 +173,28 @@ def pack_summary(summary: Summary, pending: int, waiting: int) -> bytes:
     return pack(record)
 
 
-def _tagged(state: UTXOState) -> Any:
-    """What packs into the same bytes as the state's tagged form, at a third of the cost: nobody checks it on the way
-    out."""
-    return "Unspent" if isinstance(state, Unspent) else {kind(state): state}
-
-
-def pack_coin(coin: Coin) -> bytes:
-    return pack(CoinRecord(coin.output, _tagged(coin.state)))
-
-
-def pack_transition(transition: Transition) -> bytes:
-    old = transition.old_state
-    record = TransitionRecord(
-        transition.outpoint,
-        transition.output,
-        None if old is None else _tagged(old),
-        _tagged(transition.new_state),
-        transition.txid,
-        transition.timestamp,
-    )
-    return pack(record)
-
-
 def pack_block(block: Block) -> bytes:
     txids = bytes.fromhex("".join(block.transactions))
     return pack(BlockRecord(block.header, block.coinbase, txids, block.verdicts))
 
 
-def _read(decode: object, value: bytes, what: str) -> object:
+def read(decode: object, value: bytes, what: str) -> object:
     try:
         return decode.decode(value)  # type: ignore[attr-defined]
     except ValueError as error:
-        raise StorageError(f"the store holds a {what} that cannot be read: {error}") from error
+        raise unreadable(what, error) from error
+
+
+def unreadable(what: str, error: Exception) -> StorageError:
+    return StorageError(f"the store holds a {what} that cannot be read: {error}")
 
 
 def read_identity(value: bytes) -> Identity:
-    return _read(_identity, value, "identity")  # type: ignore[return-value]
+    return read(_identity, value, "identity")  # type: ignore[return-value]
 
 
 def read_summary(value: bytes) -> Summary:
-    record: SummaryRecord = _read(_summary, value, "summary")  # type: ignore[assignment]
+    record: SummaryRecord = read(_summary, value, "summary")  # type: ignore[assignment]
     return Summary(
         record.position,
         record.finalized,
@@ -250,65 +207,50 @@ def read_summary(value: bytes) -> Summary:
 
 def read_listed(value: bytes) -> tuple[int, int]:
     """How many transactions the summary's moment listed as pending, and how many as waiting for a block."""
-    record: SummaryRecord = _read(_summary, value, "summary")  # type: ignore[assignment]
+    record: SummaryRecord = read(_summary, value, "summary")  # type: ignore[assignment]
     return record.pending, record.waiting
 
 
-def read_coin(value: bytes) -> Coin:
-    record: CoinRecord = _read(_coin, value, "coin")  # type: ignore[assignment]
-    return Coin(record.output, from_wire(record.state))
-
-
-def read_transaction(value: bytes) -> TransactionRecord:
-    return _read(_transaction, value, "transaction")  # type: ignore[return-value]
-
-
 def read_own_votes(value: bytes) -> OwnVotes:
-    return _read(_own_votes, value, "vote")  # type: ignore[return-value]
+    return read(_own_votes, value, "vote")  # type: ignore[return-value]
 
 
 def read_batch(value: bytes) -> VoteBatch:
-    return _read(_batch, value, "vote batch")  # type: ignore[return-value]
+    return read(_batch, value, "vote batch")  # type: ignore[return-value]
 
 
-def read_transition(position: int, value: bytes) -> Transition:
-    record: TransitionRecord = _read(_transition, value, "transition")  # type: ignore[assignment]
-    old = record.old_state
-    return Transition(
-        position,
-        record.outpoint,
-        record.output,
-        None if old is None else from_wire(old),
-        from_wire(record.new_state),
-        record.txid,
-        record.timestamp,
-    )
+def texts(digests: bytes) -> list[str]:
+    """Digests that lie end to end, each in hex."""
+    text = digests.hex()
+    if len(text) % 64:
+        raise ValueError("half a digest is missing")
+    return [text[at : at + 64] for at in range(0, len(text), 64)]
 
 
 def read_block(value: bytes) -> Block:
-    record: BlockRecord = _read(_block, value, "block")  # type: ignore[assignment]
-    txids = record.transactions.hex()
-    if len(txids) % 64:
-        raise StorageError("the store holds a block that cannot be read: half a txid is missing")
-    transactions = tuple(txids[at : at + 64] for at in range(0, len(txids), 64))
+    record: BlockRecord = read(_block, value, "block")  # type: ignore[assignment]
+    try:
+        transactions = tuple(texts(record.transactions))
+    except ValueError as error:
+        raise unreadable("block", error) from error
     return Block(record.header, record.coinbase, transactions, record.verdicts)
 
 
 def read_decided(value: bytes) -> DecidedRecord:
-    return _read(_decided, value, "decided block")  # type: ignore[return-value]
+    return read(_decided, value, "decided block")  # type: ignore[return-value]
 
 
 def read_tip(value: bytes) -> ChainTip:
-    return _read(_tip, value, "tip")  # type: ignore[return-value]
+    return read(_tip, value, "tip")  # type: ignore[return-value]
 
 
 def read_ending(value: bytes) -> Ending:
-    return _read(_ending, value, "ending")  # type: ignore[return-value]
+    return read(_ending, value, "ending")  # type: ignore[return-value]
 
 
 def read_signed(value: bytes) -> SignedRecord:
-    return _read(_signed, value, "sign state")  # type: ignore[return-value]
+    return read(_signed, value, "sign state")  # type: ignore[return-value]
 
 
 def read_evidence(value: bytes) -> Evidence | BlockEvidence:
-    return _read(_evidence, value, "piece of evidence")  # type: ignore[return-value]
+    return read(_evidence, value, "piece of evidence")  # type: ignore[return-value]

@@ -1,0 +1,223 @@
+"""What every payment writes several of, in half of the bytes: arrays, with digests, keys and signatures as bytes.
+
+A field may be added at the end of one. Transitions and txids that follow one another share a row, so that it is large
+enough to lie where no merge moves it (storage.rows).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal, TypeVar
+
+from msgspec.structs import astuple, fields
+
+from timeproto.model.canonical import Noun
+from timeproto.model.certificate import FinalityProof, SignedVote
+from timeproto.model.ledger import Coin, Times, TransactionRecord, Transition
+from timeproto.model.transaction import Outpoint, Transaction, TxOutput
+from timeproto.model.utxo_state import STATES, UNSPENT, Unspent, UTXOState
+from timeproto.storage.schema import read, texts, unreadable
+from timeproto.wire.codec import pack, unpacker
+
+T = TypeVar("T")
+
+ROW = 64
+"""Transitions or txids that one row holds at most: to read one reads them all."""
+
+_KINDS = {state: number for number, state in enumerate(STATES)}
+_NUMBERS = [len(fields(state)) - 1 for state in STATES]
+"""How many numbers a state has, beside its txid."""
+_ZEROES = (0, 0, 0)
+
+
+class StateRecord(Noun, frozen=True, array_like=True):
+    """A state: its place in ``STATES``, its txid, and its numbers in their order, with zeroes after them."""
+
+    kind: int
+    txid: bytes
+    first: int
+    second: int
+    third: int
+
+
+_UNSPENT = StateRecord(_KINDS[Unspent], b"", *_ZEROES)
+
+
+class CoinRecord(Noun, frozen=True, array_like=True):
+    amount: int
+    address: str
+    state: StateRecord
+
+
+class TransitionRecord(Noun, frozen=True, array_like=True):
+    """A transition without its position: the last one's is the key's, and there are no gaps."""
+
+    made_by: bytes
+    vout: int
+    amount: int
+    address: str
+    old_state: StateRecord | None
+    new_state: StateRecord
+    txid: bytes
+    timestamp: int
+
+
+class VoteRecord(Noun, frozen=True, array_like=True):
+    """A signed vote, the nodes of its path end to end."""
+
+    voter: bytes
+    height: int
+    index: int
+    size: int
+    path: bytes
+    signature: bytes
+
+
+class ProofRecord(Noun, frozen=True, array_like=True):
+    """A finality proof of the transaction beside it."""
+
+    set: bytes
+    votes: tuple[VoteRecord, ...]
+
+
+class StoredTransaction(Noun, frozen=True, omit_defaults=True):
+    """A transaction record with its proof in half of the bytes."""
+
+    tx: Transaction
+    status: Literal["pending", "final", "aborted"]
+    proof: ProofRecord | None = None
+    height: int | None = None
+    times: Times | None = None
+
+
+_coin = unpacker(CoinRecord)
+_transaction = unpacker(StoredTransaction)
+_transitions: Any = unpacker(list[TransitionRecord])
+
+
+def _packed(state: UTXOState) -> StateRecord:
+    if isinstance(state, Unspent):
+        return _UNSPENT
+    txid, *numbers = astuple(state)
+    return StateRecord(_KINDS[type(state)], bytes.fromhex(txid), *numbers, *_ZEROES[len(numbers) :])
+
+
+def _state(record: StateRecord) -> UTXOState:
+    if record == _UNSPENT:
+        return UNSPENT
+    if not 0 < record.kind < len(STATES):
+        raise ValueError(f"there is no state {record.kind}")
+    numbers = (record.first, record.second, record.third)
+    return STATES[record.kind](_hex(record.txid), *numbers[: _NUMBERS[record.kind]])
+
+
+def _hex(value: bytes, size: int = 32) -> str:
+    if len(value) != size:
+        raise ValueError(f"{len(value)} bytes are not {size}")
+    return value.hex()
+
+
+def rows_of(entries: list[T]) -> Iterator[list[T]]:
+    """What a change set says of one table, cut into its rows."""
+    return (entries[at : at + ROW] for at in range(0, len(entries), ROW))
+
+
+def pack_coin(coin: Coin) -> bytes:
+    return pack(CoinRecord(coin.output.amount, coin.output.address, _packed(coin.state)))
+
+
+def pack_transitions(transitions: Iterable[Transition]) -> bytes:
+    return pack(
+        [
+            TransitionRecord(
+                bytes.fromhex(each.outpoint.txid),
+                each.outpoint.vout,
+                each.output.amount,
+                each.output.address,
+                None if each.old_state is None else _packed(each.old_state),
+                _packed(each.new_state),
+                bytes.fromhex(each.txid),
+                each.timestamp,
+            )
+            for each in transitions
+        ]
+    )
+
+
+def pack_transaction(record: TransactionRecord) -> bytes:
+    proof = record.proof
+    assert proof is None or proof.txid == record.tx.txid
+    packed = None if proof is None else ProofRecord(bytes.fromhex(proof.set), tuple(map(_packed_vote, proof.votes)))
+    return pack(StoredTransaction(record.tx, record.status, packed, record.height, record.times))
+
+
+def _packed_vote(vote: SignedVote) -> VoteRecord:
+    path = bytes.fromhex("".join(vote.path))
+    signature = bytes.fromhex(vote.signature)
+    return VoteRecord(bytes.fromhex(vote.voter), vote.height, vote.index, vote.size, path, signature)
+
+
+def pack_finals(txids: Iterable[str]) -> bytes:
+    return bytes.fromhex("".join(txids))
+
+
+def read_coin(value: bytes) -> Coin:
+    record: CoinRecord = read(_coin, value, "coin")  # type: ignore[assignment]
+    try:
+        return Coin(TxOutput(record.amount, record.address), _state(record.state))
+    except ValueError as error:
+        raise unreadable("coin", error) from error
+
+
+def read_transaction(value: bytes) -> TransactionRecord:
+    record: StoredTransaction = read(_transaction, value, "transaction")  # type: ignore[assignment]
+    try:
+        proof = None if record.proof is None else _proof(record.tx.txid, record.proof)
+    except ValueError as error:
+        raise unreadable("transaction", error) from error
+    return TransactionRecord(record.tx, record.status, proof, record.height, record.times)
+
+
+def _proof(txid: str, record: ProofRecord) -> FinalityProof:
+    return FinalityProof(txid, _hex(record.set), tuple(map(_vote, record.votes)))
+
+
+def _vote(record: VoteRecord) -> SignedVote:
+    return SignedVote(
+        _hex(record.voter),
+        record.height,
+        record.index,
+        record.size,
+        tuple(texts(record.path)),
+        _hex(record.signature, 64),
+    )
+
+
+def read_transitions(last: int, value: bytes) -> list[Transition]:
+    """What the row with the key of position ``last`` holds, in order."""
+    records: list[TransitionRecord] = read(_transitions, value, "transition")  # type: ignore[assignment]
+    try:
+        return [_transition(position, record) for position, record in enumerate(records, last + 1 - len(records))]
+    except ValueError as error:
+        raise unreadable("transition", error) from error
+
+
+def _transition(position: int, record: TransitionRecord) -> Transition:
+    return Transition(
+        position,
+        Outpoint(_hex(record.made_by), record.vout),
+        TxOutput(record.amount, record.address),
+        None if record.old_state is None else _state(record.old_state),
+        _state(record.new_state),
+        _hex(record.txid),
+        record.timestamp,
+    )
+
+
+def read_finals(last: int, value: bytes) -> list[tuple[int, str]]:
+    """The same of the txids that became final, each with its index."""
+    try:
+        txids = texts(value)
+    except ValueError as error:
+        raise unreadable("list of what is final", error) from error
+    return list(enumerate(txids, last + 1 - len(txids)))
