@@ -256,9 +256,10 @@ KEY_BURST = 2
 REQUESTS = 10_000
 """Requests of one connection that await their reply."""
 STEP_INPUTS = 256
-"""Inputs taken into one step, by weight (masternode.inbox): a step is the longest the reactor is kept. Their signatures
-are checked in the reactor too, in about as long, and only what is more than that in a thread: to pass it on, and to
-share the interpreter with it, cost a twelfth of all that a busy node does."""
+"""Inputs taken into one step, by weight (masternode.inbox): a step is the longest the reactor is kept."""
+CHECKS_AT_ONCE = 256
+"""Signatures that are checked in the reactor, of less than a step's worth of inputs: about ten milliseconds. To pass
+them to a thread, and to share the interpreter with it, cost a sixteenth of all that a busy node does."""
 READ_TIME = 0.002
 """Seconds of wallets' questions that are answered in a row, before a step and whatever else waits has its turn."""
 FAN_OUT = 128

@@ -614,6 +614,22 @@ class OnTheSpot(Bridge):
         elsewhere.let_go()
         self.assertEqual(self.alone.replica.payments.seen_count, len(payments))
 
+    def test_many_signatures_are_much_whatever_they_weigh(self) -> None:
+        """A page of cancels is one message, and those of a liar may all be one that holds (L-8)."""
+        self.patch(limits, "CHECKS_AT_ONCE", 3)
+        elsewhere = Hold()
+        elsewhere.open = False
+        self.bridge._at_once, self.bridge._offload = Hold(), elsewhere
+        batches = [self.alone.batch(voter, lock=[self.payment(number)]) for number in range(2) for voter in (1, 2)]
+        self.hear(messages.Votes(batches=tuple(batches[:3])))
+        self.assertEqual(elsewhere.jobs, [])
+        self.hear(messages.Votes(batches=tuple(batches)))
+        self.assertEqual(len(elsewhere.jobs), 1)
+        elsewhere.let_go()
+        elsewhere.open = True
+        self.hear(messages.Votes(batches=tuple(batches[:3])))
+        self.assertEqual(self.bridge._inbox._checks, 0)
+
     def test_little_is_committed_on_the_spot_and_much_elsewhere(self) -> None:
         """By the number of transitions; however much waits, one step after another, and none within another."""
         self.patch(limits, "COMMIT_AT_ONCE", 2)

@@ -74,8 +74,15 @@ class Pacing(SynchronousTestCase):
             self.pace.gather(lambda: None)
         self.assertIn(self.asked, range(9, 11))
 
+    def test_a_clock_that_is_set_back_stops_no_look(self) -> None:
+        """It is the computer's, and the next look would be an hour away."""
+        self.look(1.0, 100)
+        self.clock.rightNow -= 3_600
+        self.assertEqual(self.look(0.1, 100)[-1], 0)
+
     def test_where_the_system_does_not_tell_nothing_waits(self) -> None:
-        """Whatever is read is stepped, as ever."""
+        """Nor where it tells no more."""
+        self.look(1.0, 100)
         self.usage = None
         self.clock.advance(LOOK)
         self.pace.gather(lambda: None)

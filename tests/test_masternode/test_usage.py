@@ -37,13 +37,21 @@ class Metering(SynchronousTestCase):
         self.tell(user=10, nice=20, idle=30, iowait=10, steal=30)
         self.assertEqual(self.meter(), Usage(taken=0.4, own=0))
 
-    def test_too_short_a_time_says_nothing(self) -> None:
-        """The next look covers it too."""
-        self.clock.advance(0.001)
+    def test_what_cannot_be_says_nothing(self) -> None:
+        """No time has passed, or a counter went back; what comes after that is told as ever."""
         self.assertIsNone(self.meter())
-        self.clock.advance(0.999)
-        self.tell(user=50, idle=50)
+        self.clock.advance(1)
+        self.tell(user=1_000, idle=1_000)
         self.assertEqual(self.meter(), Usage(taken=0.5, own=0))
+        for back in ({"user": 500, "idle": 1_100}, {"user": 1_100, "idle": 100}, {"user": 1_100, "idle": 100}):
+            self.clock.advance(1)
+            self.tell(**back)
+            self.assertIsNone(self.meter())
+        self.clock.advance(1)
+        self.tell(user=1_150, idle=150)
+        self.assertEqual(self.meter(), Usage(taken=0.5, own=0))
+        self.clock.rightNow -= 3_600
+        self.assertIsNone(self.meter())
 
     def test_a_system_that_does_not_tell(self) -> None:
         """Neither at first nor later, whatever stands in the file; and when it tells again, from then on."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 
 import attrs
 
 from timeproto import limits
-from timeproto.consensus.effects import Heard, Input, Submit
+from timeproto.consensus.effects import Cancel, Heard, Input, Submit
 from timeproto.consensus.verifier import Known
-from timeproto.model.block import Block
+from timeproto.model.block import Block, BlockVote, Verdict
+from timeproto.model.certificate import FinalityProof
 from timeproto.model.transaction import Transaction
 from timeproto.model.vote import VoteBatch
 from timeproto.wire import messages
@@ -49,6 +51,45 @@ def weight(entry: Input) -> int:
     return 1
 
 
+def checks(entry: Input) -> int:
+    """How many signatures an input has, at most: those of certificates counted each."""
+    if isinstance(entry, Submit):
+        return _keys(entry.tx)
+    if isinstance(entry, Cancel):
+        return 1
+    return _signatures(entry.message) if isinstance(entry, Heard) else 0
+
+
+def _signatures(message: messages.AnyMessage) -> int:
+    match message:
+        case messages.TransactionBroadcast():
+            return _keys(message.tx)
+        case VoteBatch() | BlockVote() | messages.TransactionCancel():
+            return 1
+        case messages.Votes():
+            alone = len(message.batches) + len(message.cancels) + len(message.block_votes)
+            return alone + _proofs(message.proofs)
+        case messages.Transactions():
+            return sum(map(_keys, message.transactions)) + _proofs(message.proofs)
+        case messages.FinalityProofs():
+            return _proofs(message.proofs)
+        case messages.UTXOStateNotification():
+            return 0 if message.proof is None else len(message.proof.votes)
+        case messages.BlockProposal():
+            return 1 + len(message.polka) + _proofs(message.block.verdicts)
+        case messages.Blocks():
+            return sum(len(each.commit.signatures) + _proofs(each.block.verdicts) for each in message.blocks)
+    return 0
+
+
+def _keys(tx: Transaction) -> int:
+    return len(tx.signature) // 64
+
+
+def _proofs(certificates: Iterable[FinalityProof | Verdict]) -> int:
+    return sum(len(certificate.votes) for certificate in certificates)
+
+
 def _transaction(tx: Transaction) -> int:
     return 1 + (len(tx.inputs) + len(tx.outputs)) // COINS_PER_UNIT
 
@@ -76,8 +117,8 @@ class Inbox:
     """First in, first out. Wallets have room of their own, and of the masternodes none takes that of the others."""
 
     def __init__(self) -> None:
-        self._entries: deque[tuple[Entry, int]] = deque()
-        self._weight = 0
+        self._entries: deque[tuple[Entry, int, int]] = deque()
+        self._weight = self._checks = 0
         self._of: dict[str | None, int] = {}
 
     def __len__(self) -> int:
@@ -85,8 +126,8 @@ class Inbox:
 
     @property
     def is_small(self) -> bool:
-        """True if all that waits is one step's worth at most."""
-        return self._weight <= limits.STEP_INPUTS
+        """True if all that waits is less than a step's worth, with few signatures."""
+        return self._weight < limits.STEP_INPUTS and self._checks <= limits.CHECKS_AT_ONCE
 
     @property
     def is_a_step(self) -> bool:
@@ -107,7 +148,9 @@ class Inbox:
 
     def append(self, entry: Input, known: Known) -> None:
         heavy = weight(entry)
-        self._entries.append(((entry, known), heavy))
+        signed = checks(entry)
+        self._entries.append(((entry, known), heavy, signed))
+        self._checks += signed
         self._add(entry, heavy)
 
     def _add(self, entry: Input, heavy: int) -> None:
@@ -122,13 +165,14 @@ class Inbox:
         taken: list[Entry] = []
         room = limits.STEP_INPUTS
         while self._entries and room > 0:
-            entry, heavy = self._entries.popleft()
+            entry, heavy, signed = self._entries.popleft()
             taken.append(entry)
             room -= heavy
+            self._checks -= signed
             self._add(entry[0], -heavy)
         return taken
 
     def clear(self) -> None:
         self._entries.clear()
-        self._weight = 0
+        self._weight = self._checks = 0
         self._of.clear()

@@ -18,7 +18,7 @@ _TIMES = 8
 @attrs.frozen
 class Usage:
     """Of the time since the last look: the share of the machine's processors that was ``taken``, from 0 to 1, and how
-    many processors this process has had, all its threads counted.
+    many processors this process has had, all its threads counted. In a container too the machine is the whole of it.
 
     What its host kept from this machine is taken. What is nice (nice(1)) is not: it stands back for whoever comes.
     """
@@ -28,7 +28,8 @@ class Usage:
 
 
 class Meter:
-    """Call it for the :class:`Usage` since the call before; None where the system does not tell (it is Linux's)."""
+    """Call it for the :class:`Usage` since the call before. None where the system does not tell (it is Linux's), or
+    tells what cannot be: counters go back where a processor is taken away, or a machine moves to another host."""
 
     def __init__(self, clock: Any, own: Callable[[], float] = time.process_time, stat: Path = STAT) -> None:
         """``clock``: IReactorTime; ``own`` gives the seconds of processor's time that this process has had."""
@@ -38,14 +39,12 @@ class Meter:
         self._last = self._read()
 
     def __call__(self) -> Usage | None:
-        before, now = self._last, self._read()
-        if before is None or now is None:
-            self._last = now
+        before, self._last = self._last, self._read()
+        if before is None or self._last is None:
             return None
-        seconds, own, taken, free = (after - earlier for after, earlier in zip(now, before, strict=True))
-        if seconds <= 0 or taken + free <= 0:
-            return None  # too short for its clock, which ticks a hundred times a second
-        self._last = now
+        seconds, own, taken, free = (now - then for now, then in zip(self._last, before, strict=True))
+        if seconds <= 0 or min(own, taken, free) < 0 or not taken + free:
+            return None
         return Usage(taken / (taken + free), own / seconds)
 
     def _read(self) -> tuple[float, float, int, int] | None:

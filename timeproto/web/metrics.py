@@ -30,7 +30,7 @@ class Metrics:
 
     ``lock_seconds``: from a payment's arrival to its durable lock; ``final_seconds``: from lock to proof;
     ``notify_seconds``: from a transition's commit to its telling; ``query_seconds``: from a request to its answer.
-    ``verify_seconds`` and ``commit_seconds`` are of one batch, from the reactor to its thread and back.
+    ``verify_seconds`` and ``commit_seconds`` are of one batch, with the way to a thread and back if it goes there.
     """
 
     def __init__(self) -> None:
