@@ -90,7 +90,8 @@ class Damage(DamageCase):
             path = self.file(pattern)
             found = [self.flip(path, at) for at in spread(path.stat().st_size, count)]
             self.assertLessEqual(set(found), {None, 12}, pattern)
-            self.assertGreater(found.count(None), len(found) * 0.6, pattern)
+            seen = 0.6 if pattern == "*.blob" else 0.9  # of those some were overwritten by later ones
+            self.assertGreater(found.count(None), len(found) * seen, pattern)
 
     def test_a_damaged_block_is_not_taken_for_the_end(self) -> None:
         """RocksDB's rows end there without a word; a list that ends too soon would be another state."""

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rocksdict import WriteBatch
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.cluster import address
@@ -232,8 +233,8 @@ class StoreCases:
         for state in (UNSPENT, Locked(txid, 1), SpentPending(txid, 2, 3, 4), SPENT, Confirmed(txid, 5, 6)):
             coin = Coin(output, state)
             self.assertEqual(packed.read_coin(packed.pack_coin(coin)), coin)
-        for kind, name in ((5, bytes(32)), (-1, bytes(32)), (1, bytes(31)), (0, bytes(32))):
-            value = msgspec.msgpack.encode([1, "TIME0a", [kind, name, 1, 2, 3]])
+        for kind, name, third in ((5, 32, 0), (-1, 32, 0), (2, 31, 0), (0, 32, 0), (0, 0, 0), (1, 32, 0), (3, 32, 1)):
+            value = msgspec.msgpack.encode([1, "TIME0a", [kind, bytes(name), 1, 2, third]])
             with self.assertRaisesRegex(StorageError, "coin that cannot be read"):
                 packed.read_coin(value)
 
@@ -362,6 +363,27 @@ class OnDisk(StoreCases, SynchronousTestCase):
         disk = self.reopen(disk)
         self.assertEqual(everything(disk), everything(memory))
         disk.close()
+
+    def test_a_row_that_is_missing_or_short_is_missed(self) -> None:
+        """Within a list too: nobody is told a history with a hole, or twice."""
+        self.patch(packed, "ROW", 3)
+        store = self.make()
+        change_sets(6, 8, store)
+        for prefix, read in ((b"l", store.transitions), (b"f", store.finalized)):
+            rows = list(store._rows.scan(prefix))
+            (key, value), last = rows[1], schema.number_of(rows[0][0][1:])
+            short = value[32:] if prefix == b"f" else packed.pack_transitions(store.transitions(last, 3)[1:])
+            for other in (None, short, b"" if prefix == b"f" else b"\x90"):
+                batch = WriteBatch(raw_mode=True)
+                batch.delete(key) if other is None else batch.put(key, other)
+                store._rows.write(batch)
+                self.assertEqual(len(read(0, last)), last)
+                with self.assertRaisesRegex(StorageError, "damaged"):
+                    read(0, 1_000)
+                batch = WriteBatch(raw_mode=True)
+                batch.put(key, value)
+                store._rows.write(batch)
+            read(0, 1_000)
 
     @settings(max_examples=40)
     @given(st.integers(0, 2**32), st.lists(st.booleans(), min_size=1, max_size=8))

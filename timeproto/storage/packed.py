@@ -107,8 +107,10 @@ def _state(record: StateRecord) -> UTXOState:
         return UNSPENT
     if not 0 < record.kind < len(STATES):
         raise ValueError(f"there is no state {record.kind}")
-    numbers = (record.first, record.second, record.third)
-    return STATES[record.kind](_hex(record.txid), *numbers[: _NUMBERS[record.kind]])
+    numbers, count = (record.first, record.second, record.third), _NUMBERS[record.kind]
+    if any(numbers[count:]):
+        raise ValueError(f"a state {record.kind} has {count} numbers")
+    return STATES[record.kind](_hex(record.txid), *numbers[:count])
 
 
 def _hex(value: bytes, size: int = 32) -> str:
@@ -146,7 +148,8 @@ def pack_transitions(transitions: Iterable[Transition]) -> bytes:
 
 def pack_transaction(record: TransactionRecord) -> bytes:
     proof = record.proof
-    assert proof is None or proof.txid == record.tx.txid
+    if proof is not None and proof.txid != record.tx.txid:
+        raise ValueError(f"a proof of {proof.txid} beside {record.tx.txid}")
     packed = None if proof is None else ProofRecord(bytes.fromhex(proof.set), tuple(map(_packed_vote, proof.votes)))
     return pack(StoredTransaction(record.tx, record.status, packed, record.height, record.times))
 

@@ -145,8 +145,9 @@ class RocksStore:
         """Whether each of these txids became final at its place."""
         if not places:
             return True
-        final = dict(self._finals(schema.number_of(min(places.values()))))
-        return all(final.get(schema.number_of(place)) == txid.hex() for txid, place in places.items())
+        wanted = {schema.number_of(place): txid.hex() for txid, place in places.items()}
+        found = {index: txid for index, txid in self._finals(min(wanted)) if index in wanted}
+        return found == wanted
 
     # -- writing -------------------------------------------------------------------------------------
 
@@ -353,18 +354,22 @@ class RocksStore:
 
     def _finals(self, since: int) -> Iterator[tuple[int, str]]:
         for key, raw in self._rows.scan(b"f", schema.numbered(b"f", since)):
-            for index, txid in packed.read_finals(schema.number_of(key[1:]), raw):
-                if index >= since:
-                    yield index, txid
+            found = packed.read_finals(schema.number_of(key[1:]), raw)
+            if not found or found[0][0] > since:
+                raise StorageError(f"the store is damaged: what became final as number {since} is not there")
+            yield from found[since - found[0][0] :]
+            since = found[-1][0] + 1
 
     def transitions(self, after: int, limit: int) -> list[Transition]:
         return list(islice(self._transitions(after), limit))
 
     def _transitions(self, after: int) -> Iterator[Transition]:
         for key, raw in self._rows.scan(b"l", schema.numbered(b"l", after + 1)):
-            for transition in packed.read_transitions(schema.number_of(key[1:]), raw):
-                if transition.position > after:
-                    yield transition
+            found = packed.read_transitions(schema.number_of(key[1:]), raw)
+            if not found or found[0].position > after + 1:
+                raise StorageError(f"the store is damaged: transition {after + 1} is not there")
+            yield from found[after + 1 - found[0].position :]
+            after = found[-1].position
 
     def evidence(self, limit: int, since: int = 0) -> list[Evidence | BlockEvidence]:
         rows = islice(self._rows.scan(b"e", schema.numbered(b"e", since)), limit)
