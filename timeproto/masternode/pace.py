@@ -18,13 +18,13 @@ from typing import Any
 
 from timeproto.masternode.usage import Usage
 
-TAKEN = 0.85
+TAKEN = 0.87
 """The share of the machine's processors that may be taken: the wait grows above it, and shrinks below …"""
-GAIN = 4.0
+GAIN = 10.0
 """… by this power of e for the whole machine …"""
 LOOK = 0.25
 """… at each look, so many seconds apart …"""
-SHORTEST = 0.002
+SHORTEST = 0.004
 """… from so many seconds, below which nothing waits …"""
 LONGEST = 0.09
 """… to so many: until it is final a payment waits four times."""
