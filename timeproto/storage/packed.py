@@ -217,10 +217,8 @@ def _transition(position: int, record: TransitionRecord) -> Transition:
     )
 
 
-def read_finals(last: int, value: bytes) -> list[tuple[int, str]]:
-    """The same of the txids that became final, each with its index."""
+def read_finals(value: bytes) -> list[str]:
     try:
-        txids = texts(value)
+        return texts(value)
     except ValueError as error:
         raise unreadable("list of what is final", error) from error
-    return list(enumerate(txids, last + 1 - len(txids)))

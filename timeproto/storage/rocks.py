@@ -8,10 +8,11 @@ refuses to open or to be read (see storage.rows).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from rocksdict import WriteBatch
@@ -146,7 +147,8 @@ class RocksStore:
         if not places:
             return True
         wanted = {schema.number_of(place): txid.hex() for txid, place in places.items()}
-        found = {index: txid for index, txid in self._finals(min(wanted)) if index in wanted}
+        finals = enumerate(self._finals(min(wanted)), min(wanted))
+        found = {index: txid for index, txid in finals if index in wanted}
         return found == wanted
 
     # -- writing -------------------------------------------------------------------------------------
@@ -174,12 +176,12 @@ class RocksStore:
             batch.put(schema.numbered(b"b", number), pack(own))
         for some in packed.rows_of(changes.transitions):
             batch.put(schema.numbered(b"l", some[-1].position), packed.pack_transitions(some))
-        index = changes.summary.finalized - len(changes.finalized)
+        first = end = changes.summary.finalized - len(changes.finalized)
         for txids in packed.rows_of(changes.finalized):
-            batch.put(schema.numbered(b"f", index + len(txids) - 1), packed.pack_finals(txids))
-            for txid in txids:
-                self._await_block(batch, index, txid, changes)
-                index += 1
+            end += len(txids)
+            batch.put(schema.numbered(b"f", end - 1), packed.pack_finals(txids))
+        for index, txid in enumerate(changes.finalized, first):
+            self._await_block(batch, index, txid, changes)
         for evidence in changes.evidence:
             batch.put(schema.numbered(b"e", self._next_evidence), pack(evidence))
             self._next_evidence += 1
@@ -350,26 +352,23 @@ class RocksStore:
         return msgspec.structs.replace(record.state, blocks=tuple(map(self._block, record.blocks)))
 
     def finalized(self, since: int, limit: int) -> list[str]:
-        return [txid for _, txid in islice(self._finals(since), limit)]
+        return list(islice(self._finals(since), limit))
 
-    def _finals(self, since: int) -> Iterator[tuple[int, str]]:
-        for key, raw in self._rows.scan(b"f", schema.numbered(b"f", since)):
-            found = packed.read_finals(schema.number_of(key[1:]), raw)
-            if not found or found[0][0] > since:
-                raise StorageError(f"the store is damaged: what became final as number {since} is not there")
-            yield from found[since - found[0][0] :]
-            since = found[-1][0] + 1
+    def _finals(self, since: int) -> Iterator[str]:
+        return self._entries(b"f", since, lambda _, raw: packed.read_finals(raw))
 
     def transitions(self, after: int, limit: int) -> list[Transition]:
-        return list(islice(self._transitions(after), limit))
+        return list(islice(self._entries(b"l", after + 1, packed.read_transitions), limit))
 
-    def _transitions(self, after: int) -> Iterator[Transition]:
-        for key, raw in self._rows.scan(b"l", schema.numbered(b"l", after + 1)):
-            found = packed.read_transitions(schema.number_of(key[1:]), raw)
-            if not found or found[0].position > after + 1:
-                raise StorageError(f"the store is damaged: transition {after + 1} is not there")
-            yield from found[after + 1 - found[0].position :]
-            after = found[-1].position
+    def _entries(self, prefix: bytes, first: int, read: Callable[[int, bytes], list[Any]]) -> Iterator[Any]:
+        """A list whose entries share rows, from number ``first`` on; ``read`` is given a row and its last number."""
+        for key, raw in self._rows.scan(prefix, schema.numbered(prefix, first)):
+            last = schema.number_of(key[1:])
+            found = read(last, raw)
+            if not found or (before := first - (last + 1 - len(found))) < 0:
+                raise StorageError(f"the store is damaged: of its list {prefix.decode()} number {first} is not there")
+            yield from found[before:]
+            first = last + 1
 
     def evidence(self, limit: int, since: int = 0) -> list[Evidence | BlockEvidence]:
         rows = islice(self._rows.scan(b"e", schema.numbered(b"e", since)), limit)
