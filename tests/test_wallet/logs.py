@@ -25,9 +25,9 @@ def judge(
 
     ``logs``: by the key of their node, each from its beginning to its end; ``node`` is the one that told the last.
     Every change told is that entry of the log, they come in its order, and of each coin that was told of none is left
-    out from then to the end: each leads on from the state told last. After a reset a coin's first change may be any, if
-    the state shown before, or told before, leads to it; what is proven never goes back. Where an address is read
-    ``in_pages``, a coin may be spent before its page is: then its changes are told, and they begin with Unspent.
+    out from then to the end: each leads on from the state told last. After a reset the first that is told of a coin may
+    be any state, and leads on from what was told before the reset; what is proven never goes back. Where an address is
+    read ``in_pages``, a coin may be spent before its page is: then its changes are told, and they begin with Unspent.
     """
     entries: dict[str, dict[Outpoint, list[Transition]]] = {key: {} for key in logs}
     for key, log in logs.items():
@@ -36,10 +36,12 @@ def judge(
                 entries[key].setdefault(entry.outpoint, []).append(entry)
     told: dict[Outpoint, UTXOState] = {}
     due: dict[Outpoint, int] = {}
+    fresh: set[Outpoint] = set()
     last, teller, resets, compared = 0, None, 0, 0
     for each in heard:
         if isinstance(each, str):
             due.clear()
+            fresh.clear()
             last, teller, resets = 0, None, resets + 1
             continue
         outpoint, before = each.outpoint, told.get(each.outpoint)
@@ -50,6 +52,7 @@ def judge(
         if each.cursor is None:
             assert each.old_state == before, f"{each} after {before}"
             due.pop(outpoint, None)
+            fresh.add(outpoint)
             continue
         assert teller in (None, each.cursor.node), f"{each} comes from another node than the last"
         assert each.cursor.position > last, f"{each} after {last}"
@@ -66,9 +69,10 @@ def judge(
             assert entry.old_state is None or isinstance(entry.old_state, spent_before), f"{each} began earlier"
         else:
             assert each.old_state == before, f"{each} after {before}"
-            is_exact = len(logs) == 1 or not resets or outpoint in due
+            is_exact = not resets or outpoint in due or (len(logs) == 1 and outpoint in fresh)
             assert not is_exact or before == entry.old_state, f"{each} is {entry}"
         due[outpoint] = at + 1
+        fresh.add(outpoint)
         compared += 1
     for outpoint, steps in entries[node].items():
         state = steps[-1].new_state

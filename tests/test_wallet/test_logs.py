@@ -112,3 +112,21 @@ class Judge(SynchronousTestCase):
         self.assertTrue(self.verdict([*half, "another_node", *shown], log))
         self.assertTrue(shown)
         self.assertFalse(self.verdict([*half, "another_node", *shown[1:]], log))
+
+    def test_after_a_reset_the_first_change_of_a_coin_may_be_any(self) -> None:
+        """It leads on from what was told before, though the log says otherwise; without the reset it may not."""
+        at, output = Outpoint("a" * 64, 0), TxOutput(1, ADDRESS)
+        states = way(1)
+        log = [
+            Transition(number + 1, at, output, states[number - 1] if number else None, state, "a" * 64, number)
+            for number, state in enumerate(states)
+        ]
+        first, *_, last = told(log)
+        gone = attrs.evolve(last, old_state=first.new_state)
+        shown = attrs.evolve(first, cursor=None, timestamp=0, old_state=None)
+        self.assertTrue(self.verdict([first, "too_long", gone], log))
+        self.assertTrue(self.verdict([shown, "too_long", gone], log))
+        self.assertFalse(self.verdict([first, gone], log))
+        self.assertFalse(self.verdict([shown, gone], log))
+        self.assertFalse(self.verdict(["too_long", shown, gone], log))
+        self.assertFalse(self.verdict([first, "too_long", last], log))

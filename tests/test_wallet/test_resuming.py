@@ -354,6 +354,48 @@ class Watchers(Resuming):
         coins = [self.coin(2), self.coin(3), *(f"{self.payment(number, to=2).txid}:1" for number in (0, 1))]
         self.assertEqual(sorted(ear.take()), sorted((str(coin), None, "Unspent") for coin in coins))
 
+    def test_one_that_the_node_is_too_slow_to_take(self) -> None:
+        """Its request has no answer in time: the node is left, and the next connection is shown everything."""
+        client, first = self.watching(0)
+        first.take()
+        self.mute()
+        ear = Ear()
+        watch = client.watch(ear.heard.append, addresses=[address(self.world.node.wallets[1])])
+        self.world.run(limits.REQUEST_TIME)
+        self.failureResultOf(watch, ConnectionGone)
+        self.assertFalse(client.is_current)
+        self.world.run(1)
+        self.assertTrue(client.is_current)
+        self.assertEqual((first.take(), len(ear.take())), ([], 4))
+
+    def test_an_account_that_the_node_is_too_slow_to_take(self) -> None:
+        """It has no balance until its coins have been read: not one of nothing."""
+        client = self.world.client()
+        account = Account(MemoryPurse("abandon " * 11 + "about"), client, now=lambda: 0)
+        node = self.world.node
+        node.integration.process_transaction(
+            pay(node.genesis, [(self.coin(), 10 * COIN, self.wallet)], [(account.addresses[0], COIN)])
+        )
+        self.mute()
+        opening = ensureDeferred(account.open())
+        self.world.run(limits.REQUEST_TIME + 0.1)
+        self.failureResultOf(opening, ConnectionGone)
+        self.failureResultOf(ensureDeferred(account.open()), ConnectionGone)
+        self.world.run(2 * ASK_AGAIN)
+        self.successResultOf(ensureDeferred(account.open()))
+        self.assertEqual(account.balance().total, COIN)
+
+    def mute(self) -> None:
+        """The answer to the next subscription does not come."""
+
+        def bend(message: dict[str, Any]) -> dict[str, Any] | None:
+            if message["type"] != "UTXOSubscribed":
+                return message
+            self.world.bend = lambda message: message
+            return None
+
+        self.world.bend = bend
+
     def test_what_nobody_watches_any_more_is_not_asked_for(self) -> None:
         """The node's filter would hold it: so the items are named anew."""
         client, kept = self.watching(0)

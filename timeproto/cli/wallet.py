@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +253,8 @@ async def _height(client: Any, txid: str) -> int | None:
 async def _watch(reactor: Any, account: Any, arguments: argparse.Namespace) -> int:
     from twisted.internet.defer import Deferred
 
+    from timeproto.network.requests import ConnectionGone
+
     done: Deferred[None] = Deferred()
     told = 0
 
@@ -268,7 +271,8 @@ async def _watch(reactor: Any, account: Any, arguments: argparse.Namespace) -> i
         if told != arguments.count:
             tell_incoming(incoming, as_json=arguments.json)
 
-    await account.client.watch(tell, addresses=account.addresses, on_payment=hint)
+    with suppress(ConnectionGone):  # the next connection takes it up
+        await account.client.watch(tell, addresses=account.addresses, on_payment=hint)
     await done
     return ExitStatus.OK
 

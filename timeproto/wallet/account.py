@@ -26,7 +26,6 @@ from timeproto.wallet.coins import Balance, CoinBook, WalletCoin
 from timeproto.wallet.payment import Payment
 from timeproto.wallet.purse import Purse
 from timeproto.wallet.watch import Change
-from timeproto.wallet.watching import NEVER
 from timeproto.wire import messages
 
 if TYPE_CHECKING:  # a client with a purse makes itself an account
@@ -156,8 +155,8 @@ class Account:
             self._is_watching = True
             try:
                 await self.client.watch(self._changed, addresses=self.addresses)
-            except Refusal as refusal:
-                self._is_watching = refusal.code not in NEVER
+            except Refusal:
+                self._is_watching = False
                 raise
         await self.client.settled()
         if not self.client.is_current:

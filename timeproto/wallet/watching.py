@@ -114,14 +114,18 @@ class Watches:
             self._lock.release()
 
     async def subscribe(self, protocol: WalletClientProtocol, watch: Watch) -> None:
-        """Takes up what a new watch asks for; :class:`Refusal` if the node does not take it."""
+        """Takes up what a new watch asks for; :class:`Refusal` if no node would take it.
+
+        :class:`ConnectionGone` if this one did not: it is left, and the next connection takes the watch up."""
         await self._lock.acquire()  # in the middle of a resume a request would begin what is not complete
         try:
             await self._subscribe(protocol, watch.items - watch.begun, set())
         except Refusal as refusal:
             if refusal.code in NEVER:
                 self._remove(watch)  # the next connection would fail by it, and every one after that
-            raise
+                raise
+            self._leave(refusal)
+            raise ConnectionGone(f"the node does not watch more now: {refusal}") from refusal
         finally:
             self._lock.release()
 
