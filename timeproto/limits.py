@@ -35,7 +35,9 @@ PROOF_PATH = 14
 
 # -- blocks ------------------------------------------------------------------------------------------
 BLOCK_TRANSACTIONS = 2_000
-"""Transactions in one block. With more in line the next block does not wait."""
+BLOCK_WORTH, BLOCK_HASTE = 500, 5.0
+"""Transactions in line for which a block does not wait, if they came within so many seconds of the last one: all have
+its work at the same moment, and payments wait. Where they come more slowly its subsidy is worth waiting for."""
 CONFIRMED_AT_ONCE = 100
 """Transactions of decided blocks that are marked Confirmed in one step, at least …"""
 CONFIRM_PARTS = 20
@@ -101,7 +103,7 @@ EARLY_WAIT = 1_200.0
 RECENTLY_FINAL = 20_000
 """Final transactions remembered in memory, so that a late vote costs nothing."""
 RECORDS_AT_HAND = 8_000
-"""Records of what is final and in no block yet that are kept in memory: four blocks' worth. The others are read."""
+"""Records of what is final and in no block yet that are kept in memory: several blocks' worth. The others are read."""
 COINS_AT_HAND = 40_000
 """Coins kept in memory since a payment came to them, about half a kilobyte each: it looks at its own a dozen times, the
 last when a block that contains it is marked. Where they are read again by then, a busy node has more to do the longer
@@ -256,11 +258,9 @@ KEY_BURST = 2
 """… and the seconds of it that may be spent at once."""
 REQUESTS = 10_000
 """Requests of one connection that await their reply."""
-STEP_INPUTS = 256
-"""Inputs taken into one step, by weight (masternode.inbox): a step is the longest the reactor is kept."""
-CHECKS_AT_ONCE = 256
-"""Signatures that are checked in the reactor, of less than a step's worth of inputs: about ten milliseconds. To pass
-them to a thread, and to share the interpreter with it, cost a sixteenth of all that a busy node does."""
+STEP_INPUTS = 400
+"""Inputs taken into one step, by weight (masternode.inbox): a step is the longest the reactor is kept. Less than that,
+with no more signatures, is checked in the reactor: to pass it to a thread cost a sixteenth of what a busy node does."""
 READ_TIME = 0.002
 """Seconds of wallets' questions that are answered in a row, before a step and whatever else waits has its turn."""
 FAN_OUT = 128
@@ -316,7 +316,7 @@ _RELATIONS = (
     BLOCK_BYTES + MASTERNODES * 500 + 4_000 < FRAME_PEER,
     BLOCK_TRANSACTIONS * 68 < BLOCK_BYTES,
     1 + BLOCK_TRANSACTIONS + BLOCK_VERDICTS <= 2**BLOCK_PATH,
-    BLOCK_TRANSACTIONS < BACKLOG,
+    BLOCK_WORTH <= BLOCK_TRANSACTIONS < BACKLOG,
     ANSWERS_QUEUE < OUT_QUEUE_WALLET,
     FRAME_PEER <= OUT_QUEUE_WALLET <= OUT_QUEUE_PEER,
     PONG < IDLE,

@@ -384,17 +384,57 @@ class Together(SynchronousTestCase):
             self.assertEqual(len({node.replica.tip for node in cluster.nodes}), 1)
             self.assertGreater(cluster.nodes[gone].replica.height, height)
 
+    def test_much_that_comes_soon_does_not_wait_for_the_interval(self) -> None:
+        """With enough in line the height begins in that step, and not before."""
+        self.patch(limits, "BLOCK_WORTH", 2)
+        alone = Chained(1, coins=6)
+        payments = [alone.pay([coin]) for coin in alone.coins()]
+        alone.tick()
+        alone.begin()
+        for tx in payments[:3]:
+            alone.submit(tx)
+        self.assertEqual((alone.tip, alone.replica.unconfirmed), (2, 1))
+        alone.submit(payments[3])
+        self.assertEqual((alone.tip, alone.replica.unconfirmed), (3, 0))
+
+    def test_what_comes_slowly_waits_until_a_block_is_full(self) -> None:
+        """The same number later than some seconds after the last block is worth no early one; a full one is."""
+        self.patch(limits, "BLOCK_WORTH", 2)
+        self.patch(limits, "BLOCK_TRANSACTIONS", 4)
+        alone = Chained(1, coins=6)
+        payments = [alone.pay([coin]) for coin in alone.coins()]
+        alone.tick()
+        alone.begin()
+        self.assertEqual(alone.tip, 1)
+        alone.now += int(limits.BLOCK_HASTE * 1000)
+        for number, tx in enumerate(payments[:4]):
+            self.assertEqual((alone.tip, alone.replica.unconfirmed), (1, number))
+            alone.submit(tx)
+        self.assertEqual((alone.tip, alone.replica.unconfirmed), (2, 0))
+
+    def test_who_is_behind_begins_nothing(self) -> None:
+        """However much is in line: the others are further on."""
+        self.patch(limits, "BLOCK_WORTH", 2)
+        alone = Chained(4)
+        alone.tick()
+        for peer in (1, 2):
+            alone.hear(messages.Blocks(blocks=(), head=5), peer)
+        final(alone, *[alone.pay([coin]) for coin in alone.coins()[:2]])
+        alone.tick(3)
+        self.assertEqual(alone.replica.unconfirmed, 2)
+        self.assertFalse(alone.replica._agreement._rounds.is_started)
+
     def test_backlogs_do_not_wait_for_the_interval(self) -> None:
         """With more in line than a block holds the next height begins at once."""
         self.patch(limits, "BLOCK_TRANSACTIONS", 2)
+        self.patch(limits, "BLOCK_WORTH", 2)
         alone = Chained(1, coins=6)
         payments = [alone.pay([coin]) for coin in alone.coins()]
         for tx in payments:
             alone.submit(tx)
         alone.tick()
-        alone.begin()
         timers = [each for each in alone.node.effects[-1].timers if each[1].what is Timer.HEIGHT]
-        self.assertEqual([(milliseconds, wake.height) for milliseconds, wake in timers], [(0, 2)])
+        self.assertEqual([(milliseconds, wake.height) for milliseconds, wake in timers][1:], [(0, 2)])
         alone.begin()
         self.assertEqual((alone.tip, alone.replica.unconfirmed), (2, 2))
 

@@ -17,6 +17,7 @@ from tests.alone_node import AtOnce
 from tests.examples import replace
 from tests.strategies import noun
 from tests.test_consensus.alone import Alone
+from tests.test_consensus.test_contest import cancel_of
 from timeproto import limits
 from timeproto.consensus.effects import Tick
 from timeproto.consensus.verifier import Verifier
@@ -616,18 +617,18 @@ class OnTheSpot(Bridge):
 
     def test_many_signatures_are_much_whatever_they_weigh(self) -> None:
         """A page of cancels is one message, and those of a liar may all be one that holds (L-8)."""
-        self.patch(limits, "CHECKS_AT_ONCE", 3)
+        self.patch(limits, "STEP_INPUTS", 3)
         elsewhere = Hold()
         elsewhere.open = False
         self.bridge._at_once, self.bridge._offload = Hold(), elsewhere
-        batches = [self.alone.batch(voter, lock=[self.payment(number)]) for number in range(2) for voter in (1, 2)]
-        self.hear(messages.Votes(batches=tuple(batches[:3])))
+        cancels = [cancel_of(self.alone, self.payment(0, amount=1_000 + number)) for number in range(4)]
+        self.hear(messages.Votes(cancels=tuple(cancels[:3])))
         self.assertEqual(elsewhere.jobs, [])
-        self.hear(messages.Votes(batches=tuple(batches)))
+        self.hear(messages.Votes(cancels=tuple(cancels)))
         self.assertEqual(len(elsewhere.jobs), 1)
         elsewhere.let_go()
         elsewhere.open = True
-        self.hear(messages.Votes(batches=tuple(batches[:3])))
+        self.hear(messages.Votes(cancels=tuple(cancels[:3])))
         self.assertEqual(self.bridge._inbox._checks, 0)
 
     def test_little_is_committed_on_the_spot_and_much_elsewhere(self) -> None:

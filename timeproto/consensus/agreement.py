@@ -222,13 +222,21 @@ class Agreement:
         """What is left of the interval since the last block, by this replica's clock; nothing while there is more than
         the last block could hold, or where it began before. The clock may be wrong: after a block that came just now it
         shortens the pause by little, or with one liar's word it would make the others hurry too."""
-        more = self._was_full and self._contest.has_verdicts
-        full = len(self._finality.unconfirmed) >= limits.BLOCK_TRANSACTIONS or more
+        full = self._is_worth_it or (self._was_full and self._contest.has_verdicts)
         resumes = self._signed.height == self.height
         interval = self._finality.genesis.block_interval * 1000
         least = interval - int(limits.BLOCK_LAG * 1000) if is_new else 0
         left = min(interval, max(0, least, self.chain.tip.timestamp + interval - self._finality.turn.now))
         self._finality.turn.effects.timers.append((0 if full or resumes else left, Wake(self.height, 0, Timer.HEIGHT)))
+
+    @property
+    def _is_worth_it(self) -> bool:
+        """True if so much is in line, or so much came so soon, that the next block does not wait for the interval."""
+        in_line = len(self._finality.unconfirmed)
+        if in_line < limits.BLOCK_WORTH:
+            return False
+        since = self._finality.turn.now - self.chain.tip.timestamp
+        return in_line >= limits.BLOCK_TRANSACTIONS or since < limits.BLOCK_HASTE * 1000
 
     def _fetch(self, peer: str) -> None:
         """What blocks that are not judged yet name, and is not here."""
@@ -251,6 +259,9 @@ class Agreement:
             if self.sync.advance(self._apply, most):
                 self._is_due = True
             if self._lacking and any(map(self._is_here_now, self._lacking.values())):
+                self._is_due = True
+            if self._is_awake and not self._is_ripe and self._is_worth_it and not self.sync.is_behind:
+                self._start()
                 self._is_due = True
             while self._is_due:
                 self._is_due = False

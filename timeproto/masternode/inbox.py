@@ -127,7 +127,7 @@ class Inbox:
     @property
     def is_small(self) -> bool:
         """True if all that waits is less than a step's worth, with few signatures."""
-        return not self.is_a_step and self._checks <= limits.CHECKS_AT_ONCE
+        return not self.is_a_step and self._checks <= limits.STEP_INPUTS
 
     @property
     def is_a_step(self) -> bool:

@@ -18,7 +18,7 @@ from typing import Any
 
 from timeproto.masternode.usage import Usage
 
-TAKEN = 0.87
+TAKEN = 0.8
 """The share of the machine's processors that may be taken: the wait grows above it, and shrinks below …"""
 GAIN = 10.0
 """… by this power of e for the whole machine …"""
@@ -26,7 +26,7 @@ LOOK = 0.25
 """… at each look, so many seconds apart …"""
 SHORTEST = 0.004
 """… from so many seconds, below which nothing waits …"""
-LONGEST = 0.09
+LONGEST = 0.03
 """… to so many: until it is final a payment waits four times."""
 WORTH = 0.5
 """Seconds of waiting, at most, for each processor that this process has: one that works for a tenth of the time waits

@@ -10,6 +10,7 @@ from timeproto import limits
 TIGHT: dict[str, float] = {
     "BATCH_VOTES": 3,
     "BLOCK_TRANSACTIONS": 3,
+    "BLOCK_WORTH": 2,
     "CONFIRMED_AT_ONCE": 1,
     "CONFIRM_PAUSE": 1,
     "BLOCK_VERDICTS": 2,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -25,7 +26,8 @@ from timeproto.wallet.belief import Aborted, Lie
 from timeproto.wallet.coins import Balance, CoinBook, WalletCoin
 from timeproto.wallet.payment import Payment
 from timeproto.wallet.purse import Purse
-from timeproto.wallet.watch import Change
+from timeproto.wallet.watch import Change, Watch
+from timeproto.wallet.watching import after
 from timeproto.wire import messages
 
 if TYPE_CHECKING:  # a client with a purse makes itself an account
@@ -50,7 +52,8 @@ class Account:
         self._params: NetworkParams = client.genesis.params
         self._tree = hd.Tree(hd.seed_of(purse.phrase))
         self._keys: dict[str, SigningKey] = {}
-        self.is_open = self._is_watching = False
+        self.is_open = False
+        self._watching: Deferred[Watch] | None = None
         for change, count in ((RECEIVE, purse.receive_index), (CHANGE, purse.change_index)):
             for index in range(count):
                 self._know(change, index)
@@ -151,13 +154,13 @@ class Account:
         Raises :class:`ConnectionGone` if not all could be read: half the coins are no balance. Then it may be called
         again.
         """
-        if not self._is_watching:
-            self._is_watching = True
-            try:
-                await self.client.watch(self._changed, addresses=self.addresses)
-            except Refusal:
-                self._is_watching = False
-                raise
+        if self._watching is None:
+            self._watching = self.client.watch(self._changed, addresses=self.addresses)
+        try:
+            await after(self._watching)
+        except Refusal:
+            self._watching = None
+            raise
         await self.client.settled()
         if not self.client.is_current:
             raise ConnectionGone("the node went away before it had shown every coin")

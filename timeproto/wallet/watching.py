@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredLock, ensureDeferred
 from twisted.logger import Logger
@@ -32,8 +32,13 @@ from timeproto.wire.messages import CoinState
 BEHIND = 10_000
 """Changes that may wait to be checked: a node that tells more, and faster than it answers, is left."""
 
+T = TypeVar("T")
+
 NEVER = frozenset((ErrorCode.OVER_LIMIT, ErrorCode.BAD_ADDRESS, ErrorCode.BAD_FIELD))
 """Refusals of a subscription that every node would repeat: what was to be watched is not, and will not be."""
+
+AGAIN = 10.0
+"""Seconds after which a node that had no room for one more watch is asked again."""
 
 COINS = 200_000
 """Coins of one address that are read: a node may claim any number of them."""
@@ -65,6 +70,11 @@ class Watches:
         self._at_work: Deferred[None] | None = None
         self.is_checked = True
         """False once something this connection told could not be checked: nothing more is taken from it."""
+
+    @property
+    def is_complete(self) -> bool:
+        """True if all that is asked for has been shown on this connection, and could be checked."""
+        return self.is_checked and not any(watch.items - watch.begun for watch in self._watches)
 
     @property
     def cursor(self) -> messages.Cursor | None:
@@ -107,7 +117,12 @@ class Watches:
                 self._place.took(reply, begun)
                 self._in_order(partial(self._hear_states, protocol, reply, frozenset(begun), shown))
                 items -= begun
-            await self._subscribe(protocol, items, shown)
+            try:
+                await self._subscribe(protocol, items, shown)
+            except Refusal as refusal:
+                if refusal.code is not ErrorCode.BUSY:
+                    raise
+                self._one_by_one(protocol)  # what there is room for is watched, and payments are not held up
             if reason is not None:
                 self._in_order(partial(self._hear_of_the_rest, protocol, shown))
         finally:
@@ -116,18 +131,34 @@ class Watches:
     async def subscribe(self, protocol: WalletClientProtocol, watch: Watch) -> None:
         """Takes up what a new watch asks for; :class:`Refusal` if no node would take it.
 
-        :class:`ConnectionGone` if this one did not: it is left, and the next connection takes the watch up."""
-        await self._lock.acquire()  # in the middle of a resume a request would begin what is not complete
-        try:
-            await self._subscribe(protocol, watch.items - watch.begun, set())
-        except Refusal as refusal:
-            if refusal.code in NEVER:
-                self._remove(watch)  # the next connection would fail by it, and every one after that
-                raise
-            self._leave(refusal)
-            raise ConnectionGone(f"the node does not watch more now: {refusal}") from refusal
-        finally:
-            self._lock.release()
+        A node that has no room is asked again while it watches something else for us. Otherwise it is left, and that is
+        :class:`ConnectionGone`: the next connection takes the watch up."""
+        while watch in self._watches:
+            await self._lock.acquire()  # in the middle of a resume a request would begin what is not complete
+            try:
+                await self._subscribe(protocol, watch.items - watch.begun, set())
+                return
+            except Refusal as refusal:
+                if refusal.code in NEVER:
+                    self._remove(watch)  # the next connection would fail by it, and every one after that
+                    raise
+                if refusal.code is not ErrorCode.BUSY or not any(each.begun for each in self._watches):
+                    self._leave(refusal)
+                    raise ConnectionGone(f"the node does not watch more now: {refusal}") from refusal
+            finally:
+                self._lock.release()
+            await protocol.pause(AGAIN)
+
+    def _one_by_one(self, protocol: WalletClientProtocol) -> None:
+        """Takes the watches up each by itself, whatever becomes of the others."""
+
+        def failed(failure: Failure) -> None:
+            failure.trap(ConnectionGone, Refusal)
+            self.log.info("a watch was not taken up: {why}", why=failure.value)
+
+        for watch in self._watches:
+            if watch.items - watch.begun:
+                ensureDeferred(self.subscribe(protocol, watch)).addErrback(failed)
 
     async def _subscribe(
         self, protocol: WalletClientProtocol, items: Collection[Watched], shown: set[Outpoint]
@@ -326,8 +357,8 @@ async def _read_coins(ask: Ask, address: str, *, spent: bool = False) -> dict[Ou
         last = page.coins[-1].outpoint
 
 
-def after(done: Deferred[None]) -> Deferred[None]:
-    """Another Deferred that ends as ``done`` does: many may wait for one."""
+def after(done: Deferred[T]) -> Deferred[None]:
+    """Another Deferred that ends when and as ``done`` does: many may wait for one."""
     waiting: Deferred[None] = Deferred()
 
     def pass_on(result: Any) -> Any:
