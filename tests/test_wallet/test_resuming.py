@@ -28,7 +28,6 @@ from timeproto.wallet.client import ASK_AGAIN, WalletClient
 from timeproto.wallet.purse import MemoryPurse
 from timeproto.wallet.resuming import LEASE_MS, LONGEST, PATIENCE, Place
 from timeproto.wallet.watch import Change, Watch
-from timeproto.wallet.watching import AGAIN
 from timeproto.wire.messages import Cursor
 
 
@@ -386,59 +385,40 @@ class Watchers(Resuming):
         self.successResultOf(ensureDeferred(account.open()))
         self.assertEqual(account.balance().total, COIN)
 
-    def fill(self, *kept: int) -> None:
-        """The node has no room for more than the addresses of these wallets, and our first coins."""
-        subscriptions = self.world.node.handler._subscriptions
-        held = {*(address(self.world.node.wallets[number]) for number in kept), *map(self.coin, range(4))}
+    def fill(self) -> None:
+        """The node has no room for more."""
 
-        def require_room(feed: Any, subscription: Any, items: Any, taken: Any) -> None:
-            if set(items) - held:
-                raise Refusal(ErrorCode.BUSY, "there is no room", retry_after_ms=10_000)
+        def require_room(*_: Any) -> None:
+            raise Refusal(ErrorCode.BUSY, "there is no room", retry_after_ms=10_000)
 
-        self.patch(subscriptions, "_require_room", require_room)
+        self.patch(self.world.node.handler._subscriptions, "_require_room", require_room)
 
     def test_one_that_the_node_has_no_room_for(self) -> None:
-        """It is asked again, on this connection and the next; payments and the other watch do not suffer for it."""
+        """The caller is told; payments and the other watch do not suffer, and the next connection asks for it again."""
         client, first = self.watching(0)
         first.take()
         room = self.world.node.handler._subscriptions._require_room
-        self.fill(0)
+        self.fill()
         ear = Ear()
         watch = client.watch(ear.heard.append, addresses=[address(self.world.node.wallets[1])])
-        self.world.run(AGAIN / 2)
         payment = client.submit(self.payment())
-        self.world.run(1)
+        self.world.run(20)
+        self.assertIs(self.failureResultOf(watch, Refusal).value.code, ErrorCode.BUSY)
         self.assertIsNotNone(payment.proof)
         self.assertEqual((first.take(), self.world.connections, client.is_current), (self.steps(), 1, False))
-        self.away(lambda: self.pay(1))
-        self.failureResultOf(watch, ConnectionGone)
-        self.assertEqual((first.take(), self.world.connections, ear.take()), (self.steps(1), 2, []))
         self.world.node.handler._subscriptions._require_room = room
-        self.world.run(AGAIN)
-        self.assertEqual((len(ear.take()), self.world.connections, client.is_current), (6, 2, True))
+        self.away(lambda: self.pay(1))
+        self.assertEqual((first.take(), len(ear.take()), client.is_current), (self.steps(1), 6, True))
 
-    def test_a_full_node_after_a_reset(self) -> None:
-        """Of all that begins anew what there is room for is watched, and the rest is asked for again."""
-        self.patch(client_module.WalletClientProtocol, "knows_cursors", False)
-        client, first = self.watching(0)
-        second = self.watch(client, 1)
-        first.take(), second.take()
-        self.fill(0)
-        self.away(lambda: self.pay(0))
-        self.assertEqual((first.take()[0], second.take()), ("no_cursors", ["no_cursors"]))
-        self.assertFalse(client.is_current)
-        self.pay(1)
-        self.world.run(0.5)
-        self.assertEqual((first.take(), self.world.connections), (self.steps(1), 2))
-
-    def test_a_node_that_has_room_for_nothing(self) -> None:
-        """It is of no use to somebody who watches: it is left, and the caller is told."""
-        client = self.world.client()
+    def test_an_account_that_the_node_has_no_room_for(self) -> None:
+        """However often it is opened, it is not open: its coins have not been read."""
+        account = Account(MemoryPurse("abandon " * 11 + "about"), self.world.client(), now=lambda: 0)
         self.fill()
-        watch = client.watch(print, addresses=[address(self.wallet)])
-        self.world.run(0.5)
-        self.failureResultOf(watch, ConnectionGone)
-        self.assertFalse(client.is_current)
+        for error in (Refusal, ConnectionGone, ConnectionGone):
+            opening = ensureDeferred(account.open())
+            self.world.run(0.2)
+            self.failureResultOf(opening, error)
+            self.assertFalse(account.is_open)
 
     def test_an_account_opened_twice_at_once(self) -> None:
         """Neither has a balance before the coins are read."""

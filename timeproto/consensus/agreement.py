@@ -51,7 +51,7 @@ class Agreement:
         self._fresh: list[BlockVote] = []
         self._age = 0
         self._is_awake = self._is_due = self._is_ripe = False
-        self._was_full = False
+        self._was_full, self._decided_at = False, 0
         self._rounds = self._next_height()
 
     def _next_height(self) -> Rounds:
@@ -235,7 +235,8 @@ class Agreement:
         in_line = len(self._finality.unconfirmed)
         if in_line < limits.BLOCK_WORTH:
             return False
-        since = self._finality.turn.now - self.chain.tip.timestamp
+        # By when the last block was decided here, since others decided it then too, whatever their clocks say.
+        since = abs(self._finality.turn.now - self._decided_at)
         return in_line >= limits.BLOCK_TRANSACTIONS or since < limits.BLOCK_HASTE * 1000
 
     def _fetch(self, peer: str) -> None:
@@ -271,8 +272,10 @@ class Agreement:
             finality.alarm(broken)
         finality.settle()
         self.chain.prepare(finality.turn.finalized)
-        if self.height != height and not self.sync.is_behind:
-            self._await_height(is_new=True)
+        if self.height != height:
+            self._decided_at = finality.turn.now
+            if not self.sync.is_behind:
+                self._await_height(is_new=True)
 
     def _is_here_now(self, missing: Missing) -> bool:
         """True if the first of them has come; what was here, and is not final, is not looked at in every step."""

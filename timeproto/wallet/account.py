@@ -27,7 +27,7 @@ from timeproto.wallet.coins import Balance, CoinBook, WalletCoin
 from timeproto.wallet.payment import Payment
 from timeproto.wallet.purse import Purse
 from timeproto.wallet.watch import Change, Watch
-from timeproto.wallet.watching import after
+from timeproto.wallet.watching import NEVER, after
 from timeproto.wire import messages
 
 if TYPE_CHECKING:  # a client with a purse makes itself an account
@@ -158,8 +158,9 @@ class Account:
             self._watching = self.client.watch(self._changed, addresses=self.addresses)
         try:
             await after(self._watching)
-        except Refusal:
-            self._watching = None
+        except Refusal as refusal:
+            if refusal.code in NEVER:
+                self._watching = None
             raise
         await self.client.settled()
         if not self.client.is_current:

@@ -303,11 +303,11 @@ class WalletClient(MultiService):
     ) -> Deferred[Watch]:
         """Tells every change of these coins, beginning with their states now (``old_state`` None).
 
-        Fires when a node has taken the subscription, also where it had no room for it at first; fails with
-        :class:`Refusal` if no node would take it, and with :class:`ConnectionGone` if the next one is asked again.
-        After a reconnect it goes on with the first change that was not told. Where that cannot be (the node is another
-        one, or was left too long ago) ``on_reset(reason)`` says so, and what changed meanwhile is told as one change
-        from the state told last.
+        Fires when a node has taken the subscription. Fails with :class:`Refusal` if it does not, and then the next
+        connection asks again, unless no node would take it; and with :class:`ConnectionGone` if this one was lost, or
+        did not answer. After a reconnect it goes on with the first change that was not told. Where that cannot be (the
+        node is another one, or was left too long ago) ``on_reset(reason)`` says so, and what changed meanwhile is told
+        as one change from the state told last.
 
         ``on_payment(incoming)`` hears of payments on their way to these addresses, where the node tells of them: its
         word, and never money. See :class:`~timeproto.wallet.incoming.Incoming`.

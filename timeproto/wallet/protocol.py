@@ -115,10 +115,9 @@ class WalletClientProtocol(MessageProtocol):
                 patient = refusal.code is ErrorCode.OVER_LIMIT and isinstance(pause, int) and pause >= 0
                 if not patient or self._clock.seconds() + int(pause or 0) / 1000 > until:
                     raise
-                await self.pause(int(pause or 0) / 1000)
+                await self._pause(int(pause or 0) / 1000)
 
-    async def pause(self, seconds: float) -> None:
-        """Returns after ``seconds``; :class:`ConnectionGone` if the connection is lost meanwhile."""
+    async def _pause(self, seconds: float) -> None:
         waiting: Deferred[None] = deferLater(self._clock, seconds)
         self._pauses.add(waiting)
         try:

@@ -37,9 +37,6 @@ T = TypeVar("T")
 NEVER = frozenset((ErrorCode.OVER_LIMIT, ErrorCode.BAD_ADDRESS, ErrorCode.BAD_FIELD))
 """Refusals of a subscription that every node would repeat: what was to be watched is not, and will not be."""
 
-AGAIN = 10.0
-"""Seconds after which a node that had no room for one more watch is asked again."""
-
 COINS = 200_000
 """Coins of one address that are read: a node may claim any number of them."""
 
@@ -117,48 +114,27 @@ class Watches:
                 self._place.took(reply, begun)
                 self._in_order(partial(self._hear_states, protocol, reply, frozenset(begun), shown))
                 items -= begun
-            try:
-                await self._subscribe(protocol, items, shown)
-            except Refusal as refusal:
-                if refusal.code is not ErrorCode.BUSY:
-                    raise
-                self._one_by_one(protocol)  # what there is room for is watched, and payments are not held up
+            await self._subscribe(protocol, items, shown)
             if reason is not None:
                 self._in_order(partial(self._hear_of_the_rest, protocol, shown))
         finally:
             self._lock.release()
 
     async def subscribe(self, protocol: WalletClientProtocol, watch: Watch) -> None:
-        """Takes up what a new watch asks for; :class:`Refusal` if no node would take it.
-
-        A node that has no room is asked again while it watches something else for us. Otherwise it is left, and that is
-        :class:`ConnectionGone`: the next connection takes the watch up."""
-        while watch in self._watches:
-            await self._lock.acquire()  # in the middle of a resume a request would begin what is not complete
-            try:
-                await self._subscribe(protocol, watch.items - watch.begun, set())
-                return
-            except Refusal as refusal:
-                if refusal.code in NEVER:
-                    self._remove(watch)  # the next connection would fail by it, and every one after that
-                    raise
-                if refusal.code is not ErrorCode.BUSY or not any(each.begun for each in self._watches):
-                    self._leave(refusal)
-                    raise ConnectionGone(f"the node does not watch more now: {refusal}") from refusal
-            finally:
-                self._lock.release()
-            await protocol.pause(AGAIN)
-
-    def _one_by_one(self, protocol: WalletClientProtocol) -> None:
-        """Takes the watches up each by itself, whatever becomes of the others."""
-
-        def failed(failure: Failure) -> None:
-            failure.trap(ConnectionGone, Refusal)
-            self.log.info("a watch was not taken up: {why}", why=failure.value)
-
-        for watch in self._watches:
-            if watch.items - watch.begun:
-                ensureDeferred(self.subscribe(protocol, watch)).addErrback(failed)
+        """Takes up what a new watch asks for; :class:`Refusal` if the node does not take it: the next connection asks
+        again, unless no node would. One that does not answer in time is left, and that is :class:`ConnectionGone`."""
+        await self._lock.acquire()  # in the middle of a resume a request would begin what is not complete
+        try:
+            await self._subscribe(protocol, watch.items - watch.begun, set())
+        except Refusal as refusal:
+            if refusal.code is ErrorCode.TIMEOUT:
+                self._leave(refusal)
+                raise ConnectionGone(f"the node did not answer in time, and is left: {refusal}") from refusal
+            if refusal.code in NEVER:
+                self._remove(watch)  # the next connection would fail by it, and every one after that
+            raise
+        finally:
+            self._lock.release()
 
     async def _subscribe(
         self, protocol: WalletClientProtocol, items: Collection[Watched], shown: set[Outpoint]
