@@ -38,7 +38,7 @@ hostile: venv
 # loads to be shown beside the highest; QUERY_RATE is what goes on while coins are asked for.
 FIGURES := docs/figures
 SIZES ?= 4,7,13
-RATES ?= 50,300
+RATES ?= 50,350
 QUERY_RATE ?= 300
 measured = $(VENV)/bin/timeproto bench $(1) --json $(FIGURES)/$(firstword $(1)).json --plot $(FIGURES)/$(firstword $(1)).svg
 figures: venv
