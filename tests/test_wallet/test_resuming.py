@@ -371,11 +371,7 @@ class Watchers(Resuming):
     def test_an_account_that_the_node_is_too_slow_to_take(self) -> None:
         """It has no balance until its coins have been read: not one of nothing."""
         client = self.world.client()
-        account = Account(MemoryPurse("abandon " * 11 + "about"), client, now=lambda: 0)
-        node = self.world.node
-        node.integration.process_transaction(
-            pay(node.genesis, [(self.coin(), 10 * COIN, self.wallet)], [(account.addresses[0], COIN)])
-        )
+        account = self.account_with_money(client)
         self.mute()
         opening = ensureDeferred(account.open())
         self.world.run(limits.REQUEST_TIME + 0.1)
@@ -405,7 +401,7 @@ class Watchers(Resuming):
         self.world.run(20)
         self.assertIs(self.failureResultOf(watch, Refusal).value.code, ErrorCode.BUSY)
         self.assertIsNotNone(payment.proof)
-        self.assertEqual((first.take(), self.world.connections, client.is_current), (self.steps(), 1, False))
+        self.assertEqual((first.take(), self.world.connections, client.is_current), (self.steps(), 1, True))
         self.world.node.handler._subscriptions._require_room = room
         self.away(lambda: self.pay(1))
         self.assertEqual((first.take(), len(ear.take()), client.is_current), (self.steps(1), 6, True))
@@ -422,17 +418,36 @@ class Watchers(Resuming):
 
     def test_an_account_opened_twice_at_once(self) -> None:
         """Neither has a balance before the coins are read."""
-        account = Account(MemoryPurse("abandon " * 11 + "about"), self.world.client(), now=lambda: 0)
-        node = self.world.node
-        node.integration.process_transaction(
-            pay(node.genesis, [(self.coin(), 10 * COIN, self.wallet)], [(account.addresses[0], COIN)])
-        )
+        account = self.account_with_money(self.world.client())
         both = [ensureDeferred(account.open()) for _ in range(2)]
         self.assertFalse(any(each.called for each in both))
         self.world.run(0.2)
         for each in both:
             self.successResultOf(each)
         self.assertEqual(account.balance().total, COIN)
+
+    def test_an_account_beside_a_watch_without_room(self) -> None:
+        """What the node refused somebody else says nothing about the account's own coins."""
+        client = self.world.client()
+        account = self.account_with_money(client)
+        room = self.world.node.handler._subscriptions._require_room
+        self.fill()
+        refused = client.watch(print, addresses=[address(self.wallet)])
+        self.world.run(0.2)
+        self.failureResultOf(refused, Refusal)
+        self.world.node.handler._subscriptions._require_room = room
+        opening = ensureDeferred(account.open())
+        self.world.run(0.2)
+        self.successResultOf(opening)
+        self.assertEqual(account.balance().total, COIN)
+
+    def account_with_money(self, client: WalletClient) -> Account:
+        account = Account(MemoryPurse("abandon " * 11 + "about"), client, now=lambda: 0)
+        node = self.world.node
+        node.integration.process_transaction(
+            pay(node.genesis, [(self.coin(), 10 * COIN, self.wallet)], [(account.addresses[0], COIN)])
+        )
+        return account
 
     def mute(self) -> None:
         """The answer to the next subscription does not come."""

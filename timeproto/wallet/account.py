@@ -163,7 +163,7 @@ class Account:
                 self._watching = None
             raise
         await self.client.settled()
-        if not self.client.is_current:
+        if not (self.client.is_current and self.client.has_shown_all(self._changed)):
             raise ConnectionGone("the node went away before it had shown every coin")
         for tx in list(self._purse.pending):
             self.book.reserve(tx.outpoints, tx.txid)

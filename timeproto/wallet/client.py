@@ -119,7 +119,11 @@ class WalletClient(MultiService):
     @property
     def is_current(self) -> bool:
         """After :meth:`settled`: true if a node watches what we watch, and all that it told could be checked."""
-        return self._is_prepared and self._protocol is not None and self._watches.is_complete
+        return self._is_prepared and self._protocol is not None and self._watches.is_checked
+
+    def has_shown_all(self, on_change: Callable[[Change], None]) -> bool:
+        """True if of all that ``on_change`` watches it was told how it stands; not while a node refuses some of it."""
+        return self._watches.has_shown_all(on_change)
 
     @property
     def connection(self) -> WalletClientProtocol | None:

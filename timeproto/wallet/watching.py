@@ -68,10 +68,9 @@ class Watches:
         self.is_checked = True
         """False once something this connection told could not be checked: nothing more is taken from it."""
 
-    @property
-    def is_complete(self) -> bool:
-        """True if all that is asked for has been shown on this connection, and could be checked."""
-        return self.is_checked and not any(watch.items - watch.begun for watch in self._watches)
+    def has_shown_all(self, on_change: Callable[[Change], None]) -> bool:
+        """True if all that ``on_change`` is to be told of has been shown to it, whatever becomes of other watches."""
+        return not any(watch.items - watch.begun for watch in self._watches if watch.on_change == on_change)
 
     @property
     def cursor(self) -> messages.Cursor | None:
