@@ -406,6 +406,44 @@ class Watchers(Resuming):
         self.away(lambda: self.pay(1))
         self.assertEqual((first.take(), len(ear.take()), client.is_current), (self.steps(1), 6, True))
 
+    def test_one_that_no_node_has_room_for(self) -> None:
+        """Connection after connection it is refused, and the other watch hears all; with room it is taken up."""
+        client, first = self.watching(0)
+        first.take()
+        theirs = address(self.world.node.wallets[1])
+        subscriptions = self.world.node.handler._subscriptions
+        room = subscriptions._require_room
+
+        def require_room(feed: Any, subscription: Any, items: set[Any], taken: bool) -> None:
+            if theirs in items:
+                raise Refusal(ErrorCode.BUSY, "there is no room", retry_after_ms=10_000)
+            room(feed, subscription, items, taken)
+
+        subscriptions._require_room = require_room
+        ear = Ear()
+        watch = client.watch(ear.heard.append, addresses=[theirs], on_reset=ear.heard.append)
+        self.world.run(0.2)
+        self.failureResultOf(watch, Refusal)
+        for number in range(3):
+            self.away(lambda number=number: self.pay(number))
+            self.assertEqual((first.take(), ear.take(), client.is_current), (self.steps(number), [], True))
+        subscriptions._require_room = room
+        self.away(lambda: None)
+        self.assertEqual((first.take(), len(ear.take()), client.is_current), ([], 7, True))
+
+    def test_many_that_wait_when_the_connection_is_lost(self) -> None:
+        """Each is told that it went away, however many there are, and the next connection takes all of them up."""
+        client = self.world.client()
+        self.mute()
+        ears = [Ear() for _ in range(500)]
+        mine = [address(self.world.node.wallets[0])]
+        watches = [client.watch(ear.heard.append, addresses=mine, on_reset=ear.heard.append) for ear in ears]
+        self.world.run(0.2)
+        self.away(lambda: None)
+        for watch in watches:
+            self.failureResultOf(watch, ConnectionGone)
+        self.assertEqual({len(ear.take()) for ear in ears}, {4})
+
     def test_an_account_that_the_node_has_no_room_for(self) -> None:
         """However often it is opened, it is not open: its coins have not been read."""
         account = Account(MemoryPurse("abandon " * 11 + "about"), self.world.client(), now=lambda: 0)

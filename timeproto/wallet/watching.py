@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterable
 from functools import partial
 from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredLock, ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -25,6 +25,7 @@ from timeproto.wallet.belief import Ask, Belief, Lie, Proof
 from timeproto.wallet.incoming import Incoming
 from timeproto.wallet.protocol import Notice, WalletClientProtocol
 from timeproto.wallet.resuming import Place, Proprietor, pages
+from timeproto.wallet.turns import Turns
 from timeproto.wallet.watch import Change, Watch, Watched
 from timeproto.wire import messages
 from timeproto.wire.messages import CoinState
@@ -58,7 +59,7 @@ class Watches:
         self._belief = belief
         self._on_trouble = on_trouble
         self._place = Place(clock, owner)
-        self._lock = DeferredLock()
+        self._in_turn = Turns()  # in the middle of a resume a request would begin what is not complete
         self._watches: list[Watch] = []
         self.arrivals = Arrivals(belief, self._watches, on_trouble, clock)
         self._shown: dict[Outpoint, int] = {}
@@ -97,43 +98,62 @@ class Watches:
 
     # -- asking --------------------------------------------------------------------------------------
 
-    async def resubscribe(self, protocol: WalletClientProtocol) -> None:
+    def resubscribe(self, protocol: WalletClientProtocol) -> Deferred[None]:
         """Takes the watches up on a new connection: hears every change since the last, or else what became of it."""
-        await self._lock.acquire()
-        try:
-            await self.settled()  # what the last connection told is told before the place to resume from is read
-            self.is_checked = True
-            begun = set[Watched]().union(*(watch.begun for watch in self._watches))
-            reason, reply = await self._place.resume(protocol, begun) if begun else ("new", None)
-            if reason is not None:
-                self._begin_anew(reason)
-            shown: set[Outpoint] = set()
-            items = set[Watched]().union(*(watch.items - watch.begun for watch in self._watches))
-            if reply is not None:
-                self._place.took(reply, begun)
-                self._in_order(partial(self._hear_states, protocol, reply, frozenset(begun), shown))
-                items -= begun
-            await self._subscribe(protocol, items, shown)
-            if reason is not None:
-                self._in_order(partial(self._hear_of_the_rest, protocol, shown))
-        finally:
-            self._lock.release()
+        return self._in_turn(partial(self._resubscribe, protocol))
 
-    async def subscribe(self, protocol: WalletClientProtocol, watch: Watch) -> None:
+    async def _resubscribe(self, protocol: WalletClientProtocol) -> None:
+        await self.settled()  # what the last connection told is told before the place to resume from is read
+        self.is_checked = True
+        begun = set[Watched]().union(*(watch.begun for watch in self._watches))
+        reason, reply = await self._place.resume(protocol, begun) if begun else ("new", None)
+        if reason is not None:
+            self._begin_anew(reason)
+        shown: set[Outpoint] = set()
+        items = set[Watched]().union(*(watch.items - watch.begun - watch.refused for watch in self._watches))
+        asked = items
+        if reply is not None:
+            self._place.took(reply, begun)
+            self._in_order(partial(self._hear_states, protocol, reply, frozenset(begun), shown))
+            items, asked = items - begun, items | begun
+        await self._subscribe(protocol, items, shown)
+        for watch in list(self._watches):
+            await self._ask_again(protocol, watch, watch.refused - asked, shown)
+        if reason is not None:
+            self._in_order(partial(self._hear_of_the_rest, protocol, shown))
+
+    async def _ask_again(
+        self, protocol: WalletClientProtocol, watch: Watch, items: set[Watched], shown: set[Outpoint]
+    ) -> None:
+        """What a node has refused ``watch``, and its caller been told of, another may take; if not, nothing else
+        suffers by it."""
+        try:
+            await self._take_up(protocol, watch, items, shown)
+        except Refusal as refusal:
+            self.log.info("what was refused is refused again: {why}", why=refusal)
+
+    def subscribe(self, protocol: WalletClientProtocol, watch: Watch) -> Deferred[None]:
         """Takes up what a new watch asks for; :class:`Refusal` if the node does not take it: the next connection asks
         again, unless no node would. One that does not answer in time is left, and that is :class:`ConnectionGone`."""
-        await self._lock.acquire()  # in the middle of a resume a request would begin what is not complete
+
+        async def take_up() -> None:
+            await self._take_up(protocol, watch, watch.items - watch.begun, set())
+
+        return self._in_turn(take_up)
+
+    async def _take_up(
+        self, protocol: WalletClientProtocol, watch: Watch, items: Collection[Watched], shown: set[Outpoint]
+    ) -> None:
         try:
-            await self._subscribe(protocol, watch.items - watch.begun, set())
+            await self._subscribe(protocol, items, shown)
         except Refusal as refusal:
             if refusal.code is ErrorCode.TIMEOUT:
                 self._leave(refusal)
                 raise ConnectionGone(f"the node did not answer in time, and is left: {refusal}") from refusal
+            watch.refused |= watch.items - watch.begun
             if refusal.code in NEVER:
                 self._remove(watch)  # the next connection would fail by it, and every one after that
             raise
-        finally:
-            self._lock.release()
 
     async def _subscribe(
         self, protocol: WalletClientProtocol, items: Collection[Watched], shown: set[Outpoint]
@@ -249,6 +269,7 @@ class Watches:
                 if watch in self._watches and watch.is_news(coin.outpoint, coin.output, state, page):
                     watch.show(coin.outpoint, coin.output, state, proven)
             watch.begun |= page & watch.items
+            watch.refused -= page
         self._place.reached(reply.cursor)
 
     async def _hear_of_the_rest(self, protocol: WalletClientProtocol, shown: set[Outpoint]) -> None:

@@ -1,0 +1,41 @@
+"""Conversations with a node that must not get in between each other: one after the other."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.python.failure import Failure
+
+
+class Turns:
+    """``turns(work)`` awaits ``work()`` once all that was given before has ended; fires as it ends.
+
+    A loop, and not a lock that each hands on to the next from within its own end (Twisted's ``DeferredLock``): when a
+    connection is lost all that wait for it fail in one turn, and a hundred of them would nest too deeply for Python.
+    """
+
+    def __init__(self) -> None:
+        self._line: deque[tuple[Callable[[], Coroutine[Any, Any, None]], Deferred[None]]] = deque()
+        self._at_work = False
+
+    def __call__(self, work: Callable[[], Coroutine[Any, Any, None]]) -> Deferred[None]:
+        done: Deferred[None] = Deferred()
+        self._line.append((work, done))
+        if not self._at_work:
+            self._at_work = True
+            ensureDeferred(self._work())
+        return done
+
+    async def _work(self) -> None:
+        while self._line:
+            work, done = self._line.popleft()
+            try:
+                await work()
+            except Exception:
+                done.errback(Failure())
+            else:
+                done.callback(None)
+        self._at_work = False
