@@ -17,6 +17,7 @@ from gmpy2 import mpz
 from timeproto import limits
 from timeproto.consensus.answers import room_for_verdicts, verdict_size
 from timeproto.consensus.knowledge import Knowledge
+from timeproto.consensus.moved import Moved, Movements
 from timeproto.consensus.rounds import Judgement
 from timeproto.consensus.validation import check_context
 from timeproto.errors import Refusal
@@ -38,14 +39,6 @@ class Missing:
     are_here: bool = False
 
 
-@attrs.frozen
-class Moved:
-    """What one transaction does to the commitment: the products of the coins it makes and of those it spends."""
-
-    made: mpz
-    spent: mpz
-
-
 class Chain:
     """The tip, and the blocks that may follow it.
 
@@ -61,7 +54,7 @@ class Chain:
         self._known = known
         self._coins = MuHash(int(tip.commitment, 16))
         self._computed: dict[str, MuHash] = {}
-        self._moved: dict[str, Moved] = {}
+        self._moved = Movements()
 
     @property
     def commitment(self) -> str:
@@ -259,8 +252,7 @@ class Chain:
         header, digest = decided.block.header, decided.commit.block
         self._coins = self._computed[digest]
         self._computed = {}
-        for txid in decided.block.transactions:
-            self._moved.pop(txid, None)
+        self._moved.remove(decided.block.transactions)
         self.tip = ChainTip(header.height, digest, header.timestamp, f"{self._coins.value:x}")
         return self.tip
 
@@ -292,7 +284,7 @@ class Chain:
             spent = product(coin_member(outpoint, self._output(outpoint)) for outpoint in tx.outpoints)
             moved = Moved(_made_by(tx), spent)
             if self._known.at_hand(tx.txid) is not None:
-                self._moved[tx.txid] = moved
+                self._moved.add(tx.txid, moved)
         return moved
 
     def _output(self, outpoint: Outpoint) -> TxOutput:
@@ -302,9 +294,8 @@ class Chain:
 
     def _after(self, coinbase: Transaction, transactions: Iterable[Transaction]) -> MuHash:
         """The chain's unspent coins after a block. What is made and spent in it cancels out."""
-        moved = [self._moved_by(tx) for tx in transactions]
-        made = multiply([_made_by(coinbase), *(each.made for each in moved)])
-        return self._coins.move(made, multiply(each.spent for each in moved))
+        moved = self._moved.of({tx.txid: self._moved_by(tx) for tx in transactions})
+        return self._coins.move(multiply((moved.made, _made_by(coinbase))), moved.spent)
 
     def _remember(self, digest: str, coins: MuHash) -> None:
         if len(self._computed) >= limits.ROUNDS_KEPT:

@@ -76,10 +76,11 @@ class Decisions:
         for txid in block.aborted:
             if finality.is_final(txid):
                 raise IllegalTransition(f"{where} aborts {txid}, which is final")
+        named, final = set(block.transactions), finality.unconfirmed
+        if final.keys() >= named and len(named) == len(block.transactions):
+            return  # each has passed the gate, stays final, and nothing else that is final spends a coin of it
         made: dict[Outpoint, Coin] = {}
         taken, aborted_here = set[Outpoint](), set(block.aborted)
-        final = finality.unconfirmed
-        all_final = final.keys() >= set(block.transactions)  # each has passed the gate, and stays final
         for txid in block.transactions:
             tx = finality.held(txid)
             if tx is None or txid in aborted_here or (txid not in final and finality.ending(txid) is not None):
@@ -87,8 +88,6 @@ class Decisions:
             if not taken.isdisjoint(tx.outpoints):
                 raise IllegalTransition(f"{where} spends a coin twice, the second time in {txid}")
             taken.update(tx.outpoints)
-            if all_final:
-                continue
             if txid not in final:
                 self._require_valid(tx, made, where)
             for vout, output in enumerate(tx.outputs):

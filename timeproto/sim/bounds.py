@@ -37,7 +37,7 @@ _BOUNDS: dict[str, Callable[[], int]] = {
     "Agreement._blocks": lambda: limits.BODIES_KEPT,
     "BlockSync._waiting": lambda: limits.BLOCKS_PAGE,
     "Chain._computed": lambda: limits.ROUNDS_KEPT,
-    "Chain._moved": lambda: limits.RECORDS_AT_HAND,
+    "Movements._of": lambda: limits.RECORDS_AT_HAND,
 }
 """Class and attribute, or what the attribute's values hold."""
 
