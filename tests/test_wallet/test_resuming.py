@@ -62,6 +62,7 @@ class Resuming(ClientCase):
         super().setUp()
         self.patch(client_module, "back_off", lambda attempt: 0.3)
         self.requests: list[dict[str, Any]] = []
+        self.refused: dict[str, ErrorCode] = {}
 
     def watching(self, *wallets: int, **more: Any) -> tuple[WalletClient, Ear]:
         client = self.world.client()
@@ -410,26 +411,75 @@ class Watchers(Resuming):
         """Connection after connection it is refused, and the other watch hears all; with room it is taken up."""
         client, first = self.watching(0)
         first.take()
-        theirs = address(self.world.node.wallets[1])
-        subscriptions = self.world.node.handler._subscriptions
-        room = subscriptions._require_room
-
-        def require_room(feed: Any, subscription: Any, items: set[Any], taken: bool) -> None:
-            if theirs in items:
-                raise Refusal(ErrorCode.BUSY, "there is no room", retry_after_ms=10_000)
-            room(feed, subscription, items, taken)
-
-        subscriptions._require_room = require_room
+        self.refuse(1, ErrorCode.BUSY)
         ear = Ear()
-        watch = client.watch(ear.heard.append, addresses=[theirs], on_reset=ear.heard.append)
+        theirs = [address(self.world.node.wallets[1])]
+        watch = client.watch(ear.heard.append, addresses=theirs, on_reset=ear.heard.append)
         self.world.run(0.2)
         self.failureResultOf(watch, Refusal)
-        for number in range(3):
+        for number, code in enumerate((ErrorCode.BUSY, ErrorCode.OVER_LIMIT, ErrorCode.BUSY)):
+            self.refuse(1, code)  # too many requests are over a limit too: that passes
             self.away(lambda number=number: self.pay(number))
             self.assertEqual((first.take(), ear.take(), client.is_current), (self.steps(number), [], True))
-        subscriptions._require_room = room
+        self.refused.clear()
         self.away(lambda: None)
         self.assertEqual((first.take(), len(ear.take()), client.is_current), ([], 7, True))
+
+    def test_one_of_two_that_no_node_has_room_for(self) -> None:
+        """What a watch has begun is never held back by what it was refused, not even cut off while it is shown anew."""
+        client = self.world.client()
+        both = [address(self.world.node.wallets[number]) for number in (0, 1)]
+        helper = self.outcome(client.watch(lambda change: None, addresses=both[:1]))
+        self.world.run(0.2)
+        self.refuse(1, ErrorCode.BUSY)
+        ear = Ear()
+        watch = client.watch(ear.heard.append, addresses=both, on_reset=ear.heard.append)
+        self.world.run(0.2)
+        self.failureResultOf(watch, Refusal)
+        client._watches._place.lose()  # the next connection begins anew
+        self.away(lambda: None)
+        self.assertEqual(len(ear.take()), 4)  # what the helper asked for
+        helper.stop()
+        self.world.bend = lambda message: None if message["type"] == "TransactionInfo" else message
+        client._watches._place.lose()
+        self.away(lambda: self.pay(0))
+        self.world.bend = lambda message: message
+        self.away(lambda: None)
+        ear.take()
+        self.pay(1)
+        self.world.run(1)
+        self.assertEqual((ear.take(), client.is_current), (self.steps(1), True))
+
+    def test_an_account_that_is_refused_again(self) -> None:
+        """Whatever the reason of the second refusal, it is not open, and not of nothing, until its coins are read."""
+        client = self.world.client()
+        account = self.account_with_money(client)
+        self.refuse(account.addresses[0], ErrorCode.BUSY)
+        opening = ensureDeferred(account.open())
+        self.world.run(0.2)
+        self.failureResultOf(opening, Refusal)
+        self.refuse(account.addresses[0], ErrorCode.OVER_LIMIT)
+        self.away(lambda: None)
+        self.failureResultOf(ensureDeferred(account.open()), ConnectionGone)
+        self.assertFalse(account.is_open)
+        self.refused.clear()
+        self.away(lambda: None)
+        self.successResultOf(ensureDeferred(account.open()))
+        self.assertEqual(account.balance().total, COIN)
+
+    def refuse(self, whom: int | str, code: ErrorCode) -> None:
+        """The node refuses whoever wants to watch this address, with ``code``, until ``refused`` is cleared."""
+        subscriptions = self.world.node.handler._subscriptions
+        if not self.refused:
+            room = subscriptions._require_room
+
+            def require_room(feed: Any, subscription: Any, items: set[Any], taken: bool) -> None:
+                for each in items & self.refused.keys():
+                    raise Refusal(self.refused[each], "there is no room", limit="room")
+                room(feed, subscription, items, taken)
+
+            self.patch(subscriptions, "_require_room", require_room)
+        self.refused[address(self.world.node.wallets[whom]) if isinstance(whom, int) else whom] = code
 
     def test_many_that_wait_when_the_connection_is_lost(self) -> None:
         """Each is told that it went away, however many there are, and the next connection takes all of them up."""

@@ -55,9 +55,11 @@ class Movements:
     def remove(self, txids: Iterable[str]) -> None:
         """They are in a block. If it left much behind, what is left is not multiplied: a full block follows, which
         leaves much behind again."""
+        before = len(self._of)
         for txid in txids:
             self._of.pop(txid, None)
-        self._all = together(self._of.values()) if len(self._of) <= limits.BLOCK_WORTH else None
+        if len(self._of) < before:
+            self._all = together(self._of.values()) if len(self._of) <= limits.BLOCK_WORTH else None
 
     def of(self, block: Mapping[str, Moved]) -> Moved:
         """All of ``block`` together."""

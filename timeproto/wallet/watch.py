@@ -63,7 +63,7 @@ class Watch:
     begun: set[Watched] = attrs.field(factory=set, init=False)
     """Items whose coins have been shown: from there on every change of them is told."""
     refused: set[Watched] = attrs.field(factory=set, init=False)
-    """Items that were not begun when a node refused the watch: no connection hangs on them."""
+    """Items that were asked for when a node refused the watch, and have not begun: no connection hangs on them."""
     told: dict[Outpoint, UTXOState] = attrs.field(factory=dict, init=False)
     """The states told last of coins that may change again."""
     payments: dict[str, Incoming] = attrs.field(factory=dict, init=False)

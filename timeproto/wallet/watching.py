@@ -111,22 +111,25 @@ class Watches:
             self._begin_anew(reason)
         shown: set[Outpoint] = set()
         items = set[Watched]().union(*(watch.items - watch.begun - watch.refused for watch in self._watches))
-        asked = items
+        asked = set(items)
         if reply is not None:
             self._place.took(reply, begun)
             self._in_order(partial(self._hear_states, protocol, reply, frozenset(begun), shown))
             items, asked = items - begun, items | begun
         await self._subscribe(protocol, items, shown)
         for watch in list(self._watches):
-            await self._ask_again(protocol, watch, watch.refused - asked, shown)
+            if watch in self._watches:  # not stopped meanwhile
+                again = watch.refused - asked
+                asked |= again
+                await self._ask_again(protocol, watch, again, shown)
         if reason is not None:
             self._in_order(partial(self._hear_of_the_rest, protocol, shown))
 
     async def _ask_again(
         self, protocol: WalletClientProtocol, watch: Watch, items: set[Watched], shown: set[Outpoint]
     ) -> None:
-        """What a node has refused ``watch``, and its caller been told of, another may take; if not, nothing else
-        suffers by it."""
+        """What a node has refused ``watch``, and its caller been told of, another may take. Where it does not, nothing
+        else suffers by it, and the one after it is asked, whatever the reason."""
         try:
             await self._take_up(protocol, watch, items, shown)
         except Refusal as refusal:
@@ -137,7 +140,12 @@ class Watches:
         again, unless no node would. One that does not answer in time is left, and that is :class:`ConnectionGone`."""
 
         async def take_up() -> None:
-            await self._take_up(protocol, watch, watch.items - watch.begun, set())
+            try:
+                await self._take_up(protocol, watch, watch.items - watch.begun, set())
+            except Refusal as refusal:
+                if refusal.code in NEVER:
+                    self._remove(watch)
+                raise
 
         return self._in_turn(take_up)
 
@@ -150,9 +158,7 @@ class Watches:
             if refusal.code is ErrorCode.TIMEOUT:
                 self._leave(refusal)
                 raise ConnectionGone(f"the node did not answer in time, and is left: {refusal}") from refusal
-            watch.refused |= watch.items - watch.begun
-            if refusal.code in NEVER:
-                self._remove(watch)  # the next connection would fail by it, and every one after that
+            watch.refused |= set(items)
             raise
 
     async def _subscribe(
