@@ -38,8 +38,8 @@ hostile: venv
 # loads to be shown beside the highest; QUERY_RATE is what goes on while coins are asked for.
 FIGURES := docs/figures
 SIZES ?= 4,7,13
-RATES ?= 50,350
-QUERY_RATE ?= 300
+RATES ?= 50,250,400
+QUERY_RATE ?= 250
 measured = $(VENV)/bin/timeproto bench $(1) --json $(FIGURES)/$(firstword $(1)).json --plot $(FIGURES)/$(firstword $(1)).svg
 figures: venv
 	$(call measured,finality --masternodes $(SIZES) --rate $(RATES) --search)
