@@ -10,8 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.cluster import COIN, address
 from tests.test_network.listening import Listening
+from tests.test_wallet.ear import Resuming
 from tests.test_wallet.test_client import ClientCase
-from tests.test_wallet.test_resuming import Resuming
 from tests.test_wallet.world import World
 from timeproto.model.transaction import Transaction
 from timeproto.model.utxo_state import kind

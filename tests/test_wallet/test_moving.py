@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.test_network.listening import Listening
 from tests.test_network.test_owners import Desk
-from tests.test_wallet.test_resuming import Ear
+from tests.test_wallet.ear import Ear
 from tests.test_wallet.world import World
 from timeproto import limits
 from timeproto.model.keys import SigningKey
