@@ -163,6 +163,24 @@ class Watchers(Resuming):
         self.world.run(1)
         self.assertEqual((ear.take(), client.is_current), (self.steps(1), True))
 
+    def test_two_that_share_what_is_refused(self) -> None:
+        """What one of them is refused for the sake of something else, the other is given."""
+        client = self.world.client()
+        ears = [Ear(), Ear()]
+        addresses = [address(self.world.node.wallets[number]) for number in (0, 1)]
+        for number in (0, 1):
+            self.refuse(number, ErrorCode.BUSY)
+        for ear, wanted in zip(ears, (addresses, addresses[:1]), strict=True):
+            watch = client.watch(ear.heard.append, addresses=wanted, on_reset=ear.heard.append)
+            self.world.run(0.2)
+            self.failureResultOf(watch, Refusal)
+        del self.refused[addresses[0]]
+        self.away(lambda: None)
+        self.assertEqual([len(ear.take()) for ear in ears], [4, 4])
+        self.pay(0)
+        self.world.run(0.5)
+        self.assertEqual([ear.take() for ear in ears], [self.steps(), self.steps()])
+
     def test_an_account_that_is_refused_again(self) -> None:
         """Whatever the reason of the second refusal, it is not open, and not of nothing, until its coins are read."""
         client = self.world.client()

@@ -118,22 +118,15 @@ class Watches:
             items, asked = items - begun, items | begun
         await self._subscribe(protocol, items, shown)
         for watch in list(self._watches):
+            again = watch.refused - asked
             if watch in self._watches:  # not stopped meanwhile
-                again = watch.refused - asked
-                asked |= again
-                await self._ask_again(protocol, watch, again, shown)
+                try:
+                    await self._take_up(protocol, watch, again, shown)
+                    asked |= again
+                except Refusal as refusal:  # its caller was told; nothing else suffers by it, whatever the reason
+                    self.log.info("what was refused is refused again: {why}", why=refusal)
         if reason is not None:
             self._in_order(partial(self._hear_of_the_rest, protocol, shown))
-
-    async def _ask_again(
-        self, protocol: WalletClientProtocol, watch: Watch, items: set[Watched], shown: set[Outpoint]
-    ) -> None:
-        """What a node has refused ``watch``, and its caller been told of, another may take. Where it does not, nothing
-        else suffers by it, and the one after it is asked, whatever the reason."""
-        try:
-            await self._take_up(protocol, watch, items, shown)
-        except Refusal as refusal:
-            self.log.info("what was refused is refused again: {why}", why=refusal)
 
     def subscribe(self, protocol: WalletClientProtocol, watch: Watch) -> Deferred[None]:
         """Takes up what a new watch asks for; :class:`Refusal` if the node does not take it: the next connection asks
