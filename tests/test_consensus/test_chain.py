@@ -296,6 +296,54 @@ class Judging(SynchronousTestCase):
         self.assertEqual((chain.tip, chain.commitment, chain.build(0, 5_000, ())), before)
 
 
+class TheSubsidy(SynchronousTestCase):
+    def mints(self, block: Block, alone: Chained) -> bool:
+        """Of blocks without transactions: there is a coin at all."""
+        amounts = [output.amount for output in block.coinbase.outputs]
+        self.assertIn(amounts, ([], [alone.genesis.params.subsidy(block.header.height)]))
+        return bool(amounts)
+
+    def test_a_busy_network_mints_once_an_interval(self) -> None:
+        """However soon one block follows the other, and also after a new life: what counts is the last that minted."""
+        alone = Chained(4)
+        self.assertEqual(alone.genesis.block_interval, 5)
+        minted = []
+        for time in (5_000, 6_500, 8_000, 9_999, 10_000, 11_000, 13_900, 15_500, 20_499, 20_500, 20_501):
+            block = chain_of(alone).build(0, time, ()) if time not in (9_999, 20_499) else None
+            if block is not None:
+                self.assertEqual(block, alone.block(proposer=0, timestamp=time))
+            if self.mints(alone.decide(timestamp=time), alone):
+                minted.append(time)
+            alone.start()
+        self.assertEqual(minted, [5_000, 10_000, 15_500, 20_500])
+
+    def test_a_clock_a_little_behind_costs_nothing(self) -> None:
+        """Less than a second before a subsidy is due the block says that it is, if its parent's time allows it."""
+        alone = Chained(4)
+        alone.decide(timestamp=5_000)
+        for now, said in ((8_999, 8_999), (9_000, 10_000), (9_999, 10_000), (10_000, 10_000), (10_700, 10_700)):
+            block = chain_of(alone).build(0, now, ())
+            self.assertEqual((block.header.timestamp, self.mints(block, alone)), (said, said >= 10_000))
+        alone.decide(timestamp=9_990)
+        for now, said in ((8_999, 9_991), (9_000, 10_000)):  # by the clocks of the others it may be seconds ahead
+            self.assertEqual(chain_of(alone).build(0, now, ()).header.timestamp, said)
+        alone.decide(timestamp=10_000)
+        self.assertEqual(chain_of(alone).build(0, 9_500, ()).header.timestamp, 10_001)
+
+    def test_neither_too_soon_nor_left_out(self) -> None:
+        """A coinbase that takes the subsidy an instant before it is due is bad, and so is one that does not take it."""
+        alone = Chained(4)
+        alone.decide(timestamp=5_000)
+        alone.decide(timestamp=9_000)
+        for time, due in ((9_999, False), (10_000, True)):
+            good = alone.block(timestamp=time)
+            self.assertEqual((self.mints(good, alone), chain_of(alone).judge(good, time)), (due, GOOD))
+            alone.minted_at += -1 if not due else 1
+            bad = alone.block(timestamp=time)
+            alone.minted_at -= -1 if not due else 1
+            self.assertEqual((self.mints(bad, alone), chain_of(alone).judge(bad, time)), (not due, BAD))
+
+
 class TheCommitment(SynchronousTestCase):
     @settings(max_examples=15)
     @given(st.integers(0, 2**32))

@@ -275,7 +275,9 @@ class Chains(Checks):
         chain = [*self.blocks[: height - 1], decided]
         for place, each in enumerate(chain):
             header, digest = each.block.header, each.commit.block
-            tip = ChainTip(header.height, digest, header.timestamp, f"{checkers.chain._commitments[place]:x}")
+            commitment = f"{checkers.chain._commitments[place]:x}"
+            minted_at = checkers.chain._minted_at[place + 1]
+            tip = ChainTip(header.height, digest, header.timestamp, minted_at, commitment)
             with self.run_.world():
                 checks.committed(self.run_.nodes[0], Changes(self.summary, blocks=[each], tip=tip), place)
 

@@ -132,9 +132,10 @@ class FakeNode:
 
     def tip(self) -> ChainTip:
         if not self.blocks:
-            return ChainTip(0, self.genesis.hash, self.genesis.timestamp * 1000, "00" * 32)
-        last = self.blocks[-1]
-        return ChainTip(last.commit.height, last.commit.block, last.block.header.timestamp, "00" * 32)
+            founded = self.genesis.timestamp * 1000
+            return ChainTip(0, self.genesis.hash, founded, founded, "00" * 32)
+        commit, time = self.blocks[-1].commit, self.blocks[-1].block.header.timestamp
+        return ChainTip(commit.height, commit.block, time, time, "00" * 32)
 
     def confirmed_height(self) -> int:
         return self.tip().height

@@ -28,7 +28,7 @@ from timeproto.model.transaction import Outpoint, Transaction, TxOutput
 from timeproto.model.utxo_state import Confirmed, SpentFinalized, holder
 
 SLACK = 1_000
-"""Milliseconds before it was due for which a block says that it was."""
+"""Milliseconds before a subsidy is due for which a block says that it is."""
 
 
 @attrs.frozen
@@ -73,9 +73,10 @@ class Chain:
         proposer = known.key.public_hex
         height = tip.height + 1
         transactions = [self._require(txid) for txid in txids]
-        due = tip.timestamp + known.genesis.block_interval * 1000
-        # A clock that is a little behind costs no subsidy: the block says when it was due.
-        timestamp = due if due - SLACK <= now < due else max(now, tip.timestamp + 1)
+        due = tip.minted_at + known.genesis.block_interval * 1000
+        timestamp = max(now, tip.timestamp + 1)
+        if timestamp < due <= now + SLACK:  # a clock that is a little behind costs no subsidy
+            timestamp = due
         coinbase = self._coinbase(height, timestamp, proposer, transactions)
         header = BlockHeader(
             height=height,
@@ -238,10 +239,11 @@ class Chain:
         return True
 
     def _coinbase(self, height: int, timestamp: int, proposer: str, transactions: Iterable[Transaction]) -> Transaction:
-        genesis = self._known.genesis
-        early = is_early(timestamp, self.tip.timestamp, genesis.block_interval)
         fees = sum(tx.fee for tx in transactions)
-        return make_coinbase(height, fees, proposer, genesis.params, is_early=early)
+        return make_coinbase(height, fees, proposer, self._known.genesis.params, is_early=self._is_early(timestamp))
+
+    def _is_early(self, timestamp: int) -> bool:
+        return is_early(timestamp, self.tip.minted_at, self._known.genesis.block_interval)
 
     # -- going on ------------------------------------------------------------------------------------
 
@@ -253,7 +255,8 @@ class Chain:
         self._coins = self._computed[digest]
         self._computed = {}
         self._moved.remove(decided.block.transactions)
-        self.tip = ChainTip(header.height, digest, header.timestamp, f"{self._coins.value:x}")
+        minted_at = self.tip.minted_at if self._is_early(header.timestamp) else header.timestamp
+        self.tip = ChainTip(header.height, digest, header.timestamp, minted_at, f"{self._coins.value:x}")
         return self.tip
 
     # -- within --------------------------------------------------------------------------------------
@@ -328,7 +331,7 @@ def in_order(parents: Mapping[str, Iterable[str]]) -> list[str]:
 def first_tip(genesis_hash: str, timestamp: int, coins: Iterable[tuple[Outpoint, TxOutput]]) -> ChainTip:
     """Genesis as the tip before the first block; ``timestamp`` in Unix seconds."""
     founded = MuHash().replace(added=(coin_member(*coin) for coin in coins))
-    return ChainTip(0, genesis_hash, timestamp * 1000, f"{founded.value:x}")
+    return ChainTip(0, genesis_hash, timestamp * 1000, timestamp * 1000, f"{founded.value:x}")
 
 
 def _made_by(tx: Transaction) -> mpz:

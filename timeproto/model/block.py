@@ -162,12 +162,14 @@ def leaves(coinbase: Transaction, transactions: Iterable[str], verdicts: Iterabl
     return found + [verdict_leaf(verdict.kind, verdict.txid) for verdict in verdicts]
 
 
-def is_early(timestamp: int, parent: int, interval: int) -> bool:
-    """True if less than the block interval (seconds) lies between a block's time and its parent's (Unix ms).
+def is_early(timestamp: int, minted_at: int, interval: int) -> bool:
+    """True if less than the block interval (seconds) lies between a block's time and that of the last block that minted
+    (both Unix ms).
 
-    Blocks come early when the last one was full, and nobody shall mint by filling them.
+    Many payments make blocks come sooner, and nobody shall mint by filling them; nor shall a busy network mint nothing,
+    as it would if the time since the parent were what counts.
     """
-    return timestamp < parent + interval * 1000
+    return timestamp < minted_at + interval * 1000
 
 
 def make_coinbase(

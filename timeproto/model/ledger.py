@@ -86,12 +86,14 @@ class OwnVotes(Noun, frozen=True):
 class ChainTip(Noun, frozen=True):
     """The last decided block, or genesis at height 0; ``timestamp`` in Unix ms.
 
-    ``commitment`` is the product of the chain's unspent coins (model.muhash), in hex.
+    ``minted_at`` is the time of the last block that minted its subsidy, genesis' before the first; ``commitment`` the
+    product of the chain's unspent coins (model.muhash), in hex.
     """
 
     height: int
     hash: str
     timestamp: int
+    minted_at: int
     commitment: str
 
 

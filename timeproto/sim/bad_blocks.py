@@ -121,7 +121,7 @@ class BadBlocks:
         found = self._book.transactions(listed)
         params = replica._finality.genesis.params
         fees = sum(tx.fee for tx in found) + extra_fees
-        early = is_early(header.timestamp, replica.tip.timestamp, replica._finality.genesis.block_interval)
+        early = is_early(header.timestamp, replica.tip.minted_at, replica._finality.genesis.block_interval)
         coinbase = make_coinbase(header.height, fees, header.proposer, params, is_early=early)
         draft = Block(header, coinbase, listed, block.verdicts if verdicts is None else verdicts)
         try:

@@ -49,7 +49,7 @@ from timeproto.model.transaction import Outpoint, Transaction
 from timeproto.model.vote import VoteBatch
 from timeproto.wire.codec import pack, unpacker
 
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 
 T = TypeVar("T")
 
