@@ -50,7 +50,7 @@ def address(owner: SigningKey) -> str:
 def make_genesis(masternodes: int, wallets: Iterable[SigningKey], coins: int = 4) -> Genesis:
     """``masternodes`` voters with keys 1…n, and ``coins`` coins of 10 TIME for each wallet."""
     return Genesis(
-        version=1,
+        version=2,
         network="devnet",
         timestamp=0,
         block_interval=5,

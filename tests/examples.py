@@ -62,7 +62,7 @@ def address(owner: SigningKey, network: str = "devnet") -> str:
 
 
 GENESIS = Genesis(
-    version=1,
+    version=2,
     network="devnet",
     timestamp=1_700_000_000,
     block_interval=5,
@@ -129,7 +129,7 @@ def decided_block(
     """Block 1 of a network, with the precommits of ``voters``; what it says of coins nobody has checked."""
     set_ = genesis.masternode_set
     proposer = VOTERS[0].public_hex
-    coinbase = make_coinbase(1, 0, proposer, genesis.params)
+    coinbase = make_coinbase(1, COIN, proposer, genesis.params)
     root = MerkleTree(leaves(coinbase, transactions, ())).root.hex()
     header = BlockHeader(1, genesis.hash, genesis.timestamp * 1000 + 1, proposer, 0, root, set_.hash, "00" * 32)
     digest = header.hash(genesis.hash)

@@ -37,7 +37,7 @@ PROOF_PATH = 14
 BLOCK_TRANSACTIONS = 2_000
 BLOCK_WORTH, BLOCK_HASTE = 500, 5.0
 """Transactions in line for which a block does not wait, if they came within so many seconds of the last one: all have
-its work at the same moment, and payments wait. Where they come more slowly its subsidy is worth waiting for."""
+its work at the same moment, and payments wait. Where they come more slowly a block is in no hurry."""
 CONFIRMED_AT_ONCE = 100
 """Transactions of decided blocks that are marked Confirmed in one step, at least …"""
 CONFIRM_PARTS = 20

@@ -20,8 +20,8 @@ NetworkName = Literal["mainnet", "testnet", "devnet"]
 class NetworkParams:
     """Amounts in smallest units, times in seconds.
 
-    ``fee_per_kilobyte`` is the least fee for each started 1,000 bytes of a transaction's canonical encoding. A block
-    mints ``first_subsidy``, half of it after ``halving`` blocks, and so on.
+    ``fee_per_kilobyte`` is the least fee for each started 1,000 bytes of a transaction's canonical encoding. The
+    first subsidies are ``first_subsidy``, half of it after ``halving`` of them, and so on.
     """
 
     name: NetworkName
@@ -37,9 +37,9 @@ class NetworkParams:
         """The least fee of a transaction whose canonical encoding has ``canonical_size`` bytes."""
         return self.fee_per_kilobyte * -(-canonical_size // 1_000)
 
-    def subsidy(self, height: int) -> int:
-        """What the block at ``height`` (from 1) mints."""
-        return self.first_subsidy >> ((height - 1) // self.halving)
+    def subsidy(self, number: int) -> int:
+        """What the block mints that has the subsidy ``number`` (from 1)."""
+        return self.first_subsidy >> ((number - 1) // self.halving)
 
     @property
     def most_minted(self) -> int:

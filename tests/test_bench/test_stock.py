@@ -30,7 +30,7 @@ class Stock(SynchronousTestCase):
         """All coins, those of the genesis too, in a store of its own, on which a replica runs."""
         genesis = self.layout.genesis
         everything = [*genesis.coins(), *(pair for chunk in stock.coins(COINS, genesis.params) for pair in chunk)]
-        tip = first_tip(genesis.hash, genesis.timestamp, genesis.coins())
+        tip = first_tip(genesis)
         expected = founding_changes(everything, tip).summary
         digests = set()
         for node in self.layout.nodes:

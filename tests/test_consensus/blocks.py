@@ -42,7 +42,9 @@ class Chained(Alone):
         self.height = 1
         """That of the next block."""
         self.parent = self.genesis.hash
-        self.time = self.minted_at = self.genesis.timestamp * 1000
+        self.time = self.genesis.timestamp * 1000
+        self.minted = 0
+        self.due = self.time + self.genesis.block_interval * 1000
         self.unspent: dict[Outpoint, TxOutput] = dict(self.genesis.coins())
         self.set = self.genesis.masternode_set
 
@@ -74,10 +76,10 @@ class Chained(Alone):
     ) -> Block:
         """The next block with these contents in this order, all its figures right; then ``header`` is changed."""
         owner = self.keys[self.proposer(round_) if proposer is None else proposer].public_hex
-        fees = sum(tx.fee for tx in transactions)
         time = header.get("timestamp", max(self.now, self.time + 1))
-        early = time < self.minted_at + self.genesis.block_interval * 1000
-        coinbase = make_coinbase(self.height, fees, owner, self.genesis.params, is_early=early)
+        subsidy = self.genesis.params.subsidy(self.minted + 1) if time >= self.due else 0
+        amount = sum(tx.fee for tx in transactions) + subsidy
+        coinbase = make_coinbase(self.height, amount, owner, self.genesis.params)
         coins = self.coins_after([coinbase, *transactions])
         commitment = MuHash().replace(added=(coin_member(*coin) for coin in coins.items())).digest
         head = BlockHeader(self.height, self.parent, time, owner, round_, NO_BLOCK, self.set.hash, commitment)
@@ -122,8 +124,9 @@ class Chained(Alone):
     def passed(self, block: Block, transactions: Iterable[Transaction] = ()) -> None:
         """The test's own chain goes on to ``block``, whose transactions these are."""
         self.unspent = self.coins_after([block.coinbase, *transactions])
-        if block.header.timestamp >= self.minted_at + self.genesis.block_interval * 1000:
-            self.minted_at = block.header.timestamp
+        if block.header.timestamp >= self.due:
+            self.minted += 1
+            self.due = max(self.due + self.genesis.block_interval * 1000, block.header.timestamp)
         self.height, self.parent, self.time = self.height + 1, self.hash(block), block.header.timestamp
 
     def decide(self, transactions: Sequence[Transaction] = (), verdicts: Sequence[Verdict] = (), **more: Any) -> Block:

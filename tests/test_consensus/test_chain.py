@@ -18,6 +18,7 @@ from timeproto.model.block import Block, coin_member, make_coinbase
 from timeproto.model.muhash import MuHash
 from timeproto.model.transaction import Transaction
 from timeproto.model.vote import VoteKind
+from timeproto.params import COIN
 from timeproto.wire import codec
 
 GOOD, EARLY, BAD = Judgement.GOOD, Judgement.EARLY, Judgement.BAD
@@ -224,16 +225,16 @@ class Judging(SynchronousTestCase):
         }
         for name, block in bad.items():
             self.assertEqual(self.judge(alone, block), BAD, name)
-        for name, coinbase in self.wrong_coinbases(alone, sum(tx.fee for tx in good)).items():
+        for name, coinbase in self.wrong_coinbases(alone, alone.block(good).coinbase.outputs[0].amount).items():
             self.assertEqual(self.judge(alone, self.with_coinbase(alone, good, coinbase)), BAD, name)
 
-    def wrong_coinbases(self, alone: Chained, fees: int) -> dict[str, Transaction]:
+    def wrong_coinbases(self, alone: Chained, amount: int) -> dict[str, Transaction]:
         params, owner, height = alone.genesis.params, alone.keys[alone.proposer()].public_hex, alone.height
         return {
-            "a unit more": make_coinbase(height, fees + 1, owner, params),
-            "a unit less": make_coinbase(height, fees - 1, owner, params),
-            "another payee": make_coinbase(height, fees, alone.keys[(alone.proposer() + 1) % 4].public_hex, params),
-            "another height": make_coinbase(height + 1, fees, owner, params),
+            "a unit more": make_coinbase(height, amount + 1, owner, params),
+            "a unit less": make_coinbase(height, amount - 1, owner, params),
+            "another payee": make_coinbase(height, amount, alone.keys[(alone.proposer() + 1) % 4].public_hex, params),
+            "another height": make_coinbase(height + 1, amount, owner, params),
         }
 
     def with_coinbase(self, alone: Chained, transactions: list[Transaction], coinbase: Transaction) -> Block:
@@ -297,25 +298,49 @@ class Judging(SynchronousTestCase):
 
 
 class TheSubsidy(SynchronousTestCase):
-    def mints(self, block: Block, alone: Chained) -> bool:
-        """Of blocks without transactions: there is a coin at all."""
-        amounts = [output.amount for output in block.coinbase.outputs]
-        self.assertIn(amounts, ([], [alone.genesis.params.subsidy(block.header.height)]))
-        return bool(amounts)
+    def minted(self, block: Block, fees: int = 0) -> int:
+        """What its coinbase pays beyond the fees."""
+        return sum(output.amount for output in block.coinbase.outputs) - fees
 
-    def test_a_busy_network_mints_once_an_interval(self) -> None:
-        """However soon one block follows the other, and also after a new life: what counts is the last that minted."""
+    def test_one_for_each_interval(self) -> None:
+        """However soon one block follows the other, with fees or without, after a new life; what is overdue, once."""
         alone = Chained(4)
         self.assertEqual(alone.genesis.block_interval, 5)
+        payments = {6_500: alone.pay(alone.coins()[:1]), 15_000: alone.pay(alone.coins()[1:2])}
         minted = []
-        for time in (5_000, 6_500, 8_000, 9_999, 10_000, 11_000, 13_900, 15_500, 20_499, 20_500, 20_501):
-            block = chain_of(alone).build(0, time, ()) if time not in (9_999, 20_499) else None
-            if block is not None:
-                self.assertEqual(block, alone.block(proposer=0, timestamp=time))
-            if self.mints(alone.decide(timestamp=time), alone):
-                minted.append(time)
+        times = 5_000, 6_500, 8_000, 9_999, 10_300, 11_000, 15_000, 40_000, 40_001, 44_999, 45_000, 45_001
+        for time in times:
             alone.start()
-        self.assertEqual(minted, [5_000, 10_000, 15_500, 20_500])
+            transactions = [payments[time]] if time in payments else []
+            if transactions:
+                final(alone, *transactions)
+            if not time % 500:  # else the proposer would say that the subsidy is due
+                block = chain_of(alone).build(0, time, ())
+                self.assertEqual(block, alone.block(transactions, proposer=0, timestamp=time))
+            if self.minted(alone.decide(transactions, timestamp=time), sum(tx.fee for tx in transactions)):
+                minted.append(time)
+        self.assertEqual(minted, [5_000, 10_300, 15_000, 40_000, 40_001, 45_000])
+        self.assertEqual(chain_of(alone).tip.minted, len(minted))
+
+    @settings(max_examples=25)
+    @given(st.lists(st.integers(1, 12_000), min_size=1, max_size=25))
+    def test_none_is_lost_and_none_is_made_up(self, gaps: list[int]) -> None:
+        """As many as intervals have passed at most; and if no interval passed without a block, all of them."""
+        alone = Chained(4)
+        interval = alone.genesis.block_interval * 1000
+        minted = []
+        for gap in gaps:
+            minted.append(self.minted(alone.decide(timestamp=alone.time + gap)) // COIN)
+            self.assertLessEqual(sum(minted), sum(gaps[: len(minted)]) // interval)
+        if max(gaps) <= interval:
+            self.assertEqual(sum(minted), sum(gaps) // interval)
+
+    def test_they_are_halved_by_their_number(self) -> None:
+        """And not by the height: blocks that come early bring no halving nearer."""
+        alone = Chained(4)
+        self.patch(type(alone.genesis.params), "subsidy", lambda params, number: 1_000 >> (number - 1) // 2)
+        paid = [self.minted(alone.decide(timestamp=time)) for time in range(2_500, 30_001, 2_500)]
+        self.assertEqual(paid, [0, 1_000, 0, 1_000, 0, 500, 0, 500, 0, 250, 0, 250])
 
     def test_a_clock_a_little_behind_costs_nothing(self) -> None:
         """Less than a second before a subsidy is due the block says that it is, if its parent's time allows it."""
@@ -323,7 +348,7 @@ class TheSubsidy(SynchronousTestCase):
         alone.decide(timestamp=5_000)
         for now, said in ((8_999, 8_999), (9_000, 10_000), (9_999, 10_000), (10_000, 10_000), (10_700, 10_700)):
             block = chain_of(alone).build(0, now, ())
-            self.assertEqual((block.header.timestamp, self.mints(block, alone)), (said, said >= 10_000))
+            self.assertEqual((block.header.timestamp, self.minted(block) > 0), (said, said >= 10_000))
         alone.decide(timestamp=9_990)
         for now, said in ((8_999, 9_991), (9_000, 10_000)):  # by the clocks of the others it may be seconds ahead
             self.assertEqual(chain_of(alone).build(0, now, ()).header.timestamp, said)
@@ -335,13 +360,13 @@ class TheSubsidy(SynchronousTestCase):
         alone = Chained(4)
         alone.decide(timestamp=5_000)
         alone.decide(timestamp=9_000)
-        for time, due in ((9_999, False), (10_000, True)):
+        for time, is_due in ((9_999, False), (10_000, True)):
             good = alone.block(timestamp=time)
-            self.assertEqual((self.mints(good, alone), chain_of(alone).judge(good, time)), (due, GOOD))
-            alone.minted_at += -1 if not due else 1
+            self.assertEqual((self.minted(good) > 0, chain_of(alone).judge(good, time)), (is_due, GOOD))
+            alone.due, due = (time + 1 if is_due else time), alone.due
             bad = alone.block(timestamp=time)
-            alone.minted_at -= -1 if not due else 1
-            self.assertEqual((self.mints(bad, alone), chain_of(alone).judge(bad, time)), (not due, BAD))
+            alone.due = due
+            self.assertEqual((self.minted(bad) > 0, chain_of(alone).judge(bad, time)), (not is_due, BAD))
 
 
 class TheCommitment(SynchronousTestCase):

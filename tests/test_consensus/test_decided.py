@@ -226,7 +226,7 @@ class Coinbases(SynchronousTestCase):
         self.assertEqual(left, sum(output.amount for output in alone.unspent.values()))
 
     def test_an_early_block_mints_its_fees_alone(self) -> None:
-        """Less than the interval after its parent, by a millisecond: no subsidy, or filling blocks would mint."""
+        """Before a subsidy is due, by a millisecond: none, or filling blocks would mint."""
         for missing, subsidy in ((0, COIN), (1, 0)):
             alone = Chained(4)
             tx = alone.pay(alone.coins()[:1])

@@ -11,7 +11,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.cluster import address, key, make_genesis, pay, sign
 from timeproto.consensus import digest
-from timeproto.consensus.chain import first_tip
 from timeproto.consensus.utxo_state_manager import (
     TRANSITIONS,
     Event,
@@ -20,7 +19,7 @@ from timeproto.consensus.utxo_state_manager import (
     founding_changes,
 )
 from timeproto.errors import Refusal
-from timeproto.model.ledger import Changes, Coin, Summary, Tally
+from timeproto.model.ledger import ChainTip, Changes, Coin, Summary, Tally
 from timeproto.model.transaction import FINAL_SEQUENCE, Outpoint, Transaction, TxInput, TxOutput
 from timeproto.model.utxo_state import (
     STATES,
@@ -187,7 +186,7 @@ class EveryStateAndEvent(SynchronousTestCase):
 
 def founded() -> tuple[MemoryStore, UTXOStateManager]:
     store = MemoryStore()
-    store.commit(founding_changes(COINS, first_tip("00" * 32, 0, COINS)))
+    store.commit(founding_changes(COINS, ChainTip(0, "00" * 32, 0, 0, 0, "1")))
     return store, UTXOStateManager(store)
 
 

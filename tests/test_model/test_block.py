@@ -114,11 +114,11 @@ class Headers(SynchronousTestCase):
 class Contents(SynchronousTestCase):
     def test_the_root_covers_every_entry_and_its_place(self) -> None:
         """Another coinbase, transaction, order, verdict or kind of verdict is another root; a certificate is not."""
-        coinbase, txids = make_coinbase(1, 5, VOTERS[0].public_hex, GENESIS.params), ("0a" * 32, "0b" * 32)
+        coinbase, txids = make_coinbase(1, COIN + 5, VOTERS[0].public_hex, GENESIS.params), ("0a" * 32, "0b" * 32)
         bare = (Verdict("abort", OTHER, verdict(OTHER).votes),)
         contents = [
             (coinbase, txids, bare),
-            (make_coinbase(1, 6, VOTERS[0].public_hex, GENESIS.params), txids, bare),
+            (make_coinbase(1, COIN + 6, VOTERS[0].public_hex, GENESIS.params), txids, bare),
             (coinbase, txids[::-1], bare),
             (coinbase, txids[:1], bare),
             (coinbase, (*txids, OTHER), ()),
@@ -145,7 +145,7 @@ class Contents(SynchronousTestCase):
         for fault in (
             replace(block, coinbase=replace(block.coinbase, outputs=fat)),
             replace(block, coinbase=replace(block.coinbase, signature=(1,))),
-            replace(block, coinbase=make_coinbase(2, 0, block.header.proposer, GENESIS.params)),
+            replace(block, coinbase=make_coinbase(2, COIN, block.header.proposer, GENESIS.params)),
             replace(block, transactions=()),
             replace(block, transactions=(HASH, OTHER)),
             replace(block, verdicts=(verdict(OTHER),)),
@@ -342,7 +342,7 @@ class Inclusions(SynchronousTestCase):
 class Minting(SynchronousTestCase):
     def test_what_a_coinbase_is(self) -> None:
         """One null input with the height, no signature, fees and subsidy to the proposer's own address."""
-        tx = make_coinbase(7, 30_000, VOTERS[0].public_hex, GENESIS.params)
+        tx = make_coinbase(7, COIN + 30_000, VOTERS[0].public_hex, GENESIS.params)
         self.assertEqual([each.previous_output for each in tx.inputs], [NULL_OUTPOINT])
         self.assertEqual(bytes(tx.inputs[0].script_sig), (7).to_bytes(8, "little") + bytes(24))
         self.assertEqual(tx.outputs, (TxOutput(COIN + 30_000, address(VOTERS[0])),))
@@ -350,12 +350,12 @@ class Minting(SynchronousTestCase):
 
     def test_no_two_are_alike(self) -> None:
         """Each height, proposer and network has its own, or a coin would be made twice."""
-        made = [make_coinbase(height, 0, voter.public_hex, NETWORKS[network])
+        made = [make_coinbase(height, COIN, voter.public_hex, NETWORKS[network])
                 for height in (1, 2, 256) for voter in VOTERS[:2] for network in ("mainnet", "testnet")]
         self.assertEqual(len({tx.txid for tx in made}), len(made))
 
     def test_the_subsidy_halves(self) -> None:
-        """1 TIME up to block 2,100,000, then half, and in the end nothing; all of it is less than the bound."""
+        """1 TIME up to number 2,100,000, then half, and in the end nothing; all of it is less than the bound."""
         params = GENESIS.params
         eras = [params.subsidy(era * params.halving + 1) for era in range(40)]
         self.assertEqual(eras[:3], [COIN, COIN // 2, COIN // 4])
@@ -366,9 +366,8 @@ class Minting(SynchronousTestCase):
 
     def test_nothing_to_pay_is_no_output(self) -> None:
         """When nothing is minted any more and no fee was paid, there is no empty coin."""
-        height = 40 * GENESIS.params.halving
-        self.assertEqual(make_coinbase(height, 0, VOTERS[0].public_hex, GENESIS.params).outputs, ())
-        self.assertEqual(make_coinbase(height, 5, VOTERS[0].public_hex, GENESIS.params).outputs[0].amount, 5)
+        self.assertEqual(make_coinbase(7, 0, VOTERS[0].public_hex, GENESIS.params).outputs, ())
+        self.assertEqual(make_coinbase(7, 5, VOTERS[0].public_hex, GENESIS.params).outputs[0].amount, 5)
 
     def test_a_coin_as_a_member(self) -> None:
         """Another outpoint, amount or address is another member of the commitment."""

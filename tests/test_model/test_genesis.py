@@ -66,7 +66,8 @@ class Geneses(SynchronousTestCase):
         wrong = [
             {name: body[name] for name in body if name != "network"},
             body | {"extra": 1},
-            body | {"version": 2},
+            body | {"version": 1},
+            body | {"version": 3},
             body | {"network": "moon"},
             body | {"masternodes": []},
             body | {"masternodes": [f"{at:064x}" for at in range(257)]},

@@ -276,8 +276,8 @@ class Chains(Checks):
         for place, each in enumerate(chain):
             header, digest = each.block.header, each.commit.block
             commitment = f"{checkers.chain._commitments[place]:x}"
-            minted_at = checkers.chain._minted_at[place + 1]
-            tip = ChainTip(header.height, digest, header.timestamp, minted_at, commitment)
+            minted, due = checkers.chain._subsidies[place + 1]
+            tip = ChainTip(header.height, digest, header.timestamp, minted, due, commitment)
             with self.run_.world():
                 checks.committed(self.run_.nodes[0], Changes(self.summary, blocks=[each], tip=tip), place)
 

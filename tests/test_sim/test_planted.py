@@ -169,6 +169,10 @@ class Planted(SynchronousTestCase):
         """A block's figures are not made again."""
         self.look_for("commitment_unchecked")
 
+    def test_any_subsidy(self) -> None:
+        """Nobody asks whether a subsidy is due."""
+        self.look_for("any_subsidy")
+
     def test_far_future_block(self) -> None:
         """A block's time is not compared with the clock."""
         self.look_for("far_future_block")

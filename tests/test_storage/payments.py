@@ -164,7 +164,7 @@ def any_changes(chance: random.Random, ledger: MemoryStore) -> Changes:
         evidence=evidence,
         caught_up={node: chance.randrange(2**64) for node in some(NODES, 2)},
         blocks=blocks,
-        tip=ChainTip(first - 1 + len(blocks), TXIDS[1], now, now, "f" * 768) if blocks else None,
+        tip=ChainTip(first - 1 + len(blocks), TXIDS[1], now, len(blocks), now, "f" * 768) if blocks else None,
         endings={txid: Ending(chance.choice(HEIGHTS), chance.choice((None, TXIDS[0]))) for txid in some(TXIDS, 2)},
         sign_state=any_sign_state(chance, state, first) if chance.random() < 0.5 else None,
     )

@@ -47,7 +47,7 @@ def signed(height: int, blocks: list[DecidedBlock]) -> SignState:
 
 
 def tip(height: int) -> ChainTip:
-    return ChainTip(height, f"{height:064x}", height * 5_000, height * 5_000, "f" * 768)
+    return ChainTip(height, f"{height:064x}", height * 5_000, height, height * 5_000 + 5_000, "f" * 768)
 
 
 def any_word(chance: random.Random, kind: BlockVoteKind = BlockVoteKind.PREVOTE) -> BlockVote:

@@ -22,6 +22,7 @@ from timeproto.model.genesis import Genesis
 from timeproto.model.merkle import MerkleTree
 from timeproto.model.transaction import Transaction
 from timeproto.model.vote import sign_batch
+from timeproto.params import COIN
 from timeproto.wire import messages
 
 
@@ -32,7 +33,7 @@ def decide(genesis: Genesis, *aborted: Transaction, contains: tuple[str, ...] = 
     for tx in aborted:
         batch = sign_batch(voter, genesis.hash, set_.hash, 0, abort=[tx.txid])
         verdicts.append(Verdict("abort", tx.txid, (signed_vote(batch, 0),)))
-    coinbase = make_coinbase(1, 0, voter.public_hex, genesis.params)
+    coinbase = make_coinbase(1, COIN, voter.public_hex, genesis.params)
     root = MerkleTree(leaves(coinbase, contains, verdicts)).root.hex()
     header = BlockHeader(1, genesis.hash, 1, voter.public_hex, 0, root, set_.hash, "00" * 32)
     digest = header.hash(genesis.hash)

@@ -41,6 +41,7 @@ from timeproto.model.utxo_state import (
     kind,
 )
 from timeproto.model.vote import VoteKind
+from timeproto.params import COIN
 from timeproto.web.feed import Feed
 from timeproto.web.view import Figures, VotesSeen
 from timeproto.wire import messages
@@ -132,10 +133,9 @@ class FakeNode:
 
     def tip(self) -> ChainTip:
         if not self.blocks:
-            founded = self.genesis.timestamp * 1000
-            return ChainTip(0, self.genesis.hash, founded, founded, "00" * 32)
+            return ChainTip(0, self.genesis.hash, self.genesis.timestamp * 1000, 0, 0, "00" * 32)
         commit, time = self.blocks[-1].commit, self.blocks[-1].block.header.timestamp
-        return ChainTip(commit.height, commit.block, time, time, "00" * 32)
+        return ChainTip(commit.height, commit.block, time, commit.height, time, "00" * 32)
 
     def confirmed_height(self) -> int:
         return self.tip().height
@@ -280,7 +280,7 @@ class FakeNode:
         txids, self._unconfirmed = tuple(self._unconfirmed), []
         fees = sum(self.known[txid].tx.fee for txid in txids)
         proposer = KEYS[height % len(KEYS)]
-        coinbase = make_coinbase(height, fees, proposer, self.genesis.params)
+        coinbase = make_coinbase(height, fees + COIN, proposer, self.genesis.params)
         verdicts = tuple(
             Verdict("abort", tx.txid, proof_of(tx.txid, kind=VoteKind.ABORT, genesis_hash=self.genesis.hash).votes)
             for tx in sorted(aborted, key=lambda tx: tx.txid)

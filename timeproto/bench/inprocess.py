@@ -44,7 +44,7 @@ def make_genesis(keys: Sequence[SigningKey], coins: int) -> Genesis:
     """A devnet of masternodes with these keys, and ``coins`` coins of one owner."""
     params = NETWORKS["devnet"]
     return Genesis(
-        version=1,
+        version=2,
         network="devnet",
         timestamp=0,
         block_interval=params.block_interval,

@@ -21,7 +21,8 @@ from timeproto.consensus.moved import Moved, Movements
 from timeproto.consensus.rounds import Judgement
 from timeproto.consensus.validation import check_context
 from timeproto.errors import Refusal
-from timeproto.model.block import Block, BlockHeader, DecidedBlock, Verdict, coin_member, is_early, make_coinbase
+from timeproto.model.block import Block, BlockHeader, DecidedBlock, Verdict, coin_member, make_coinbase
+from timeproto.model.genesis import Genesis
 from timeproto.model.ledger import ChainTip
 from timeproto.model.muhash import MuHash, multiply, product
 from timeproto.model.transaction import Outpoint, Transaction, TxOutput
@@ -73,10 +74,9 @@ class Chain:
         proposer = known.key.public_hex
         height = tip.height + 1
         transactions = [self._require(txid) for txid in txids]
-        due = tip.minted_at + known.genesis.block_interval * 1000
         timestamp = max(now, tip.timestamp + 1)
-        if timestamp < due <= now + SLACK:  # a clock that is a little behind costs no subsidy
-            timestamp = due
+        if timestamp < tip.due <= now + SLACK:  # a clock that is a little behind costs no subsidy
+            timestamp = tip.due
         coinbase = self._coinbase(height, timestamp, proposer, transactions)
         header = BlockHeader(
             height=height,
@@ -239,11 +239,10 @@ class Chain:
         return True
 
     def _coinbase(self, height: int, timestamp: int, proposer: str, transactions: Iterable[Transaction]) -> Transaction:
-        fees = sum(tx.fee for tx in transactions)
-        return make_coinbase(height, fees, proposer, self._known.genesis.params, is_early=self._is_early(timestamp))
-
-    def _is_early(self, timestamp: int) -> bool:
-        return is_early(timestamp, self.tip.minted_at, self._known.genesis.block_interval)
+        amount = sum(tx.fee for tx in transactions)
+        if timestamp >= self.tip.due:
+            amount += self._known.genesis.params.subsidy(self.tip.minted + 1)
+        return make_coinbase(height, amount, proposer, self._known.genesis.params)
 
     # -- going on ------------------------------------------------------------------------------------
 
@@ -255,8 +254,11 @@ class Chain:
         self._coins = self._computed[digest]
         self._computed = {}
         self._moved.remove(decided.block.transactions)
-        minted_at = self.tip.minted_at if self._is_early(header.timestamp) else header.timestamp
-        self.tip = ChainTip(header.height, digest, header.timestamp, minted_at, f"{self._coins.value:x}")
+        minted, due = self.tip.minted, self.tip.due
+        if header.timestamp >= due:
+            # One for each interval, wherever in it a block comes; what is overdue by more than one is lost.
+            minted, due = minted + 1, max(due + self._known.genesis.block_interval * 1000, header.timestamp)
+        self.tip = ChainTip(header.height, digest, header.timestamp, minted, due, f"{self._coins.value:x}")
         return self.tip
 
     # -- within --------------------------------------------------------------------------------------
@@ -328,10 +330,11 @@ def in_order(parents: Mapping[str, Iterable[str]]) -> list[str]:
     return order
 
 
-def first_tip(genesis_hash: str, timestamp: int, coins: Iterable[tuple[Outpoint, TxOutput]]) -> ChainTip:
-    """Genesis as the tip before the first block; ``timestamp`` in Unix seconds."""
-    founded = MuHash().replace(added=(coin_member(*coin) for coin in coins))
-    return ChainTip(0, genesis_hash, timestamp * 1000, timestamp * 1000, f"{founded.value:x}")
+def first_tip(genesis: Genesis) -> ChainTip:
+    """Genesis as the tip before the first block."""
+    founded = MuHash().replace(added=(coin_member(*coin) for coin in genesis.coins()))
+    time = genesis.timestamp * 1000
+    return ChainTip(0, genesis.hash, time, 0, time + genesis.block_interval * 1000, f"{founded.value:x}")
 
 
 def _made_by(tx: Transaction) -> mpz:

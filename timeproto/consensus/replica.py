@@ -35,7 +35,7 @@ def found(ledger: Ledger, genesis: Genesis) -> Changes | None:
     """What must be committed before a replica can run on ``ledger``: the coins of genesis, None if it has them."""
     if ledger.summary() is not None:
         return None
-    return founding_changes(genesis.coins(), first_tip(genesis.hash, genesis.timestamp, genesis.coins()))
+    return founding_changes(genesis.coins(), first_tip(genesis))
 
 
 class Replica:

@@ -122,7 +122,7 @@ def _create(datadir: Path, masternodes: int, coins_per_wallet: int, block_interv
         address = hd.address(owner, params)
         allocations += [TxOutput(COIN_AMOUNT, address)] * coins_per_wallet
     genesis = Genesis(
-        version=1,
+        version=2,
         network="devnet",
         timestamp=0,
         block_interval=block_interval or params.block_interval,

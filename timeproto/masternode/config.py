@@ -300,7 +300,7 @@ def _make_genesis(config: Config, key: SigningKey) -> Genesis:
         )
     allocations = (TxOutput(1_000 * COIN, PUBLIC_DEVNET_ADDRESS),) * PUBLIC_DEVNET_COINS
     genesis = Genesis(
-        version=1,
+        version=2,
         network="devnet",
         timestamp=0,
         block_interval=NETWORKS["devnet"].block_interval,

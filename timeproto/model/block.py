@@ -162,22 +162,9 @@ def leaves(coinbase: Transaction, transactions: Iterable[str], verdicts: Iterabl
     return found + [verdict_leaf(verdict.kind, verdict.txid) for verdict in verdicts]
 
 
-def is_early(timestamp: int, minted_at: int, interval: int) -> bool:
-    """True if less than the block interval (seconds) lies between a block's time and that of the last block that minted
-    (both Unix ms).
-
-    Many payments make blocks come sooner, and nobody shall mint by filling them; nor shall a busy network mint nothing,
-    as it would if the time since the parent were what counts.
-    """
-    return timestamp < minted_at + interval * 1000
-
-
-def make_coinbase(
-    height: int, fees: int, proposer: str, params: NetworkParams, *, is_early: bool = False
-) -> Transaction:
-    """The one transaction that mints: fees + subsidy to the address of the proposer's key, one null input whose
-    ``script_sig`` is the height (u64, filled up with zeroes), no signature. An early block has its fees alone."""
-    amount = fees + (0 if is_early else params.subsidy(height))
+def make_coinbase(height: int, amount: int, proposer: str, params: NetworkParams) -> Transaction:
+    """The one transaction that mints: ``amount``, fees and subsidy, to the address of the proposer's key; one null
+    input whose ``script_sig`` is the height (u64, filled up with zeroes), no signature."""
     outputs = (TxOutput(amount, address_of(bytes.fromhex(proposer), params)),) if amount else ()
     inputs = (TxInput(NULL_OUTPOINT, tuple(u64(height) + bytes(24)), FINAL_SEQUENCE),)
     return Transaction(txid_of(canonical_bytes(inputs, outputs, 0, 0)), inputs, outputs, 0, (), 0)

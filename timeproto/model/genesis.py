@@ -21,9 +21,12 @@ from timeproto.params import MAX_AMOUNT, NETWORKS, NetworkName, NetworkParams
 
 
 class Genesis(Noun, frozen=True, dict=True, gc=True):
-    """``timestamp`` in Unix seconds, ``block_interval`` in seconds, ``masternodes`` by public key."""
+    """``timestamp`` in Unix seconds, ``block_interval`` in seconds, ``masternodes`` by public key.
 
-    version: Literal[1]
+    ``version`` is that of the chain's rules: programs that would not agree on its blocks have no genesis in common.
+    """
+
+    version: Literal[2]
     network: NetworkName
     timestamp: I64
     block_interval: Annotated[int, Meta(ge=1, le=3_600)]

@@ -86,14 +86,15 @@ class OwnVotes(Noun, frozen=True):
 class ChainTip(Noun, frozen=True):
     """The last decided block, or genesis at height 0; ``timestamp`` in Unix ms.
 
-    ``minted_at`` is the time of the last block that minted its subsidy, genesis' before the first; ``commitment`` the
-    product of the chain's unspent coins (model.muhash), in hex.
+    ``minted`` is how many blocks had a subsidy, and ``due`` the time (Unix ms) from which on a block has the next one;
+    ``commitment`` the product of the chain's unspent coins (model.muhash), in hex.
     """
 
     height: int
     hash: str
     timestamp: int
-    minted_at: int
+    minted: int
+    due: int
     commitment: str
 
 

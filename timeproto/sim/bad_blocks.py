@@ -10,7 +10,7 @@ import msgspec
 
 from timeproto.consensus.chain import in_order
 from timeproto.consensus.replica import Replica
-from timeproto.model.block import Block, BlockHeader, Verdict, is_early, make_coinbase
+from timeproto.model.block import Block, BlockHeader, Verdict, make_coinbase
 from timeproto.model.transaction import Transaction
 from timeproto.sim.book import Book
 
@@ -49,6 +49,7 @@ class BadBlocks:
         kinds: list[list[Callable[[], Block]]] = [
             [made(header=replace(header, timestamp=header.timestamp + 3_600_000))],
             [made(extra_fees=1), lambda: replace(block, header=replace(header, commitment="cd" * 32))],
+            [made(wrong_subsidy=True)],
             [
                 lambda: replace(block, header=replace(header, root="ab" * 32)),
                 made(header=replace(header, parent="ef" * 32)),
@@ -114,15 +115,18 @@ class BadBlocks:
         txids: Sequence[str] | None = None,
         verdicts: tuple[Verdict, ...] | None = None,
         extra_fees: int = 0,
+        wrong_subsidy: bool = False,
     ) -> Block:
-        """A block with those contents, whose root, coinbase and commitment are what they must be."""
+        """A block with those contents, whose root, coinbase and commitment are what they must be; but that
+        ``extra_fees`` are paid, or a subsidy that is not due, or none that is."""
         header = header or block.header
         listed = block.transactions if txids is None else tuple(txids)
         found = self._book.transactions(listed)
-        params = replica._finality.genesis.params
-        fees = sum(tx.fee for tx in found) + extra_fees
-        early = is_early(header.timestamp, replica.tip.minted_at, replica._finality.genesis.block_interval)
-        coinbase = make_coinbase(header.height, fees, header.proposer, params, is_early=early)
+        params, tip = replica._finality.genesis.params, replica.tip
+        amount = sum(tx.fee for tx in found) + extra_fees
+        if (header.timestamp >= tip.due) is not wrong_subsidy:
+            amount += params.subsidy(tip.minted + 1)
+        coinbase = make_coinbase(header.height, amount, header.proposer, params)
         draft = Block(header, coinbase, listed, block.verdicts if verdicts is None else verdicts)
         try:
             commitment = replica._agreement.chain._after(coinbase, found).digest

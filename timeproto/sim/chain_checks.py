@@ -40,7 +40,7 @@ class ChainChecks:
         self._votes = votes
         self._latest = latest
         self._hashes = [scene.genesis.hash]
-        self._minted_at = [scene.genesis.timestamp * 1000]
+        self._subsidies = [(0, (scene.genesis.timestamp + scene.genesis.block_interval) * 1000)]
         self._decided: list[DecidedBlock] = []
         self._coins: dict[Outpoint, TxOutput] = dict(scene.genesis.coins())
         self._commitments: list[int] = []
@@ -66,8 +66,8 @@ class ChainChecks:
             tip = changes.tip
             if tip is None or (tip.height, tip.hash) != (height, self._hashes[height]):
                 raise Broken(5, "I-11", f"{short(node.name)} has another tip at height {height}: {tip}")
-            if tip.minted_at != self._minted_at[height]:
-                raise Broken(3, "I-7", f"{short(node.name)} has the last subsidy at {tip.minted_at} by height {height}")
+            if (tip.minted, tip.due) != self._subsidies[height]:
+                raise Broken(3, "I-7", f"{short(node.name)} counts other subsidies at height {height}: {tip}")
             if int(tip.commitment, 16) != self._commitments[height - 1]:
                 raise Broken(5, "I-11", f"{short(node.name)} has another commitment at height {height}")
         return height
@@ -205,8 +205,11 @@ class ChainChecks:
     def _check_coinbase(self, decided: DecidedBlock, fees: int, where: str) -> None:
         block, header = decided.block, decided.block.header
         params = self._genesis.params
-        due = self._minted_at[-1] + self._genesis.block_interval * 1000
-        subsidy = params.subsidy(header.height) if header.timestamp >= due else 0
+        minted, due = self._subsidies[-1]
+        subsidy = 0
+        if header.timestamp >= due:
+            minted, subsidy = minted + 1, params.subsidy(minted + 1)
+            due = max(due + self._genesis.block_interval * 1000, header.timestamp)
         amount = fees + subsidy
         paid = [(output.amount, output.address) for output in block.coinbase.outputs]
         expected = [(amount, address_of(bytes.fromhex(header.proposer), params))] if amount else []
@@ -215,7 +218,7 @@ class ChainChecks:
             raise Broken(3, "I-7", f"{where} pays {paid}, and {expected} is due")
         self.heights[block.coinbase.txid] = header.height
         self.minted.append(self.minted[-1] + subsidy)
-        self._minted_at.append(header.timestamp if header.timestamp >= due else self._minted_at[-1])
+        self._subsidies.append((minted, due))
         self.fees.append(self.fees[-1] + fees)
 
     # -- the commitment, in two ways -----------------------------------------------------------------

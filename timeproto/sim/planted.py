@@ -105,11 +105,14 @@ CATALOGUE: dict[str, Planted] = {
     "commitment_unchecked": Planted(
         "a block's figures are not made again", _blocks.commitment_unchecked, (1, 3, 5), 80, faults=_LIARS, seconds=15
     ),
+    "any_subsidy": Planted(
+        "a block may take a subsidy or leave it, due or not", _blocks.any_subsidy, (3,), 80, faults=_LIARS, seconds=15
+    ),
     "far_future_block": Planted(
         "a block's time is not compared with the clock", _blocks.far_future, (5,), 120, faults=_LIARS, seconds=15
     ),
     "commit_unchecked": Planted(
-        "a decided block is believed without its votes", _blocks.commit_unchecked, (1, 5), 60, faults=_LIARS
+        "a decided block is believed without its votes", _blocks.commit_unchecked, (1, 5), 60, faults=_LIARS, seconds=15
     ),
     "words_dropped_while_not_voting": Planted(
         "a round goes on though its words cannot be signed", _blocks.words_dropped, (7,), 30

@@ -47,7 +47,7 @@ def setting(masternodes: int, block_interval: int) -> Setting:
     voters = sorted((key(number + 1) for number in range(masternodes)), key=lambda each: each.public_hex)
     wallets = tuple(key(_FIRST_WALLET + number) for number in range(WALLETS))
     genesis = Genesis(
-        version=1,
+        version=2,
         network="devnet",
         timestamp=0,
         block_interval=block_interval,

@@ -25,9 +25,10 @@ def check_identity(rows: Rows, folder: Path, genesis_hash: str, node_key: str) -
         return
     found = schema.read_identity(raw)
     if found.version != schema.FORMAT_VERSION:
+        newer = ", or a newer one" if found.version > schema.FORMAT_VERSION else ""
         raise ConfigurationError(
             f"the store {folder} has format {found.version}, this program reads {schema.FORMAT_VERSION}:"
-            " use the program that wrote it, or a newer one"
+            f" use the program that wrote it{newer}"
         )
     if found.genesis != genesis_hash:
         raise ConfigurationError(f"the store {folder} belongs to another network: its genesis is {found.genesis}")
