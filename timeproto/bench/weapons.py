@@ -37,7 +37,7 @@ def client_hello(context: ssl.SSLContext) -> bytes:
     """The first words of a TLS client, whole."""
     outgoing = ssl.MemoryBIO()
     with suppress(ssl.SSLWantReadError):
-        context.wrap_bio(ssl.MemoryBIO(), outgoing).do_handshake()
+        context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="localhost").do_handshake()
     return outgoing.read()
 
 
