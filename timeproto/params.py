@@ -12,6 +12,8 @@ COIN = 10**8
 MAX_AMOUNT = 2**64 - 1
 
 PROTOCOL_VERSION = 1
+GENESIS_VERSION = 2
+"""Of the rules of the chain: no program takes a genesis of other rules."""
 
 NetworkName = Literal["mainnet", "testnet", "devnet"]
 

@@ -49,11 +49,15 @@ class Geneses(SynchronousTestCase):
         return str(error)
 
     def test_unusable_ones_are_named(self) -> None:
-        """A masternode twice, an address of another network, more money than there can be: said in one sentence."""
+        """A masternode twice, another network's address, too much money, other rules, no such year: in one sentence."""
         table: list[tuple[Genesis, str]] = [
             (replace(GENESIS, masternodes=(*GENESIS.masternodes, GENESIS.masternodes[0])), "listed twice"),
             (replace(GENESIS, allocations=(TxOutput(1, address(ALICE, "mainnet")),)), "another network"),
             (replace(GENESIS, network="mainnet"), "another network"),
+            (replace(GENESIS, version=1), "it has version 1, and this program keeps the chain's rules of version 2"),
+            (replace(GENESIS, version=3), "it has version 3"),
+            (replace(GENESIS, timestamp=-1), "no year"),
+            (replace(GENESIS, timestamp=2**63 - 1), "no year"),
             (replace(GENESIS, allocations=(TxOutput(2**63, address(ALICE)),) * 2), "2^64"),
         ]
         for genesis, words in table:
@@ -66,8 +70,7 @@ class Geneses(SynchronousTestCase):
         wrong = [
             {name: body[name] for name in body if name != "network"},
             body | {"extra": 1},
-            body | {"version": 1},
-            body | {"version": 3},
+            body | {"version": -1},
             body | {"network": "moon"},
             body | {"masternodes": []},
             body | {"masternodes": [f"{at:064x}" for at in range(257)]},

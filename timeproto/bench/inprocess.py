@@ -27,7 +27,7 @@ from timeproto.model.keys import SigningKey
 from timeproto.model.ledger import Changes, Store
 from timeproto.model.transaction import Outpoint, Transaction, TxOutput
 from timeproto.model.vote import VoteBatch
-from timeproto.params import COIN, NETWORKS
+from timeproto.params import COIN, GENESIS_VERSION, NETWORKS
 from timeproto.storage.memory import MemoryStore
 from timeproto.wallet import builder
 from timeproto.wallet.coins import Selection, WalletCoin
@@ -44,7 +44,7 @@ def make_genesis(keys: Sequence[SigningKey], coins: int) -> Genesis:
     """A devnet of masternodes with these keys, and ``coins`` coins of one owner."""
     params = NETWORKS["devnet"]
     return Genesis(
-        version=2,
+        version=GENESIS_VERSION,
         network="devnet",
         timestamp=0,
         block_interval=params.block_interval,

@@ -17,7 +17,7 @@ from timeproto.masternode.config import read_genesis, write_key
 from timeproto.model.genesis import Genesis
 from timeproto.model.keys import SigningKey
 from timeproto.model.transaction import TxOutput
-from timeproto.params import COIN, NETWORKS
+from timeproto.params import COIN, GENESIS_VERSION, NETWORKS
 from timeproto.wallet import hd
 from timeproto.wire import codec
 
@@ -122,7 +122,7 @@ def _create(datadir: Path, masternodes: int, coins_per_wallet: int, block_interv
         address = hd.address(owner, params)
         allocations += [TxOutput(COIN_AMOUNT, address)] * coins_per_wallet
     genesis = Genesis(
-        version=2,
+        version=GENESIS_VERSION,
         network="devnet",
         timestamp=0,
         block_interval=block_interval or params.block_interval,

@@ -21,7 +21,7 @@ from timeproto.model.genesis import Genesis
 from timeproto.model.keys import SigningKey
 from timeproto.model.transaction import TxOutput
 from timeproto.network.discovery import is_loopback, parse_address
-from timeproto.params import COIN, NETWORKS, NetworkName
+from timeproto.params import COIN, GENESIS_VERSION, NETWORKS, NetworkName
 from timeproto.web import bounds
 from timeproto.web.targets import TargetRefused, Targets, place_of
 from timeproto.wire import codec
@@ -300,7 +300,7 @@ def _make_genesis(config: Config, key: SigningKey) -> Genesis:
         )
     allocations = (TxOutput(1_000 * COIN, PUBLIC_DEVNET_ADDRESS),) * PUBLIC_DEVNET_COINS
     genesis = Genesis(
-        version=2,
+        version=GENESIS_VERSION,
         network="devnet",
         timestamp=0,
         block_interval=NETWORKS["devnet"].block_interval,

@@ -7,17 +7,20 @@ for each allocation.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated
 
 from msgspec import Meta
 
 from timeproto import limits
 from timeproto.errors import ConfigurationError
 from timeproto.model.address import problem_with
-from timeproto.model.canonical import I64, Hex32, Noun, i64, sha256d, sized, u32, u64
+from timeproto.model.canonical import I64, U32, Hex32, Noun, i64, sha256d, sized, u32, u64
 from timeproto.model.masternodes import MasternodeSet
 from timeproto.model.transaction import Outpoint, TxOutput
-from timeproto.params import MAX_AMOUNT, NETWORKS, NetworkName, NetworkParams
+from timeproto.params import GENESIS_VERSION, MAX_AMOUNT, NETWORKS, NetworkName, NetworkParams
+
+YEAR_10000 = 253_402_300_800
+"""Unix seconds; far from where milliseconds are larger than 64 bits."""
 
 
 class Genesis(Noun, frozen=True, dict=True, gc=True):
@@ -26,7 +29,7 @@ class Genesis(Noun, frozen=True, dict=True, gc=True):
     ``version`` is that of the chain's rules: programs that would not agree on its blocks have no genesis in common.
     """
 
-    version: Literal[2]
+    version: U32
     network: NetworkName
     timestamp: I64
     block_interval: Annotated[int, Meta(ge=1, le=3_600)]
@@ -66,6 +69,13 @@ class Genesis(Noun, frozen=True, dict=True, gc=True):
 
     def check(self) -> Genesis:
         """Itself, or :class:`ConfigurationError` naming what makes it unusable."""
+        if self.version != GENESIS_VERSION:
+            raise ConfigurationError(
+                f"the genesis is not usable: it has version {self.version}, and this program keeps the chain's rules of"
+                f" version {GENESIS_VERSION}; it needs another program, or a new chain"
+            )
+        if not 0 <= self.timestamp < YEAR_10000:
+            raise ConfigurationError("the genesis is not usable: its time is in no year from 1970 to 9999")
         try:
             MasternodeSet(self.masternodes)
         except ValueError as error:

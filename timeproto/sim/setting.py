@@ -11,7 +11,7 @@ from timeproto.model.address import address_of
 from timeproto.model.genesis import Genesis
 from timeproto.model.keys import SigningKey
 from timeproto.model.transaction import TxOutput
-from timeproto.params import COIN, NETWORKS
+from timeproto.params import COIN, GENESIS_VERSION, NETWORKS
 from timeproto.storage.memory import MemoryStore
 
 PARAMS = NETWORKS["devnet"]
@@ -47,7 +47,7 @@ def setting(masternodes: int, block_interval: int) -> Setting:
     voters = sorted((key(number + 1) for number in range(masternodes)), key=lambda each: each.public_hex)
     wallets = tuple(key(_FIRST_WALLET + number) for number in range(WALLETS))
     genesis = Genesis(
-        version=2,
+        version=GENESIS_VERSION,
         network="devnet",
         timestamp=0,
         block_interval=block_interval,
