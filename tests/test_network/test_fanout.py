@@ -248,6 +248,12 @@ class Sockets(SynchronousTestCase):
         self.assertEqual(self.reactor.writers, set())
         self.assertEqual(self.far.recv(1_000), one.frame + two.frame)
 
+    def test_an_answer(self) -> None:
+        """It does not wait for the reactor either: before that turns, a node may have a step to do."""
+        self.protocol.send(QUESTION)
+        self.assertEqual(self.reactor.writers, set())
+        self.assertEqual(self.far.recv(1_000), frame_of(codec.encode(QUESTION), squeezed=False))
+
     def test_more_than_the_kernel_takes(self) -> None:
         """The rest, and all that comes after it, waits in the transport; nothing is lost, doubled or overtaken."""
         self.protocol.out_queue = limits.OUT_QUEUE_PEER
@@ -261,10 +267,11 @@ class Sockets(SynchronousTestCase):
         self.assertEqual((self.reactor.writers, self.protocol.backlog), (set(), 0))
 
     def test_behind_what_the_transport_has(self) -> None:
-        """An answer that waits for the reactor is not overtaken."""
+        """What waits for the reactor is overtaken by nothing."""
+        self.transport.write(shared(1).frame)
         self.protocol.send(QUESTION)
-        self.protocol.send_at_once([shared(1)])
-        expected = frame_of(codec.encode(QUESTION), squeezed=False) + shared(1).frame
+        self.protocol.send_at_once([shared(2)])
+        expected = shared(1).frame + frame_of(codec.encode(QUESTION), squeezed=False) + shared(2).frame
         self.assertEqual(self.heard(len(expected)), expected)
 
     def test_the_other_end_has_gone(self) -> None:

@@ -1,7 +1,8 @@
 """What one connection has to write, in order: given to the transport while that takes more, else kept.
 
 Through the transport's own buffer a frame costs two changes of epoll and a turn of the reactor, 20 µs; given to the
-kernel it costs the system call, 7. So what is one of many (:mod:`timeproto.network.fanout`) goes there at once.
+kernel it costs the system call, 7. And what waits for that turn waits for a step of the node, if one is due before it.
+So a frame goes to the kernel at once, unless something goes before it there. Under TLS it takes the longer way.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Outbox:
         if self.paused:
             self._keep(frame)
         else:
-            self._transport.write(frame)
+            self._put(frame)
 
     def hold(self, *shared: Shared) -> bool:
         """Keeps what goes to many until :meth:`flush`, before whatever comes later; True if no flush was due yet."""
@@ -87,6 +88,10 @@ class Outbox:
     def _write_kept(self) -> None:
         data = self._kept[0] if len(self._kept) == 1 else b"".join(self._kept)
         self._clear()
+        self._put(data)
+
+    def _put(self, data: bytes) -> None:
+        """To the kernel at once, or behind what the transport has."""
         transport = self._transport
         if self._is_plain and not transport.dataBuffer and not transport._tempDataBuffer:  # nothing goes before it
             try:
