@@ -41,8 +41,9 @@ class Helper(ProcessProtocol):
         number: int = transport.pid
         return number
 
-    def ask(self, command: str, **arguments: Any) -> Deferred[dict[str, Any]]:
-        """Fires with the answer; :class:`ConfigurationError` if the helper fails or is silent for too long."""
+    def ask(self, command: str, *, patience: float = PATIENCE, **arguments: Any) -> Deferred[dict[str, Any]]:
+        """Fires with the answer; :class:`ConfigurationError` if the helper fails, or is silent for ``patience``
+        seconds."""
         answer: Deferred[dict[str, Any]] = Deferred()
         if self.is_over:
             answer.errback(self._failure())
@@ -50,7 +51,7 @@ class Helper(ProcessProtocol):
         self._waiting.append(answer)
         transport: Any = self.transport
         transport.write(json.dumps({"command": command, **arguments}).encode() + b"\n")
-        return answer.addTimeout(PATIENCE, self._reactor, onTimeoutCancel=self._overdue)
+        return answer.addTimeout(patience, self._reactor, onTimeoutCancel=self._overdue)
 
     def end(self) -> Deferred[None]:
         """Fires when the process is gone."""

@@ -1,31 +1,26 @@
 """Questions about coins to one node, while payments go on: on a store with a great many coins.
 
-Batches of several sizes are asked in turn, at fixed times whatever became of those before. Clocked from the moment a
-question had to be asked to the last byte of its answer; every item of it must be known. Beside it: the node's memory,
-and how long it takes to start on that store and on an empty one.
+Batches of several sizes are asked in turn, at fixed times whatever became of those before (bench.asker). Clocked from
+the moment a question had to be asked to the last byte of its answer; every item of it must be known. Beside it: the
+node's memory, and how long it takes to start on that store and on an empty one.
 """
 
 from __future__ import annotations
 
-import random
 import signal
 import tempfile
 import time
-from collections import deque
 from pathlib import Path
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, ensureDeferred
-from twisted.internet.endpoints import HostnameEndpoint, connectProtocol
+from twisted.internet.defer import ensureDeferred
 from twisted.internet.task import deferLater
 
-from timeproto import limits
 from timeproto.bench import kernel, plot, stock
 from timeproto.bench.finality import figures
-from timeproto.bench.line import Line
+from timeproto.bench.helper import PATIENCE, Helper
 from timeproto.bench.machine import percentile, spread
-from timeproto.bench.payments import frame
 from timeproto.bench.progress import Progress
 from timeproto.bench.stand import Stand
 from timeproto.devnet.layout import lay_out
@@ -33,17 +28,7 @@ from timeproto.devnet.processes import Devnet, NodeProcess
 from timeproto.errors import ConfigurationError
 from timeproto.network.discovery import parse_address
 from timeproto.network.requests import ConnectionGone
-from timeproto.wire import codec, messages
 
-IN_FRAME = min(limits.QUERY, (limits.FRAME_WALLET - 200) // 70)
-"""Outpoints as text that fit a wallet's frame."""
-PREPARED = 200
-"""Questions of each size that are encoded before the clock starts, and asked in turn."""
-SPACING = 0.02
-"""Seconds from one question to the next …"""
-SPACING_OF_ONE = 0.00018
-"""… and so many more for each item of the first: a long one does not delay the next, and for what all of them cost a
-node does not hold a wallet back."""
 POLL = 0.02
 
 
@@ -60,119 +45,36 @@ class Plan:
     base_port: int
 
 
-def pause_after(size: int) -> float:
-    return SPACING + SPACING_OF_ONE * size
-
-
-@attrs.define
-class Question:
-    """``left``: how many of its items are not answered yet."""
-
-    size: int
-    due: float
-    left: int
-
-
-class Asker:
-    """One connection that asks at fixed times, whatever became of the questions before."""
-
-    def __init__(self, reactor: Any, coins: int, batches: tuple[int, ...]) -> None:
-        self._reactor = reactor
-        self._line = Line(self._hear)
-        self._open: deque[Question] = deque()
-        self._times: dict[int, list[float]] = {}
-        self._done: Deferred[None] | None = None
-        self._error: Exception | None = None
-        chance = random.Random(5)  # noqa: S311  (which coins are asked for is no secret)
-        self._questions = {size: [self._question(chance, coins, size) for _ in range(PREPARED)] for size in batches}
-
-    @staticmethod
-    def _question(chance: random.Random, coins: int, size: int) -> bytes:
-        """One frame, or as many as a wallet needs to ask for so much: they are sent together."""
-        wanted = [str(stock.outpoint(chance.randrange(coins))) for _ in range(size)]
-        parts = (tuple(wanted[first : first + IN_FRAME]) for first in range(0, size, IN_FRAME))
-        return b"".join(frame(codec.encode(messages.UTXOStateQuery(id=1, outpoints=part))) for part in parts)
-
-    async def connect(self, address: str) -> None:
-        host, port = parse_address(address)
-        await connectProtocol(HostnameEndpoint(self._reactor, host, port), self._line)
-
-    def close(self) -> None:
-        if self._line.transport is not None:
-            self._line.transport.loseConnection()
-
-    def _hear(self, payload: bytes) -> None:
-        known = payload.count(b'"status":"known"')
-        if not known or not self._open:
-            self._end(ConfigurationError(f"a node does not know the coins it was asked for: {payload[:200]!r}"))
-            return
-        question = self._open[0]  # a node answers a connection in order
-        question.left -= known
-        if question.left <= 0:
-            self._open.popleft()
-            self._times[question.size].append(1000 * (time.perf_counter() - question.due))
-            if not self._open:
-                self._end(None)
-
-    def _end(self, error: Exception | None) -> None:
-        self._error = self._error or error
-        done, self._done = self._done, None
-        if done is not None:
-            done.callback(None)
-
-    async def ask(self, seconds: float) -> dict[int, list[float]]:
-        """Milliseconds from when a question had to be asked to the last byte of its answer, by size."""
-        self._times = {size: [] for size in self._questions}
-        due, round_of_all = time.perf_counter(), sum(map(pause_after, self._questions))
-        for at in range(max(1, round(seconds / round_of_all))):
-            for size, questions in self._questions.items():
-                await deferLater(self._reactor, max(0.0, due - time.perf_counter()))
-                self._open.append(Question(size, due, size))
-                self._line.send(questions[at % PREPARED])
-                due += pause_after(size)
-        if self._open and self._error is None:
-            self._done = Deferred()
-            await self._done.addTimeout(limits.REQUEST_TIME, self._reactor, onTimeoutCancel=_silent)
-        if self._error is not None:
-            raise self._error
-        return self._times
-
-
-def _silent(result: Any, seconds: float) -> None:
-    raise ConfigurationError(f"a node did not answer within {seconds:g} s")
-
-
 async def measure(reactor: Any, plan: Plan, progress: Progress) -> dict[str, Any]:
     """The report, ready for JSON."""
     empty = await _empty_start(reactor, plan, progress)
     stand = Stand(reactor, plan.masternodes, max(2, round(plan.rate * plan.seconds)), plan.base_port, progress)
     runs: list[dict[int, list[float]]] = []
     loads = []
+    asker: Helper | None = None
     try:
         layout = stand.lay_out()
         progress.stage(f"a store with {plan.coins} coins is made")
         stock.fill(layout, plan.coins, progress.show)
         await stand.open()
         devnet = stand.devnet
-        asker = Asker(reactor, plan.coins, plan.batches)
-        await asker.connect(devnet.addresses[0])
-        try:
-            await asker.ask(0.5)
-            for _ in range(plan.repeat):
-                if plan.rate:
-                    load = ensureDeferred(stand.measure(plan.rate, plan.seconds))
-                    runs.append(await asker.ask(plan.seconds))
-                    loads.append(await load)
-                else:
-                    runs.append(await asker.ask(plan.seconds))
-        finally:
-            asker.close()
+        host, port = parse_address(devnet.addresses[0])
+        asker = Helper(reactor, "timeproto.bench.asker")
+        await asker.ask("connect", host=host, port=port, coins=plan.coins, batches=plan.batches)
+        await _ask(asker, 0.5)
+        for _ in range(plan.repeat):
+            load = ensureDeferred(stand.measure(plan.rate, plan.seconds)) if plan.rate else None
+            runs.append(await _ask(asker, plan.seconds))
+            if load is not None:
+                loads.append(await load)
         resident = [kernel.resident_bytes(pid) for pid in stand.pids]
         peak = [kernel.peak_bytes(pid) for pid in stand.pids]
         size = sum(path.stat().st_size for path in (layout.nodes[0].folder / "store").iterdir())
         progress.stage("a node starts on that store")
         starts = [await _restart(reactor, devnet, 1) for _ in range(plan.repeat)]
     finally:
+        if asker is not None:
+            await asker.end()
         await stand.close()
     return {
         "masternodes": plan.masternodes,
@@ -195,6 +97,12 @@ async def measure(reactor: Any, plan: Plan, progress: Progress) -> dict[str, Any
         "start_s": spread(starts),
         "empty_start_s": spread(empty),
     }
+
+
+async def _ask(asker: Helper, seconds: float) -> dict[int, list[float]]:
+    """Milliseconds of each answer, by size."""
+    times = await asker.ask("ask", patience=seconds + PATIENCE, seconds=seconds)
+    return {int(size): took for size, took in times.items()}
 
 
 def _largest_mb(sizes: list[int | None]) -> float | None:
