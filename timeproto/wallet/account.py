@@ -26,8 +26,9 @@ from timeproto.wallet.belief import Aborted, Lie
 from timeproto.wallet.coins import Balance, CoinBook, WalletCoin
 from timeproto.wallet.payment import Payment
 from timeproto.wallet.purse import Purse
+from timeproto.wallet.resuming import is_for_good
 from timeproto.wallet.watch import Change, Watch
-from timeproto.wallet.watching import NEVER, after
+from timeproto.wallet.watching import after
 from timeproto.wire import messages
 
 if TYPE_CHECKING:  # a client with a purse makes itself an account
@@ -127,6 +128,9 @@ class Account:
 
         def failed(failure: Failure) -> None:
             failure.trap(ConnectionGone, Refusal)  # it is watched from the next connection on
+            why = failure.value
+            if isinstance(why, Refusal) and is_for_good(why):
+                self.log.error("no node watches {address}: {why}", address=address, why=why)
 
         watching = self.client.watch(self._changed, addresses=[address])
         watching.addErrback(failed).addErrback(
@@ -154,12 +158,14 @@ class Account:
         Raises :class:`ConnectionGone` if not all could be read: half the coins are no balance. Then it may be called
         again.
         """
+        if self.client.connection is None:
+            raise ConnectionGone("no node is connected")
         if self._watching is None:
             self._watching = self.client.watch(self._changed, addresses=self.addresses)
         try:
             await after(self._watching)
         except Refusal as refusal:
-            if refusal.code in NEVER:
+            if is_for_good(refusal):
                 self._watching = None
             raise
         await self.client.settled()

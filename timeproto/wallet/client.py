@@ -13,7 +13,7 @@ from typing import Any
 
 from twisted.application.internet import ClientService
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -33,9 +33,10 @@ from timeproto.wallet.outbox import ASK_AGAIN, Outbox
 from timeproto.wallet.payment import Payment
 from timeproto.wallet.protocol import WalletClientFactory, WalletClientProtocol
 from timeproto.wallet.purse import Purse
+from timeproto.wallet.reading import address_coins
 from timeproto.wallet.resuming import Proprietor
 from timeproto.wallet.watch import Change, Watch
-from timeproto.wallet.watching import Watches, address_coins, after
+from timeproto.wallet.watching import Watches, after
 from timeproto.wire import messages
 
 
@@ -104,11 +105,12 @@ class WalletClient(MultiService):
         waiting, self._connected = self._connected, []
         for each in waiting:
             each.errback(ConnectionGone("the wallet was closed"))
+        self._watches.close(ConnectionGone("the wallet was closed"))
         stopping: Deferred[None] = super().stopService()
         return stopping
 
     def when_connected(self) -> Deferred[None]:
-        """Fires when a node is there, has proven its key, and watches what we watch."""
+        """Fires when a node is there, has proven its key, and watches all that nodes have taken before."""
         waiting: Deferred[None] = Deferred()
         if self._is_prepared and self._protocol is not None:
             waiting.callback(None)
@@ -118,7 +120,8 @@ class WalletClient(MultiService):
 
     @property
     def is_current(self) -> bool:
-        """After :meth:`settled`: true if a node watches what we watch, and all that it told could be checked."""
+        """After :meth:`settled`: true if a node watches all that nodes have taken before, and what it told could be
+        checked."""
         return self._is_prepared and self._protocol is not None and self._watches.is_checked
 
     def has_shown_all(self, on_change: Callable[[Change], None]) -> bool:
@@ -127,7 +130,7 @@ class WalletClient(MultiService):
 
     @property
     def connection(self) -> WalletClientProtocol | None:
-        """The connection, once the node has proven itself and watches what we watch."""
+        """The connection, once the node has proven itself and watches all that nodes have taken before."""
         return self._protocol if self._is_prepared else None
 
     @property
@@ -307,9 +310,10 @@ class WalletClient(MultiService):
     ) -> Deferred[Watch]:
         """Tells every change of these coins, beginning with their states now (``old_state`` None).
 
-        Fires when a node has taken the subscription. Fails with :class:`Refusal` if it does not, and then the next
-        connection asks again, unless no node would take it; and with :class:`ConnectionGone` if this one was lost, or
-        did not answer. After a reconnect it goes on with the first change that was not told. Where that cannot be (the
+        Fires when a node has taken the subscription; where none is there it waits for one. Fails with :class:`Refusal`
+        if it does not, and then the next connection asks again, unless no node would take it; and with
+        :class:`ConnectionGone` if this one was lost, or did not answer, or the client is stopped. Cancelled it watches
+        nothing. After a reconnect it goes on with the first change that was not told. Where that cannot be (the
         node is another one, or was left too long ago) ``on_reset(reason)`` says so, and what changed meanwhile is told
         as one change from the state told last.
 
@@ -320,8 +324,14 @@ class WalletClient(MultiService):
         async def subscribe() -> Watch:
             wanted = [require_address(each, self.genesis.params) for each in addresses]
             watch = self._watches.add(on_change, wanted, outpoints, on_reset, on_payment)
-            if self._protocol is not None:
-                await self._watches.subscribe(self._protocol, watch)
+            try:
+                if self._protocol is None:
+                    await self._watches.when_taken(watch)
+                else:
+                    await self._watches.subscribe(self._protocol, watch)
+            except CancelledError:
+                watch.stop()
+                raise
             return watch
 
         return Deferred.fromCoroutine(subscribe())

@@ -35,6 +35,8 @@ LONGEST = 600.0
 """Seconds after which a replay has to come to its end: a node must not keep us waiting for ever, word by word."""
 assert 10 * limits.REPLAY / limits.REPLAY_RATE < PATIENCE < LONGEST
 
+_NEVER = frozenset((ErrorCode.OVER_LIMIT, ErrorCode.BAD_ADDRESS, ErrorCode.BAD_FIELD))
+
 
 class Proprietor:
     """The key that a wallet's lease belongs to."""
@@ -116,8 +118,13 @@ class Place:
 
     async def subscribe(self, protocol: WalletClientProtocol, page: Iterable[Watched]) -> UTXOSubscribed:
         """Watches ``page`` too, at most ``limits.FILTER`` items, beginning with the states of their coins."""
-        self._snapshot = math.inf  # for an answer may be lost on its way
-        reply = await self._ask(protocol, page, ttl_ms=LEASE_MS if protocol.knows_cursors else None)
+        before, self._snapshot = self._snapshot, math.inf  # for an answer may be lost on its way
+        try:
+            reply = await self._ask(protocol, page, ttl_ms=LEASE_MS if protocol.knows_cursors else None)
+        except Refusal as refusal:
+            if refusal.code is not ErrorCode.TIMEOUT:
+                self._snapshot = before  # the node has taken nothing
+            raise
         self.took(reply, page)
         return reply
 
@@ -253,3 +260,8 @@ def pages(items: Collection[Watched]) -> list[list[Watched]]:
     """``items`` in an order that is always the same, as many in each list as one request may name."""
     every, size = sorted(items, key=str), min(limits.FILTER, limits.QUERY)
     return [every[start : start + size] for start in range(0, len(every), size)]
+
+
+def is_for_good(refusal: Refusal) -> bool:
+    """True if every node would repeat this refusal of a subscription: what was to be watched will not be."""
+    return refusal.code in _NEVER and "retry_after_ms" not in refusal.details

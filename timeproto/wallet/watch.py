@@ -62,8 +62,8 @@ class Watch:
     _came: Callable[[Watch, str], None]
     begun: set[Watched] = attrs.field(factory=set, init=False)
     """Items whose coins have been shown: from there on every change of them is told."""
-    refused: set[Watched] = attrs.field(factory=set, init=False)
-    """Items that were asked for when a node refused the watch, and have not begun: no connection hangs on them."""
+    untaken: set[Watched] = attrs.field(default=attrs.Factory(lambda watch: set(watch.items), True), init=False)
+    """Items that no node has taken yet, because none was there or it refused: no connection hangs on them."""
     told: dict[Outpoint, UTXOState] = attrs.field(factory=dict, init=False)
     """The states told last of coins that may change again."""
     payments: dict[str, Incoming] = attrs.field(factory=dict, init=False)

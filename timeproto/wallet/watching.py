@@ -21,10 +21,11 @@ from timeproto.model.transaction import Outpoint, TxOutput
 from timeproto.model.utxo_state import Confirmed, SpentFinalized, UTXOState, from_wire, holder
 from timeproto.network.requests import ConnectionGone
 from timeproto.wallet.arrivals import Arrivals
-from timeproto.wallet.belief import Ask, Belief, Lie, Proof
+from timeproto.wallet.belief import Belief, Lie, Proof
 from timeproto.wallet.incoming import Incoming
 from timeproto.wallet.protocol import Notice, WalletClientProtocol
-from timeproto.wallet.resuming import Place, Proprietor, pages
+from timeproto.wallet.reading import read_coins
+from timeproto.wallet.resuming import Place, Proprietor, is_for_good, pages
 from timeproto.wallet.turns import Turns
 from timeproto.wallet.watch import Change, Watch, Watched
 from timeproto.wire import messages
@@ -34,12 +35,6 @@ BEHIND = 10_000
 """Changes that may wait to be checked: a node that tells more, and faster than it answers, is left."""
 
 T = TypeVar("T")
-
-NEVER = frozenset((ErrorCode.OVER_LIMIT, ErrorCode.BAD_ADDRESS, ErrorCode.BAD_FIELD))
-"""Refusals of a subscription that every node would repeat: what was to be watched is not, and will not be."""
-
-COINS = 200_000
-"""Coins of one address that are read: a node may claim any number of them."""
 
 
 class Watches:
@@ -62,6 +57,7 @@ class Watches:
         self._in_turn = Turns()  # in the middle of a resume a request would begin what is not complete
         self._watches: list[Watch] = []
         self.arrivals = Arrivals(belief, self._watches, on_trouble, clock)
+        self._waiting: dict[Watch, Deferred[None]] = {}
         self._shown: dict[Outpoint, int] = {}
         self._shown_until = 0
         self._line: deque[Callable[[], Coroutine[Any, Any, None]]] = deque()
@@ -95,6 +91,7 @@ class Watches:
     def _remove(self, watch: Watch) -> None:
         if watch in self._watches:
             self._watches.remove(watch)
+            self._waiting.pop(watch, None)
 
     # -- asking --------------------------------------------------------------------------------------
 
@@ -110,48 +107,80 @@ class Watches:
         if reason is not None:
             self._begin_anew(reason)
         shown: set[Outpoint] = set()
-        items = set[Watched]().union(*(watch.items - watch.begun - watch.refused for watch in self._watches))
+        items = set[Watched]().union(*(watch.items - watch.begun - watch.untaken for watch in self._watches))
         asked = set(items)
         if reply is not None:
             self._place.took(reply, begun)
+            self._took(begun)
             self._in_order(partial(self._hear_states, protocol, reply, frozenset(begun), shown))
             items, asked = items - begun, items | begun
         await self._subscribe(protocol, items, shown)
-        for watch in list(self._watches):
-            again = watch.refused - asked
-            if watch in self._watches:  # not stopped meanwhile
-                try:
-                    await self._take_up(protocol, watch, again, shown)
-                    asked |= again
-                except Refusal as refusal:  # its caller was told; nothing else suffers by it, whatever the reason
-                    self.log.info("what was refused is refused again: {why}", why=refusal)
         if reason is not None:
             self._in_order(partial(self._hear_of_the_rest, protocol, shown))
+        if self._waiting or any(watch.untaken for watch in self._watches):
+            rest = self._in_turn(partial(self._take_up_the_rest, protocol, asked))
+            rest.addErrback(Failure.trap, ConnectionGone)  # the next connection goes on
+
+    async def _take_up_the_rest(self, protocol: WalletClientProtocol, asked: set[Watched]) -> None:
+        """What no node has taken yet, once the connection stands: nothing waits for it, or suffers by a refusal."""
+        for watch in list(self._watches):
+            more = watch.untaken - asked
+            if watch not in self._watches or not protocol.is_open:  # stopped, or cut off meanwhile
+                continue
+            try:
+                await self._take_up(protocol, watch, more)
+                asked |= more
+                self._answer(watch, None)
+            except Refusal as refusal:
+                self._answer(watch, refusal)
 
     def subscribe(self, protocol: WalletClientProtocol, watch: Watch) -> Deferred[None]:
         """Takes up what a new watch asks for; :class:`Refusal` if the node does not take it: the next connection asks
         again, unless no node would. One that does not answer in time is left, and that is :class:`ConnectionGone`."""
 
         async def take_up() -> None:
+            if watch not in self._watches:
+                return  # called off meanwhile
             try:
-                await self._take_up(protocol, watch, watch.items - watch.begun, set())
+                await self._take_up(protocol, watch, watch.items - watch.begun)
             except Refusal as refusal:
-                if refusal.code in NEVER:
+                if is_for_good(refusal):
                     self._remove(watch)
                 raise
 
         return self._in_turn(take_up)
 
-    async def _take_up(
-        self, protocol: WalletClientProtocol, watch: Watch, items: Collection[Watched], shown: set[Outpoint]
-    ) -> None:
+    def when_taken(self, watch: Watch) -> Deferred[None]:
+        """The same where no node is there: fires or fails with what the next one says that says something."""
+        waiting = self._waiting[watch] = Deferred()
+        return waiting
+
+    def _answer(self, watch: Watch, refusal: Refusal | None) -> None:
+        """Tells whoever waits for it; whose caller was told before is only asked for again."""
+        waiting = self._waiting.pop(watch, None)
+        if waiting is None:
+            if refusal is not None:
+                self.log.info("what was refused is refused again: {why}", why=refusal)
+        elif refusal is None:
+            waiting.callback(None)
+        else:
+            if is_for_good(refusal):
+                self._remove(watch)
+            waiting.errback(refusal)
+
+    def close(self, why: Exception) -> None:
+        """Whoever waits for a node waits no more."""
+        waiting, self._waiting = self._waiting, {}
+        for each in waiting.values():
+            each.errback(why)
+
+    async def _take_up(self, protocol: WalletClientProtocol, watch: Watch, items: Collection[Watched]) -> None:
         try:
-            await self._subscribe(protocol, items, shown)
+            await self._subscribe(protocol, items, set())
         except Refusal as refusal:
             if refusal.code is ErrorCode.TIMEOUT:
                 self._leave(refusal)
                 raise ConnectionGone(f"the node did not answer in time, and is left: {refusal}") from refusal
-            watch.refused |= set(items)
             raise
 
     async def _subscribe(
@@ -159,7 +188,12 @@ class Watches:
     ) -> None:
         for page in pages(items):
             reply = await self._place.subscribe(protocol, page)
+            self._took(page)
             self._in_order(partial(self._hear_states, protocol, reply, frozenset(page), shown))
+
+    def _took(self, items: Iterable[Watched]) -> None:
+        for watch in self._watches:
+            watch.untaken.difference_update(items)
 
     def _begin_anew(self, reason: str) -> None:
         self._place.begin()
@@ -249,7 +283,7 @@ class Watches:
         """The coins of a page of items as they are now: once all of them are checked, all of them are told."""
         coins = {coin.outpoint: (coin, reply.cursor.position) for coin in reply.states}
         for address in (item for item in page if reply.more and isinstance(item, str)):
-            coins.update(await _read_coins(protocol.request, address))
+            coins.update(await read_coins(protocol.request, address))
         checked: list[tuple[CoinState, bool]] = []
         for coin, position in coins.values():
             state = from_wire(coin.state)
@@ -268,7 +302,6 @@ class Watches:
                 if watch in self._watches and watch.is_news(coin.outpoint, coin.output, state, page):
                     watch.show(coin.outpoint, coin.output, state, proven)
             watch.begun |= page & watch.items
-            watch.refused -= page
         self._place.reached(reply.cursor)
 
     async def _hear_of_the_rest(self, protocol: WalletClientProtocol, shown: set[Outpoint]) -> None:
@@ -328,28 +361,6 @@ class Watches:
             return True
         await self._belief.coin_exists(outpoint, output, proof)
         return holder(state) is None
-
-
-async def address_coins(ask: Ask, address: str, *, spent: bool = False) -> list[CoinState]:
-    """All coins of an address as a node claims them, page by page; :class:`Lie` if the pages do not go on."""
-    return [coin for coin, _ in (await _read_coins(ask, address, spent=spent)).values()]
-
-
-async def _read_coins(ask: Ask, address: str, *, spent: bool = False) -> dict[Outpoint, tuple[CoinState, int]]:
-    """Each coin with the position in the node's log at which it was so."""
-    coins: dict[Outpoint, tuple[CoinState, int]] = {}
-    last: Outpoint | None = None
-    while True:
-        page = await ask(messages.GetAddressUTXOs(address=address, after=last, spent=spent))
-        known = len(coins)
-        coins.update((coin.outpoint, (coin, page.cursor.position)) for coin in page.coins)
-        if not page.more:
-            return coins
-        if len(coins) == known:
-            raise Lie(f"more coins of {address} are announced than shown")
-        if len(coins) > COINS:
-            raise Refusal(ErrorCode.OVER_LIMIT, f"{address} has too many coins to be read", limit="coins", value=COINS)
-        last = page.coins[-1].outpoint
 
 
 def after(done: Deferred[T]) -> Deferred[None]:
