@@ -44,7 +44,7 @@ measured = $(VENV)/bin/timeproto bench $(1) --json $(FIGURES)/$(firstword $(1)).
 figures: venv
 	$(call measured,finality --masternodes $(SIZES) --rate $(RATES) --search)
 	$(call measured,notify --repeat 5)
-	$(call measured,query --rate $(QUERY_RATE))
+	$(call measured,query --rate $(QUERY_RATE) --seconds 30)
 	$(call measured,hostile)
 	$(call measured,store)
 	$(call measured,codec)

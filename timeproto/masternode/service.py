@@ -352,7 +352,7 @@ def spare_the_collector() -> None:
     """What a node holds it holds for long, in few cycles: look less often for garbage, and never at what is there."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 5, 50)  # a millisecond or two each, where connections that come and go leave much of it
+    gc.set_threshold(20_000, 5, 50)  # ten milliseconds for some thousands of payments, or connections that come and go
 
 
 class _Surroundings:
