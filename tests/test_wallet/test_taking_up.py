@@ -15,6 +15,7 @@ from timeproto.wallet.account import Account
 from timeproto.wallet.client import ASK_AGAIN, WalletClient
 from timeproto.wallet.purse import MemoryPurse
 from timeproto.wallet.watch import Change, Watch
+from timeproto.wallet.watching import after
 
 
 class Watchers(Resuming):
@@ -282,6 +283,51 @@ class Watchers(Resuming):
         self.world.run(1)
         self.assertTrue(client.is_current)
         self.assertEqual((first.take(), len(ear.take())), ([], 4))
+
+    def test_one_that_comes_before_the_coins_of_another_are_checked(self) -> None:
+        """What that one was shown counts for those that were there when the node showed it: this one is refused."""
+        client, first = self.watching(2)
+        belief, gate = client._watches._belief, Deferred[None]()
+        exists = belief.coin_exists
+
+        async def later(*arguments: Any) -> None:
+            await after(gate)
+            await exists(*arguments)
+
+        self.patch(belief, "coin_exists", later)
+        theirs = [address(self.world.node.wallets[number]) for number in (0, 1)]
+        helper = self.outcome(client.watch(lambda change: None, addresses=theirs[:1]))
+        self.world.run(0.2)
+        ear = Ear()
+        self.refuse(1, ErrorCode.BUSY)
+        watch = client.watch(ear.heard.append, addresses=theirs, on_reset=ear.heard.append)
+        self.world.run(0.2)
+        self.failureResultOf(watch, Refusal)
+        gate.callback(None)
+        self.world.run(0.2)
+        helper.stop()
+        self.assertEqual(ear.take(), [])  # nothing of it has begun, so nothing can end unheard
+        client._watches._place.lose()
+        self.refused.clear()
+        self.away(lambda: None)
+        self.assertEqual(len(ear.take()), 8)
+        self.pay(0)
+        self.world.run(0.5)
+        self.assertEqual((ear.take()[:3], client.is_current), (self.steps()[:3], True))
+        self.assertEqual(len(first.take()), 5)  # its coins, and a reset
+
+    def test_an_account_opened_as_soon_as_a_node_is_there(self) -> None:
+        """The first was too slow; the next has not been asked yet when it says that it is there: that is awaited."""
+        client = self.world.client()
+        account = self.account_with_money(client)
+        self.mute()
+        opening = ensureDeferred(account.open())
+        self.world.run(limits.REQUEST_TIME + 0.1)
+        self.failureResultOf(opening, ConnectionGone)
+        again = client.when_connected().addCallback(lambda _: ensureDeferred(account.open()))
+        self.world.run(5)
+        self.successResultOf(again)
+        self.assertEqual(account.balance().total, COIN)
 
     def test_an_account_that_the_node_is_too_slow_to_take(self) -> None:
         """It has no balance until its coins have been read: not one of nothing."""

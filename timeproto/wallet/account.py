@@ -168,6 +168,7 @@ class Account:
             if is_for_good(refusal):
                 self._watching = None
             raise
+        await self.client.taken_up()
         await self.client.settled()
         if not (self.client.is_current and self.client.has_shown_all(self._changed)):
             raise ConnectionGone("the node went away before it had shown every coin")

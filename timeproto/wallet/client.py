@@ -341,6 +341,10 @@ class WalletClient(MultiService):
         """The place in one node's log up to which all watches have been told everything; None if there is no such."""
         return self._watches.cursor
 
+    async def taken_up(self) -> None:
+        """Returns when the node of the moment, if there is one, has been asked for all there is to watch."""
+        await self._watches.taken_up()
+
     async def settled(self) -> None:
         """Returns when everything heard so far has been checked and told."""
         await self._watches.settled()

@@ -108,31 +108,39 @@ class Watches:
             self._begin_anew(reason)
         shown: set[Outpoint] = set()
         items = set[Watched]().union(*(watch.items - watch.begun - watch.untaken for watch in self._watches))
-        asked = set(items)
         if reply is not None:
             self._place.took(reply, begun)
-            self._took(begun)
-            self._in_order(partial(self._hear_states, protocol, reply, frozenset(begun), shown))
-            items, asked = items - begun, items | begun
+            self._in_order(partial(self._hear_states, protocol, reply, frozenset(begun), shown, self._took(begun)))
+            items -= begun
         await self._subscribe(protocol, items, shown)
         if reason is not None:
             self._in_order(partial(self._hear_of_the_rest, protocol, shown))
         if self._waiting or any(watch.untaken for watch in self._watches):
-            rest = self._in_turn(partial(self._take_up_the_rest, protocol, asked))
+            rest = self._in_turn(partial(self._take_up_the_rest, protocol))
             rest.addErrback(Failure.trap, ConnectionGone)  # the next connection goes on
 
-    async def _take_up_the_rest(self, protocol: WalletClientProtocol, asked: set[Watched]) -> None:
-        """What no node has taken yet, once the connection stands: nothing waits for it, or suffers by a refusal."""
-        for watch in list(self._watches):
-            more = watch.untaken - asked
-            if watch not in self._watches or not protocol.is_open:  # stopped, or cut off meanwhile
-                continue
-            try:
-                await self._take_up(protocol, watch, more)
-                asked |= more
-                self._answer(watch, None)
-            except Refusal as refusal:
+    async def _take_up_the_rest(self, protocol: WalletClientProtocol) -> None:
+        """What no node has taken yet, once the connection stands: all of it, or else each watch as it may be."""
+        if not protocol.is_open:
+            return
+        rest = [watch for watch in self._watches if watch.untaken or watch in self._waiting]
+        every = refusal = await self._refusal_of(protocol, set[Watched]().union(*(watch.untaken for watch in rest)))
+        for watch in rest:
+            if every is not None and not _comes_too_soon(refusal):
+                refusal = await self._refusal_of(protocol, watch.untaken)
+            if watch in self._watches:  # not stopped meanwhile
                 self._answer(watch, refusal)
+
+    async def _refusal_of(self, protocol: WalletClientProtocol, items: Collection[Watched]) -> Refusal | None:
+        try:
+            await self._take_up(protocol, items)
+        except Refusal as refusal:
+            return refusal
+        return None
+
+    async def taken_up(self) -> None:
+        """Returns when the node of the moment has been asked for all there is to watch."""
+        await self._in_turn(_nothing)
 
     def subscribe(self, protocol: WalletClientProtocol, watch: Watch) -> Deferred[None]:
         """Takes up what a new watch asks for; :class:`Refusal` if the node does not take it: the next connection asks
@@ -142,7 +150,7 @@ class Watches:
             if watch not in self._watches:
                 return  # called off meanwhile
             try:
-                await self._take_up(protocol, watch, watch.items - watch.begun)
+                await self._take_up(protocol, watch.items - watch.begun)
             except Refusal as refusal:
                 if is_for_good(refusal):
                     self._remove(watch)
@@ -174,7 +182,7 @@ class Watches:
         for each in waiting.values():
             each.errback(why)
 
-    async def _take_up(self, protocol: WalletClientProtocol, watch: Watch, items: Collection[Watched]) -> None:
+    async def _take_up(self, protocol: WalletClientProtocol, items: Collection[Watched]) -> None:
         try:
             await self._subscribe(protocol, items, set())
         except Refusal as refusal:
@@ -188,12 +196,13 @@ class Watches:
     ) -> None:
         for page in pages(items):
             reply = await self._place.subscribe(protocol, page)
-            self._took(page)
-            self._in_order(partial(self._hear_states, protocol, reply, frozenset(page), shown))
+            self._in_order(partial(self._hear_states, protocol, reply, frozenset(page), shown, self._took(page)))
 
-    def _took(self, items: Iterable[Watched]) -> None:
+    def _took(self, items: Collection[Watched]) -> list[Watch]:
+        """A node has taken ``items`` for these watches; one that comes later asks for itself."""
         for watch in self._watches:
             watch.untaken.difference_update(items)
+        return list(self._watches)
 
     def _begin_anew(self, reason: str) -> None:
         self._place.begin()
@@ -279,6 +288,7 @@ class Watches:
         reply: messages.UTXOSubscribed,
         page: frozenset[Watched],
         shown: set[Outpoint],
+        watches: list[Watch],
     ) -> None:
         """The coins of a page of items as they are now: once all of them are checked, all of them are told."""
         coins = {coin.outpoint: (coin, reply.cursor.position) for coin in reply.states}
@@ -291,12 +301,12 @@ class Watches:
             if position > reply.cursor.position:
                 self._shown[coin.outpoint] = position  # further on than the subscription began
                 self._shown_until = max(self._shown_until, position)
-            if any(watch.is_news(coin.outpoint, coin.output, state, page) for watch in self._watches):
+            if any(watch.is_news(coin.outpoint, coin.output, state, page) for watch in watches):
                 try:
                     checked.append((coin, await self._is_proven(coin.outpoint, coin.output, state, None)))
                 except Lie as lie:
                     self._heard_lie(lie)
-        for watch in list(self._watches):  # nothing waits from here on: the page is told as a whole, or not at all
+        for watch in watches:  # nothing waits from here on: the page is told as a whole, or not at all
             for coin, proven in checked:
                 state = from_wire(coin.state)
                 if watch in self._watches and watch.is_news(coin.outpoint, coin.output, state, page):
@@ -361,6 +371,14 @@ class Watches:
             return True
         await self._belief.coin_exists(outpoint, output, proof)
         return holder(state) is None
+
+
+async def _nothing() -> None: ...
+
+
+def _comes_too_soon(refusal: Refusal | None) -> bool:
+    """True of a refusal for what was asked before, whatever is asked for now."""
+    return refusal is not None and refusal.code is ErrorCode.OVER_LIMIT and "retry_after_ms" in refusal.details
 
 
 def after(done: Deferred[T]) -> Deferred[None]:
