@@ -199,6 +199,29 @@ class Watchers(Resuming):
         self.away(lambda: self.pay(0))
         self.assertEqual((first.take(), len(ear.take())), (self.steps(), 5))
 
+    def test_one_that_is_taken_beside_one_that_is_not(self) -> None:
+        """Each is told what became of it; and what is called off in between is not asked for."""
+        self.patch(limits, "FILTER", 1)
+        client, _ = self.watching(2)
+        self.world.refuses = True
+        self.world.cut()
+        wallets = self.world.node.wallets
+        early, late = sorted((0, 1), key=lambda number: address(wallets[number]))
+        self.refuse(late, ErrorCode.BUSY)
+        taken, refused, called_off = (
+            client.watch(lambda change: None, addresses=[address(wallets[number])]) for number in (early, late, late)
+        )
+        refused.addErrback(lambda failure: (called_off.cancel(), failure)[1])
+        asked = self.asked("UTXOSubscribe")
+        self.world.refuses = False
+        self.world.run(3)
+        self.successResultOf(taken)
+        self.failureResultOf(refused, Refusal)
+        self.failureResultOf(called_off, CancelledError)
+        pages = [request.addresses for request in asked]
+        self.assertEqual(pages.count((address(wallets[late]),)), 2)  # with the other one's, and alone
+        self.assertTrue(client.is_current)
+
     def test_one_of_which_a_node_says_nothing(self) -> None:
         """Nodes are left for it, but each of them serves everything else until then."""
         client, first = self.watching(0)

@@ -126,10 +126,12 @@ class Watches:
         rest = [watch for watch in self._watches if watch.untaken or watch in self._waiting]
         every = refusal = await self._refusal_of(protocol, set[Watched]().union(*(watch.untaken for watch in rest)))
         for watch in rest:
+            if watch not in self._watches:
+                continue  # stopped meanwhile
             if every is not None and not _comes_too_soon(refusal):
                 refusal = await self._refusal_of(protocol, watch.untaken)
-            if watch in self._watches:  # not stopped meanwhile
-                self._answer(watch, refusal)
+            if watch in self._watches:
+                self._answer(watch, refusal if watch.untaken else None)
 
     async def _refusal_of(self, protocol: WalletClientProtocol, items: Collection[Watched]) -> Refusal | None:
         try:
