@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
+from timeproto.bench.frames import frame
 from timeproto.bench.inprocess import Cluster
 from timeproto.bench.line import Line, ProofChecker
-from timeproto.bench.payments import frame
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.certificate import FinalityProof, check_proof
 from timeproto.model.keys import SigningKey

@@ -11,10 +11,11 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from timeproto.bench import load as module
+from timeproto.bench.frames import frame
 from timeproto.bench.inprocess import Cluster
 from timeproto.bench.line import Line
 from timeproto.bench.load import Load, Outcome
-from timeproto.bench.payments import Payment, frame
+from timeproto.bench.payments import Payment
 from timeproto.errors import Refusal
 from timeproto.model.ledger import TransactionRecord
 from timeproto.model.transaction import Transaction

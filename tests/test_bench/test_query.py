@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from timeproto.bench import asker
 from timeproto.bench.asker import Asker, pause_after
-from timeproto.bench.payments import frame
+from timeproto.bench.frames import frame
 from timeproto.errors import ConfigurationError
 from timeproto.wire import codec, messages
 

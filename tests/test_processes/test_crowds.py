@@ -15,7 +15,7 @@ from tests.test_processes.harness import DevnetCase
 from tests.test_processes.test_hostile import Raw
 from timeproto.bench import kernel
 from timeproto.bench.crowd import Crowd
-from timeproto.bench.payments import frame
+from timeproto.bench.frames import frame
 from timeproto.network.discovery import parse_address
 from timeproto.wire import codec, messages
 

@@ -8,6 +8,7 @@ from typing import Any
 from tests.cluster import address
 from tests.test_wallet.logs import Heard
 from tests.test_wallet.test_client import ClientCase
+from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.utxo_state import kind
 from timeproto.wallet import client as client_module
 from timeproto.wallet.client import WalletClient
@@ -44,7 +45,7 @@ class Resuming(ClientCase):
     def setUp(self) -> None:
         super().setUp()
         self.patch(client_module, "back_off", lambda attempt: 0.3)
-        self.requests: list[dict[str, Any]] = []
+        self.refused: dict[str, ErrorCode] = {}
 
     def watching(self, *wallets: int, **more: Any) -> tuple[WalletClient, Ear]:
         client = self.world.client()
@@ -91,3 +92,28 @@ class Resuming(ClientCase):
             (spent, "SpentPending", "SpentFinalized"),
             (change, None, "Unspent"),
         ]
+
+    def refuse(self, whom: int | str, code: ErrorCode) -> None:
+        """The node refuses whoever wants to watch this address, with ``code``, until ``refused`` is cleared."""
+        subscriptions = self.world.node.handler._subscriptions
+        if not self.refused:
+            room = subscriptions._require_room
+
+            def require_room(feed: Any, subscription: Any, items: set[Any], taken: bool) -> None:
+                for each in items & self.refused.keys():
+                    raise Refusal(self.refused[each], "there is no room", limit="room")
+                room(feed, subscription, items, taken)
+
+            self.patch(subscriptions, "_require_room", require_room)
+        self.refused[address(self.world.node.wallets[whom]) if isinstance(whom, int) else whom] = code
+
+    def mute(self) -> None:
+        """The answer to the next subscription does not come."""
+
+        def bend(message: dict[str, Any]) -> dict[str, Any] | None:
+            if message["type"] != "UTXOSubscribed":
+                return message
+            self.world.bend = lambda message: message
+            return None
+
+        self.world.bend = bend

@@ -21,8 +21,8 @@ import attrs
 
 from timeproto import limits
 from timeproto.bench import stock
+from timeproto.bench.frames import PONG, cut, frame, is_ping
 from timeproto.bench.helper import say
-from timeproto.bench.payments import frame
 from timeproto.errors import ConfigurationError
 from timeproto.wire import codec, messages
 
@@ -36,7 +36,6 @@ SPACING_OF_ONE = 0.00018
 """… and so many more for each item of the first: a long one does not delay the next, and for what all of them cost a
 node does not hold a wallet back."""
 READ = 1 << 16
-_PONG = frame(codec.encode(messages.Pong()))
 
 
 def pause_after(size: int) -> float:
@@ -116,17 +115,13 @@ class Asker:
         data = self._connection.recv(READ)
         if not data:
             raise ConfigurationError("a node closed the connection")
-        self._buffer += data
-        while len(self._buffer) >= 4:
-            end = 4 + int.from_bytes(self._buffer[:4], "big")
-            if len(self._buffer) < end:
-                break
-            payload, self._buffer = self._buffer[4:end], self._buffer[end:]
+        payloads, self._buffer = cut(self._buffer + data)
+        for payload in payloads:
             self._take(payload)
 
     def _take(self, payload: bytes) -> None:
-        if payload.startswith(b'{"type":"Ping"'):
-            self._connection.sendall(_PONG)
+        if is_ping(payload):
+            self._connection.sendall(PONG)
             return
         known = payload.count(b'"status":"known"')
         if not known or not self._open:

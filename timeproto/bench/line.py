@@ -6,7 +6,6 @@ before, looks at bytes before it decodes them, and decodes with the strict codec
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,7 @@ import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol
 
-from timeproto.bench.payments import frame
+from timeproto.bench.frames import cut, frame, is_ping
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.certificate import FinalityProof, SignedVote
 from timeproto.model.genesis import Genesis
@@ -24,7 +23,6 @@ from timeproto.model.vote import VoteKind, vote_leaf, vote_message
 from timeproto.network.requests import ConnectionGone
 from timeproto.wire import codec, messages
 
-_LENGTH = struct.Struct("!I")
 _FIRST_QUESTION = 2**40
 """Ids of questions, apart from those of payments."""
 
@@ -58,20 +56,13 @@ class Line(Protocol):
         return reply
 
     def dataReceived(self, data: bytes) -> None:
-        data = self._buffer + data if self._buffer else data
-        at, end = 0, len(data)
-        while end - at >= 4:
-            (length,) = _LENGTH.unpack_from(data, at)
-            if end - at - 4 < length:
-                break
-            payload = data[at + 4 : at + 4 + length]
-            at += 4 + length
-            if payload.startswith(b'{"type":"Ping"'):
+        payloads, self._buffer = cut(self._buffer + data if self._buffer else data)
+        for payload in payloads:
+            if is_ping(payload):
                 ping = codec.decode(payload)
                 self.send(frame(codec.encode(messages.Pong(id=ping.id))))  # type: ignore[union-attr]
             elif not (self._asked and b'"id":' in payload[:64] and self._answered(payload)):
                 self._hear(payload)
-        self._buffer = data[at:]
 
     def _answered(self, payload: bytes) -> bool:
         """True if the payload is the reply to a question."""

@@ -16,9 +16,9 @@ import time
 from typing import Any
 
 from timeproto.bench.crowd import Crowd
+from timeproto.bench.frames import PONG, cut, frame, is_ping
 from timeproto.bench.helper import say
 from timeproto.bench.machine import allow_files
-from timeproto.bench.payments import frame
 from timeproto.errors import ConfigurationError
 from timeproto.wire import codec, messages
 
@@ -26,7 +26,6 @@ SPARE = 100
 """Files of this process beside its sockets."""
 READ = 1 << 16
 _TIMESTAMP = re.compile(rb'"timestamp":(\d+)')
-_PONG = frame(codec.encode(messages.Pong()))
 
 
 class Listeners:
@@ -75,18 +74,14 @@ class Listeners:
         self._crowd.epoll.unregister(number)
 
     def _take(self, number: int, data: bytes) -> None:
-        at, now = 0, time.time() * 1000
-        while len(data) - at >= 4:
-            end = at + 4 + int.from_bytes(data[at : at + 4], "big")
-            if len(data) < end:
-                break
-            self._hear(number, data[at + 4 : end], now)
-            at = end
-        self._buffers[number] = data[at:]
+        now = time.time() * 1000
+        payloads, self._buffers[number] = cut(data)
+        for payload in payloads:
+            self._hear(number, payload, now)
 
     def _hear(self, number: int, payload: bytes, now: float) -> None:
-        if payload.startswith(b'{"type":"Ping"'):
-            self._sockets[number].sendall(_PONG)
+        if is_ping(payload):
+            self._sockets[number].sendall(PONG)
             return
         told = _TIMESTAMP.search(payload)
         if told is not None:

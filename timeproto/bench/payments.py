@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 import attrs
 
+from timeproto.bench.frames import frame
 from timeproto.devnet.layout import WALLETS, Layout
 from timeproto.model.transaction import Outpoint, Transaction, TxOutput
 from timeproto.wallet import builder, hd
@@ -19,11 +20,6 @@ from timeproto.wire.messages import TransactionBroadcast
 
 AMOUNT = 10_000
 """What each payment pays, in smallest units: a coin of a devnet lasts for half a million of them."""
-
-
-def frame(payload: bytes) -> bytes:
-    """A payload behind its length, as it goes over the wire."""
-    return len(payload).to_bytes(4, "big") + payload
 
 
 @attrs.define(eq=False)

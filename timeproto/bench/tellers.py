@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from timeproto.bench.crowd import Crowd
+from timeproto.bench.frames import frame
 from timeproto.bench.line import ProofChecker
-from timeproto.bench.payments import Purse, frame
+from timeproto.bench.payments import Purse
 from timeproto.bench.probe import SPARE, STAMP
 from timeproto.devnet.layout import lay_out
 from timeproto.errors import ConfigurationError

@@ -9,7 +9,7 @@ from contextlib import suppress
 import msgspec
 
 from timeproto import limits
-from timeproto.bench.payments import frame
+from timeproto.bench.frames import frame
 from timeproto.model.address import address_of
 from timeproto.model.genesis import Genesis
 from timeproto.model.keys import SigningKey

@@ -262,6 +262,11 @@ def pages(items: Collection[Watched]) -> list[list[Watched]]:
     return [every[start : start + size] for start in range(0, len(every), size)]
 
 
+def comes_too_soon(refusal: Refusal) -> bool:
+    """True of a refusal for what was asked before, whatever is asked for now."""
+    return refusal.code is ErrorCode.OVER_LIMIT and "retry_after_ms" in refusal.details
+
+
 def is_for_good(refusal: Refusal) -> bool:
     """True if every node would repeat this refusal of a subscription: what was to be watched will not be."""
-    return refusal.code in _NEVER and "retry_after_ms" not in refusal.details
+    return refusal.code in _NEVER and not comes_too_soon(refusal)

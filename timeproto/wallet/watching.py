@@ -25,7 +25,7 @@ from timeproto.wallet.belief import Belief, Lie, Proof
 from timeproto.wallet.incoming import Incoming
 from timeproto.wallet.protocol import Notice, WalletClientProtocol
 from timeproto.wallet.reading import read_coins
-from timeproto.wallet.resuming import Place, Proprietor, is_for_good, pages
+from timeproto.wallet.resuming import Place, Proprietor, comes_too_soon, is_for_good, pages
 from timeproto.wallet.turns import Turns
 from timeproto.wallet.watch import Change, Watch, Watched
 from timeproto.wire import messages
@@ -128,7 +128,7 @@ class Watches:
         for watch in rest:
             if watch not in self._watches:
                 continue  # stopped meanwhile
-            if every is not None and not _comes_too_soon(refusal):
+            if every is not None and not (refusal is not None and comes_too_soon(refusal)):
                 refusal = await self._refusal_of(protocol, watch.untaken)
             if watch in self._watches:
                 self._answer(watch, refusal if watch.untaken else None)
@@ -161,12 +161,12 @@ class Watches:
         return self._in_turn(take_up)
 
     def when_taken(self, watch: Watch) -> Deferred[None]:
-        """The same where no node is there: fires or fails with what the next one says that says something."""
+        """The same where no node is there. It fires, or fails with :class:`Refusal`, as the next one answers."""
         waiting = self._waiting[watch] = Deferred()
         return waiting
 
     def _answer(self, watch: Watch, refusal: Refusal | None) -> None:
-        """Tells whoever waits for it; whose caller was told before is only asked for again."""
+        """Tells whoever waits for ``watch`` what became of it, if anybody does: others were told before."""
         waiting = self._waiting.pop(watch, None)
         if waiting is None:
             if refusal is not None:
@@ -376,11 +376,6 @@ class Watches:
 
 
 async def _nothing() -> None: ...
-
-
-def _comes_too_soon(refusal: Refusal | None) -> bool:
-    """True of a refusal for what was asked before, whatever is asked for now."""
-    return refusal is not None and refusal.code is ErrorCode.OVER_LIMIT and "retry_after_ms" in refusal.details
 
 
 def after(done: Deferred[T]) -> Deferred[None]:
