@@ -274,6 +274,27 @@ class Sockets(SynchronousTestCase):
         expected = shared(1).frame + frame_of(codec.encode(QUESTION), squeezed=False) + shared(2).frame
         self.assertEqual(self.heard(len(expected)), expected)
 
+    def test_closing_behind_much(self) -> None:
+        """Whoever reads slowly is told everything that it was to be told, and at last why it is sent away."""
+        self.protocol.out_queue = limits.OUT_QUEUE_PEER
+        large = [bytes([65 + number]) * 300_000 for number in range(4)]
+        refusal = Refusal(ErrorCode.BAD_FRAME, "no")
+        for each in large:
+            self.protocol.send_payload(each)
+        self.assertGreater(self.protocol.backlog, 0)  # more than the transport takes
+        self.protocol.close(refusal)
+        said = [*large, codec.encode(messages.error_of(refusal))]
+        expected = b"".join(frame_of(each, squeezed=False) for each in said)
+        data = b""
+        while len(data) < len(expected):
+            readable, writable, _ = select.select([self.far], list(self.reactor.writers), [], 10)
+            for each in writable:
+                if each.doWrite() is not None:
+                    self.reactor.writers.discard(each)  # all is written: the connection is done
+            self.assertTrue(readable or writable, "the rest does not come")
+            data += self.far.recv(1 << 16) if readable else b""
+        self.assertEqual(data, expected)
+
     def test_the_other_end_has_gone(self) -> None:
         """The loss is the transport's to find, in its own time: telling raises nothing."""
         self.far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")

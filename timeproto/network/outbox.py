@@ -72,6 +72,12 @@ class Outbox:
             self.size -= len(frame)
             self._transport.write(frame)
 
+    def finish(self) -> None:
+        """Gives all that is kept to the transport, however much that has, and holds nothing more: it closes next."""
+        if self._kept:
+            self._write_kept()
+        self.close()
+
     def close(self) -> None:
         """What is kept is given up, and nothing more is held."""
         self._is_closed = True
@@ -93,7 +99,8 @@ class Outbox:
     def _put(self, data: bytes) -> None:
         """To the kernel at once, or behind what the transport has."""
         transport = self._transport
-        if self._is_plain and not transport.dataBuffer and not transport._tempDataBuffer:  # nothing goes before it
+        goes_first = self._is_plain and transport.connected and not (transport.dataBuffer or transport._tempDataBuffer)
+        if goes_first:
             try:
                 took = transport.socket.send(data)
             except OSError:

@@ -146,10 +146,9 @@ class MessageProtocol(Int32StringReceiver):
             return
         if refusal is not None:
             self.send(messages.error_of(refusal))
-        self.outbox.flush()
         self._closing = True
         self._closed_at = self._clock.seconds()
-        self.outbox.close()
+        self.outbox.finish()
         transport: Any = self.transport
         transport.unregisterProducer()
         transport.resumeProducing()  # a paused transport would not notice that the other end has closed
