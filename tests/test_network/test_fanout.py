@@ -12,9 +12,10 @@ from twisted.internet.tcp import Server
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from tests.test_network.test_protocol import QUESTION, ProtocolCase
+from tests.test_network.test_protocol import QUESTION, ProtocolCase, framed
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
+from timeproto.network import outbox
 from timeproto.network.fanout import FanOut, Shared, frame_of
 from timeproto.network.protocol import MessageProtocol
 from timeproto.wire import codec, compression, messages
@@ -183,6 +184,84 @@ class Order(ProtocolCase):
         self.protocol.send_at_once(large[:1])
         self.assertTrue(self.transport.aborted)
         self.assertEqual(self.protocol.backlog, 0)
+
+
+class Gathered(ProtocolCase):
+    """Answers to what came in one piece."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.pieces: list[bytes] = []
+        write = self.transport.write
+
+        def writes(data: bytes) -> None:
+            self.pieces.append(data)
+            write(data)
+
+        self.patch(self.transport, "write", writes)
+
+    def ask(self, *numbers: int, then: bytes = b"") -> None:
+        self.protocol.dataReceived(b"".join(framed(messages.Ping(id=number)) for number in numbers) + then)
+
+    def ids(self) -> list[Any]:
+        return [each.get("id", each.get("code")) for each in self.said()]
+
+    def test_they_go_in_one_piece(self) -> None:
+        """A system call for each would cost more than the answer."""
+        self.ask(*range(1, 41))
+        self.assertEqual(self.ids(), list(range(1, 41)))
+        self.assertEqual(len(self.pieces), 1)
+        self.protocol.send(messages.Pong(id=41))  # what comes later is not waited for
+        self.protocol.send(messages.Pong(id=42))
+        self.assertEqual(len(self.pieces), 3)
+
+    def test_large_ones_go_as_they_come(self) -> None:
+        """No more is gathered than is little, so that who asks for much at once is not taken for one who never
+        reads."""
+        size = outbox.GATHERED // 2
+        most = 0
+
+        def answer(message: Any) -> None:
+            nonlocal most
+            self.protocol.send_payload(b"x" * size)
+            most = max(most, self.protocol.backlog)
+
+        self.patch(self.protocol, "message_received", answer)
+        self.patch(self.protocol, "out_queue", 2 * outbox.GATHERED)
+        self.protocol.dataReceived(framed(QUESTION) * 20)
+        self.assertFalse(self.transport.aborted)
+        self.assertEqual(sum(map(len, self.pieces)), 20 * (4 + size))
+        self.assertEqual((len(self.pieces), self.protocol.backlog), (10, 0))
+        self.assertLessEqual(most, outbox.GATHERED)
+
+    def test_the_last_word(self) -> None:
+        """It comes behind them: whoever is sent away in the middle has the answers that it was given before."""
+        self.ask(1, 2, then=bytes(4) + framed(messages.Ping(id=3)))
+        self.assertEqual(self.ids(), [1, 2, "bad_frame"])
+        self.assertTrue(self.transport.disconnecting)
+
+    def test_a_fault_of_ours(self) -> None:
+        """What was answered before it is sent all the same."""
+        self.protocol.explode = True
+        self.ask(1, 2, then=framed(QUESTION))
+        self.assertEqual(self.ids(), [1, 2, "internal"])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_behind_what_is_held(self) -> None:
+        """What was told before they were made is not overtaken, nor does it wait for its turn any longer."""
+        self.protocol.outbox.hold(shared(7))
+        self.ask(1, 2)
+        self.assertEqual(self.ids(), [7, 1, 2])
+        self.assertEqual(len(self.pieces), 1)
+
+    def test_while_the_transport_has_enough(self) -> None:
+        """They wait for it to ask for more, each a piece of its own."""
+        self.protocol.pauseProducing()
+        self.ask(1, 2)
+        self.assertEqual(self.pieces, [])
+        self.protocol.resumeProducing()
+        self.assertEqual(self.ids(), [1, 2])
+        self.assertEqual(len(self.pieces), 2)
 
 
 @implementer(IReactorFDSet)

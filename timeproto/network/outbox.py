@@ -2,7 +2,8 @@
 
 Through the transport's own buffer a frame costs two changes of epoll and a turn of the reactor, 20 µs; given to the
 kernel it costs the system call, 7. And what waits for that turn waits for a step of the node, if one is due before it.
-So a frame goes to the kernel at once, unless something goes before it there. Under TLS it takes the longer way.
+So a frame goes to the kernel at once, unless something goes before it there. Under TLS it takes the longer way. The
+answers to what was read in one piece are gathered, and go in one.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ from twisted.internet.tcp import Connection
 
 from timeproto.network.fanout import Shared
 
+GATHERED = 64 * 1024
+"""Bytes of answers beyond which nothing more is gathered."""
+
 
 class Outbox:
     """Frames in the order they came, whether they are written at once, later, or in their turn."""
 
-    __slots__ = ("_is_closed", "_is_due", "_is_plain", "_kept", "_transport", "paused", "size", "squeezes")
+    __slots__ = ("_gathers", "_is_closed", "_is_due", "_is_plain", "_kept", "_transport", "paused", "size", "squeezes")
 
     def __init__(self) -> None:
         self._kept: deque[bytes] = deque()
@@ -26,6 +30,7 @@ class Outbox:
         self._is_plain = False
         self.paused = False
         """True while the transport has enough: it says when it has not (:meth:`resume`)."""
+        self._gathers = False
         self._is_due = False
         self._is_closed = False
         self.squeezes = False
@@ -38,13 +43,25 @@ class Outbox:
         self._is_plain = isinstance(transport, Connection) and not transport.TLS
 
     def write(self, frame: bytes) -> None:
-        """Writes ``frame`` behind what is kept; keeps it while the transport has enough."""
+        """Writes ``frame`` behind what is kept; keeps it while the transport has enough, or while it gathers."""
+        if self.paused or self._gathers:
+            self._keep(frame)
+            if self.size > GATHERED and not self.paused:
+                self._write_kept()
+        else:
+            if self._kept:
+                self._write_kept()
+            self._put(frame)
+
+    def gather(self) -> None:
+        """Keeps what is written until :meth:`release`, as far as it is little."""
+        self._gathers = True
+
+    def release(self) -> None:
+        """Writes what was gathered, and from now on each frame when it comes."""
+        self._gathers = False
         if self._kept and not self.paused:
             self._write_kept()
-        if self.paused:
-            self._keep(frame)
-        else:
-            self._put(frame)
 
     def hold(self, *shared: Shared) -> bool:
         """Keeps what goes to many until :meth:`flush`, before whatever comes later; True if no flush was due yet."""

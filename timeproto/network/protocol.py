@@ -39,7 +39,7 @@ class MessageProtocol(Int32StringReceiver):
     """
 
     log = Logger()
-
+    transport: Any = None
     remote_role: Role = Role.WALLET
     out_queue = limits.OUT_QUEUE_WALLET
     must_speak_first = False
@@ -99,16 +99,14 @@ class MessageProtocol(Int32StringReceiver):
 
     def connectionMade(self) -> None:
         self._opened = self._heard = self._clock.seconds()
-        transport: Any = self.transport
-        set_no_delay = getattr(transport, "setTcpNoDelay", None)
-        if set_no_delay is not None:
-            set_no_delay(True)  # a vote that waits for Nagle is late
-        self.peer_host = str(getattr(transport.getPeer(), "host", "?"))
-        self.outbox.open(transport)
-        transport.registerProducer(self, True)
+        if hasattr(self.transport, "setTcpNoDelay"):
+            self.transport.setTcpNoDelay(True)  # a vote that waits for Nagle is late
+        self.peer_host = str(getattr(self.transport.getPeer(), "host", "?"))
+        self.outbox.open(self.transport)
+        self.transport.registerProducer(self, True)
         self._rearm()
         self.made()
-        if not ISSLTransport.providedBy(transport):
+        if not ISSLTransport.providedBy(self.transport):
             self.handshakeCompleted()
 
     def handshakeCompleted(self) -> None:
@@ -149,19 +147,17 @@ class MessageProtocol(Int32StringReceiver):
         self._closing = True
         self._closed_at = self._clock.seconds()
         self.outbox.finish()
-        transport: Any = self.transport
-        transport.unregisterProducer()
-        transport.resumeProducing()  # a paused transport would not notice that the other end has closed
-        transport.loseConnection()
+        self.transport.unregisterProducer()
+        self.transport.resumeProducing()  # a paused transport would not notice that the other end has closed
+        self.transport.loseConnection()
         self._rearm()
 
     def abort(self) -> None:
         """Ends the connection now, whatever is unread or unwritten."""
         self._closing = True
         self.outbox.close()
-        transport: Any = self.transport
-        if transport is not None:
-            transport.abortConnection()
+        if self.transport is not None:
+            self.transport.abortConnection()
 
     # -- out -----------------------------------------------------------------------------------------
 
@@ -242,7 +238,14 @@ class MessageProtocol(Int32StringReceiver):
             self._take_frames()
 
     def _take_frames(self) -> None:
-        """Hands on every whole frame in the buffer. The buffer is cut once, whatever number of frames it held."""
+        """Hands on every whole frame in the buffer, which is cut once; what is answered at once goes in one piece."""
+        self.outbox.gather()
+        try:
+            self._cut_frames()
+        finally:
+            self.outbox.release()
+
+    def _cut_frames(self) -> None:
         at, taken, buffer = 0, 0, self._buffer
         while not (self._closing or self._is_stuffed) and self._held is None:
             if self._expected is None:
@@ -296,8 +299,7 @@ class MessageProtocol(Int32StringReceiver):
             self._held = self._clock.callLater(wait, self._go_on)
             self._is_indebted = wait > 0
         if self._held is not None or self._is_stuffed:
-            transport: Any = self.transport
-            transport.pauseProducing()
+            self.transport.pauseProducing()
 
     def _go_on(self) -> None:
         waited, was_indebted = len(self._buffer), self._is_indebted
@@ -309,8 +311,7 @@ class MessageProtocol(Int32StringReceiver):
             except Refusal as refusal:
                 self.close(refusal)
         if self._held is None and not (self._closing or self._is_stuffed):
-            transport: Any = self.transport
-            transport.resumeProducing()
+            self.transport.resumeProducing()
 
     def stringReceived(self, string: bytes) -> None:
         """One frame's payload. Nothing it can hold makes this raise."""
