@@ -8,7 +8,7 @@ import json
 import time
 from typing import Any
 
-from tests.test_cli.test_wallet import DEAD, NODE, CommandCase
+from tests.test_cli.command import DEAD, NODE, CommandCase
 from timeproto.cli import main
 
 

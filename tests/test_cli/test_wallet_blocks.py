@@ -9,7 +9,7 @@ import msgspec
 from twisted.internet.defer import succeed
 
 from tests.cluster import COIN, address, key, pay
-from tests.test_cli.test_wallet import PASSWORD, PHRASE, CommandCase
+from tests.test_cli.command import PASSWORD, PHRASE, CommandCase
 from tests.test_wallet import verdicts
 from timeproto.model.block import InclusionProof, check_inclusion, transaction_leaf
 from timeproto.model.transaction import Transaction

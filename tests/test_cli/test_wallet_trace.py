@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from tests.cluster import COIN, address, pay
-from tests.test_cli.test_wallet import DEAD, NODE, CommandCase, Nobody
+from tests.test_cli.command import DEAD, NODE, CommandCase, Nobody
 from tests.test_wallet import verdicts
 from tests.test_wallet.world import World
 from timeproto.model.transaction import Transaction

@@ -216,8 +216,7 @@ class Gathered(ProtocolCase):
         self.assertEqual(len(self.pieces), 3)
 
     def test_large_ones_go_as_they_come(self) -> None:
-        """No more is gathered than is little, so that who asks for much at once is not taken for one who never
-        reads."""
+        """No more is gathered than is little: who asks for much at once is not taken for one who never reads."""
         size = outbox.GATHERED // 2
         most = 0
 

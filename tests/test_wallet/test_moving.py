@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.test_network.listening import Listening
-from tests.test_network.test_owners import Desk
+from tests.test_network.owners import Desk
 from tests.test_wallet.ear import Ear
 from tests.test_wallet.world import World
 from timeproto import limits

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.examples import GENESIS, PAYMENT
 from tests.test_web.harness import START, Web
 from tests.test_web.node import KEYS
-from tests.test_web.test_webhooks import Shop, question, wish
+from tests.test_web.shop import Shop, question, wish
 from timeproto import limits
 from timeproto.web import bounds
 from timeproto.web.refusals import STATUS

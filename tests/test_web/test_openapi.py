@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.examples import ALICE, BOB, FEE, GENESIS, PAYMENT, address, build, plain
 from tests.test_web.harness import encode
-from tests.test_web.test_webhooks import Shop, question, wish
+from tests.test_web.shop import Shop, question, wish
 from timeproto.errors import ErrorCode
 from timeproto.model.transaction import Outpoint
 from timeproto.params import COIN

@@ -16,8 +16,8 @@ from twisted.trial.unittest import TestCase
 from tests.cluster import address
 from tests.examples import plain
 from tests.test_web.harness import Web
+from tests.test_web.shop import Receiver, question, wish
 from tests.test_web.test_node import RealWeb
-from tests.test_web.test_webhooks import Receiver, question, wish
 from timeproto.web.hooks import Kept
 from timeproto.web.targets import Targets
 from timeproto.web.webhooks import Webhooks
