@@ -6,11 +6,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.examples import ALICE, BOB, DEVNET, GENESIS, VOTERS, address, build, proof_of, replace
 from timeproto import limits
-from timeproto.consensus.validation import check_shape
 from timeproto.errors import POLICY, ErrorCode, ExitStatus, Refusal
 from timeproto.model.certificate import FinalityProof
 from timeproto.model.transaction import Outpoint
 from timeproto.model.utxo_state import SpentPending, to_wire
+from timeproto.model.validation import check_shape
 from timeproto.model.vote import sign_batch
 from timeproto.params import MAX_AMOUNT, NETWORKS
 from timeproto.wire import codec

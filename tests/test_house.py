@@ -130,7 +130,7 @@ class Layers(SynchronousTestCase):
         for room, imported in (("model", "timeproto.wire"), ("consensus", "timeproto.wire.codec"),
                                ("network", "timeproto.consensus.replica"), ("wallet", "timeproto.masternode"),
                                ("masternode", "timeproto.wallet.hd"), ("masternode", "timeproto.devnet"),
-                               ("devnet", "timeproto.cli.main"), ("storage", "timeproto.consensus.validation")):
+                               ("devnet", "timeproto.cli.main"), ("storage", "timeproto.consensus.verifier")):
             self.assertFalse(allowed(room, imported), (room, imported))
         for room, imported in (("model", "timeproto.errors.Refusal"), ("consensus", "timeproto.wire.messages.Ping"),
                                ("masternode", "timeproto.storage.rocks"), ("cli", "timeproto.bench.finality"),

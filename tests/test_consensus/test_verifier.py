@@ -21,12 +21,11 @@ from tests.examples import (
     replace,
 )
 from timeproto import limits
-from timeproto.consensus import validation
 from timeproto.consensus import verifier as module
 from timeproto.consensus.effects import Heard, Input, LinkUp, Submit, Tick
 from timeproto.consensus.verifier import Verified, Verifier
 from timeproto.errors import Refusal
-from timeproto.model import vote
+from timeproto.model import validation, vote
 from timeproto.model.transaction import Outpoint, Transaction
 from timeproto.model.utxo_state import SpentFinalized, to_wire
 from timeproto.model.vote import sign_batch

@@ -9,10 +9,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.test_sim.harness import quiet_run
 from timeproto import limits
-from timeproto.consensus.validation import check_stateless
 from timeproto.errors import ConfigurationError
 from timeproto.model import keys
 from timeproto.model.transaction import sighash
+from timeproto.model.validation import check_stateless
 from timeproto.sim.bad_blocks import BadBlocks
 from timeproto.sim.disk import copy_of
 from timeproto.sim.events import SECOND

@@ -9,13 +9,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.examples import ALICE, BOB, CAROL, DEVNET, GENESIS, address, key, replace
 from timeproto import limits
-from timeproto.consensus.validation import check_context, check_stateless
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.address import MAX_LENGTH, encode_payload
 from timeproto.model.keys import SigningKey
 from timeproto.model.ledger import Coin
 from timeproto.model.transaction import Outpoint, Transaction, TxOutput
 from timeproto.model.utxo_state import UNSPENT
+from timeproto.model.validation import check_context, check_stateless
 from timeproto.params import COIN, NETWORKS
 from timeproto.wallet import builder, hd
 from timeproto.wallet.coins import CoinBook, Selection, WalletCoin

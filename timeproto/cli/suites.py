@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 from timeproto import limits
-from timeproto.consensus.validation import check_stateless
 from timeproto.errors import ConfigurationError, ErrorCode, Refusal
 from timeproto.model.address import address_of, require_address
 from timeproto.model.canonical import is_hex
@@ -20,6 +19,7 @@ from timeproto.model.keys import KEY_SIZE, verify
 from timeproto.model.masternodes import MasternodeSet
 from timeproto.model.merkle import MerkleTree, root_from_path
 from timeproto.model.transaction import Transaction, sighash
+from timeproto.model.validation import check_stateless
 from timeproto.model.vote import VoteBatch, vote_leaf
 from timeproto.params import NETWORKS, NetworkParams
 from timeproto.wallet import hd

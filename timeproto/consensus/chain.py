@@ -19,7 +19,6 @@ from timeproto.consensus.answers import room_for_verdicts, verdict_size
 from timeproto.consensus.knowledge import Knowledge
 from timeproto.consensus.moved import Moved, Movements
 from timeproto.consensus.rounds import Judgement
-from timeproto.consensus.validation import check_context
 from timeproto.errors import Refusal
 from timeproto.model.block import Block, BlockHeader, DecidedBlock, Verdict, coin_member, make_coinbase
 from timeproto.model.genesis import Genesis
@@ -27,6 +26,7 @@ from timeproto.model.ledger import ChainTip
 from timeproto.model.muhash import MuHash, multiply, product
 from timeproto.model.transaction import Outpoint, Transaction, TxOutput
 from timeproto.model.utxo_state import Confirmed, SpentFinalized, holder
+from timeproto.model.validation import check_context
 
 SLACK = 1_000
 """Milliseconds before a subsidy is due for which a block says that it is."""

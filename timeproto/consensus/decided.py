@@ -21,12 +21,12 @@ from timeproto.consensus.finality import Finality
 from timeproto.consensus.payments import Payment
 from timeproto.consensus.refusals import aborted, unknown_input
 from timeproto.consensus.utxo_state_manager import IllegalTransition
-from timeproto.consensus.validation import check_context
 from timeproto.errors import Refusal
 from timeproto.model.block import DecidedBlock
 from timeproto.model.ledger import Coin, Ending, OwnVotes, Times, TransactionRecord
 from timeproto.model.transaction import Outpoint, Transaction
 from timeproto.model.utxo_state import UNSPENT, Confirmed, SpentFinalized
+from timeproto.model.validation import check_context
 
 
 class Decisions:

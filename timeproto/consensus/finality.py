@@ -26,7 +26,6 @@ from timeproto.consensus.refusals import (
 )
 from timeproto.consensus.suspicion import Suspicion
 from timeproto.consensus.utxo_state_manager import IllegalTransition, are_free
-from timeproto.consensus.validation import check_context
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.certificate import FinalityProof
 from timeproto.model.genesis import Genesis
@@ -34,6 +33,7 @@ from timeproto.model.keys import SigningKey
 from timeproto.model.ledger import Coin, Ledger, Summary, TransactionRecord
 from timeproto.model.transaction import Transaction
 from timeproto.model.utxo_state import Confirmed, SpentFinalized
+from timeproto.model.validation import check_context
 from timeproto.model.vote import ABORT, COMMIT, LOCK, VoteBatch, VoteKind
 from timeproto.wire import messages
 

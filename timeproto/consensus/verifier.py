@@ -15,7 +15,6 @@ import msgspec
 from timeproto import limits
 from timeproto.consensus.answers import room_for_verdicts, verdict_size
 from timeproto.consensus.effects import Cancel, Heard, Input, Submit, Ticket
-from timeproto.consensus.validation import check_stateless
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.block import Block, BlockVote, DecidedBlock, check_commit
 from timeproto.model.canonical import sha256
@@ -23,6 +22,7 @@ from timeproto.model.certificate import FinalityProof, check_proof
 from timeproto.model.genesis import Genesis
 from timeproto.model.keys import verify
 from timeproto.model.transaction import Transaction
+from timeproto.model.validation import check_stateless
 from timeproto.model.vote import VoteBatch
 from timeproto.wire import messages
 

@@ -12,13 +12,13 @@ from timeproto.consensus.gossip import Gossip
 from timeproto.consensus.payments import Payments, Standing
 from timeproto.consensus.refusals import aborted
 from timeproto.consensus.utxo_state_manager import UTXOStateManager
-from timeproto.consensus.validation import check_context
 from timeproto.consensus.verifier import Verifier
 from timeproto.consensus.vote_set import VoteSet
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.certificate import FinalityProof
 from timeproto.model.ledger import Ending
 from timeproto.model.utxo_state import Locked, SpentFinalized, from_wire
+from timeproto.model.validation import check_context
 from timeproto.model.vote import VoteKind
 from timeproto.sim.grafting import Graft
 

@@ -18,8 +18,8 @@ from nacl.bindings import (
     crypto_scalarmult_ed25519_base_noclamp,
 )
 
-from timeproto.consensus import validation, verifier
-from timeproto.model import block, certificate, keys, vote
+from timeproto.consensus import verifier
+from timeproto.model import block, certificate, keys, validation, vote
 from timeproto.model.keys import SigningKey
 
 CHECKING = (block, certificate, validation, verifier, vote)

@@ -11,8 +11,8 @@ from tests.cluster import DEVNET, address, key, make_genesis, pay, sign
 from tests.examples import replace
 from tests.test_consensus.alone import Alone
 from timeproto import limits
-from timeproto.consensus import validation
 from timeproto.errors import Refusal
+from timeproto.model import validation
 from timeproto.model.address import address_of
 from timeproto.model.ledger import Coin
 from timeproto.model.transaction import (
