@@ -237,6 +237,7 @@ class Ledger(RuleBasedStateMachine):
                 self.book.reserve([outpoint], OURS)
                 self.ours.add(number)
             case "release":
+                self.book.release([outpoint], OURS)
                 self.book.release([outpoint])
                 self.ours.discard(number)
 
@@ -289,7 +290,9 @@ class Books(SynchronousTestCase):
         book.reserve([outpoint], OURS)
         book.lock(outpoint, OURS)
         self.assertEqual(book.balance(), Balance(0, 5_000, 0))
-        book.release([outpoint])
+        book.release([outpoint], THEIRS)
+        self.assertEqual(book.balance(), Balance(0, 5_000, 0))
+        book.release([outpoint], OURS)
         self.assertEqual(book.balance(), Balance(0, 0, 5_000))
         book.unlock(outpoint)
         self.assertEqual(book.balance(), Balance(5_000, 0, 0))

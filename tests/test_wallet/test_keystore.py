@@ -79,7 +79,7 @@ class MakingAndOpening(Files):
         self.create()
         before = self.path.read_bytes()
         error = self.assertRaises(
-            ConfigurationError, WalletFile.create, self.path, "other words", PASSWORD, GENESIS, **FAST
+            ConfigurationError, WalletFile.create, self.path, "zoo " * 11 + "wrong", PASSWORD, GENESIS, **FAST
         )
         self.assertIn(str(self.path), str(error))
         self.assertEqual(self.path.read_bytes(), before)

@@ -18,7 +18,8 @@ from timeproto.model.transaction import Transaction
 from timeproto.model.vote import sign_batch
 from timeproto.network.requests import ConnectionGone
 from timeproto.wallet import hd
-from timeproto.wallet.account import GAP_LIMIT, Account
+from timeproto.wallet.account import Account
+from timeproto.wallet.addresses import GAP_LIMIT
 from timeproto.wallet.belief import Lie
 from timeproto.wallet.client import ASK_AGAIN, WalletClient
 from timeproto.wallet.purse import MemoryPurse
@@ -93,17 +94,6 @@ class AfterItLeft(Case):
         self.world.bend = lambda message: message
         self.world.run(3 * ASK_AGAIN)
         self.assertIsNotNone(payment.proof)
-
-    def test_a_rule_it_breaks_ends_it_if_nobody_took_it(self) -> None:
-        """What every node must refuse is not carried along for ever."""
-        client = self.world.client()
-        self.world.bend = lambda message: None
-        payment = client.submit(self.payment())
-        self.world.run(0.2)
-        self.world.bend = self.refusing("fee_too_low")
-        self.world.cut()
-        self.world.run(2)
-        self.assertIs(self.failureResultOf(payment.when_final(), Refusal).value.code, ErrorCode.FEE_TOO_LOW)
 
     def test_no_answer_in_time_and_then_a_no(self) -> None:
         """A node that was too slow to answer, or failed, may have locked the coins all the same."""

@@ -191,7 +191,7 @@ async def _genesis(reactor: Any, arguments: argparse.Namespace) -> Any:
 
 
 async def _address(reactor: Any, account: Any, arguments: argparse.Namespace) -> int:
-    from timeproto.wallet.account import GAP_LIMIT
+    from timeproto.wallet.addresses import GAP_LIMIT
 
     if await account.unpaid_addresses() >= GAP_LIMIT:
         warn(f"the last {GAP_LIMIT} addresses were never paid: a restore from the phrase would not look beyond them")

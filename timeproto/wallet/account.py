@@ -6,26 +6,28 @@ has promised, and sends the same transaction again rather than another.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from timeproto.errors import ErrorCode, Refusal
+from timeproto.errors import ConfigurationError, ErrorCode, Refusal, StorageError
 from timeproto.model.address import require_address
 from timeproto.model.keys import SigningKey
 from timeproto.model.transaction import Transaction, TxOutput
 from timeproto.model.utxo_state import Confirmed, SpentFinalized, Unspent, holder
 from timeproto.network.requests import ConnectionGone
 from timeproto.params import NetworkParams
-from timeproto.wallet import builder, hd
+from timeproto.wallet import builder
+from timeproto.wallet.addresses import CHANGE, GAP_LIMIT, RECEIVE, Addresses
 from timeproto.wallet.amounts import format_amount
 from timeproto.wallet.belief import Aborted, Lie
 from timeproto.wallet.coins import Balance, CoinBook, WalletCoin
 from timeproto.wallet.payment import Payment
-from timeproto.wallet.purse import Purse
+from timeproto.wallet.purse import CoinsTaken, Purse
 from timeproto.wallet.resuming import is_for_good
 from timeproto.wallet.watch import Change, Watch
 from timeproto.wallet.watching import after
@@ -33,10 +35,6 @@ from timeproto.wire import messages
 
 if TYPE_CHECKING:  # a client with a purse makes itself an account
     from timeproto.wallet.client import WalletClient
-
-GAP_LIMIT = 20
-"""Unused addresses in a row after which no more are looked for (BIP-44)."""
-RECEIVE, CHANGE = 0, 1
 
 
 class Account:
@@ -51,30 +49,26 @@ class Account:
         self._purse = purse
         self._now = now
         self._params: NetworkParams = client.genesis.params
-        self._tree = hd.Tree(hd.seed_of(purse.phrase))
-        self._keys: dict[str, SigningKey] = {}
+        self._own = Addresses(purse, self._params)
+        self._watched: dict[str, Watch | None] = {}
+        self._followed: set[str] = set()
+        self._others: dict[str, Transaction] = {}
+        self._unwritten: dict[str, Transaction] = {}
+        self._is_troubled = False
         self.is_open = False
         self._watching: Deferred[Watch] | None = None
-        for change, count in ((RECEIVE, purse.receive_index), (CHANGE, purse.change_index)):
-            for index in range(count):
-                self._know(change, index)
+        client.regularly(self._look_again)
 
     # -- addresses -----------------------------------------------------------------------------------
-
-    def _know(self, change: int, index: int) -> str:
-        key = self._tree.key(0, change, index)
-        address = hd.address(key, self._params)
-        self._keys[address] = key
-        return address
 
     @property
     def addresses(self) -> list[str]:
         """Every address of this account that was handed out or received change."""
-        return list(self._keys)
+        return list(self._own.keys)
 
     def new_address(self) -> str:
         """A fresh address to be paid at; watched from now on, and remembered first."""
-        address = self._know(RECEIVE, self._purse.reserve_receive_index())
+        address = self._own.new()
         self._watch(address)
         return address
 
@@ -91,17 +85,16 @@ class Account:
         ):
             gap, index = 0, 0
             while gap < GAP_LIMIT:
-                address = hd.address(self._tree.key(0, change, index), self._params)
-                is_used = await self._is_used(address)
+                is_used = await self._is_used(self._own.at(change, index))
                 tried, index = tried + 1, index + 1
                 gap = 0 if is_used else gap + 1
                 used += 1 if is_used else 0
                 tell(used, tried)
                 known = self._purse.receive_index if change == RECEIVE else self._purse.change_index
                 if is_used:
-                    for missing in range(known, index):
+                    for _ in range(known, index):
                         reserve()
-                        self._know(change, missing)
+                    self._own.learn()
         return used
 
     async def unpaid_addresses(self) -> int:
@@ -109,7 +102,7 @@ class Account:
         from the phrase would stop."""
         unpaid = 0
         for index in range(self._purse.receive_index - 1, -1, -1):
-            if unpaid == GAP_LIMIT or await self._is_used(self._know(RECEIVE, index)):
+            if unpaid == GAP_LIMIT or await self._is_used(self._own.at(RECEIVE, index)):
                 break
             unpaid += 1
         return unpaid
@@ -124,16 +117,23 @@ class Account:
         return bool(reply.coins)
 
     def _watch(self, address: str) -> None:
-        """Watches a new address from now on; nobody has to wait for a node's answer to that."""
+        """Watches an address from now on, if that is not done; nobody has to wait for a node's answer to that."""
+        if address in self._watched:
+            return
+        self._watched[address] = None
+
+        def watched(watch: Watch) -> None:
+            self._watched[address] = watch
 
         def failed(failure: Failure) -> None:
             failure.trap(ConnectionGone, Refusal)  # it is watched from the next connection on
             why = failure.value
             if isinstance(why, Refusal) and is_for_good(why):
+                self._watched.pop(address, None)
                 self.log.error("no node watches {address}: {why}", address=address, why=why)
 
         watching = self.client.watch(self._changed, addresses=[address])
-        watching.addErrback(failed).addErrback(
+        watching.addCallbacks(watched, failed).addErrback(
             lambda failure: self.log.failure("an address cannot be watched", failure=failure)
         )
 
@@ -144,7 +144,7 @@ class Account:
 
     def key_in(self, tx: Transaction) -> SigningKey:
         """A key of this account that owns an input of ``tx``; :class:`Refusal` ``not_owner`` if none does."""
-        ours = {bytes.fromhex(key.public_hex): key for key in self._keys.values()}
+        ours = {bytes.fromhex(key.public_hex): key for key in self._own.keys.values()}
         key = next((ours[each] for each in tx.keys if each in ours), None)
         if key is None:
             raise Refusal(ErrorCode.NOT_OWNER, f"no coin in {tx.txid} is this wallet's", txid=tx.txid)
@@ -161,6 +161,7 @@ class Account:
         if self.client.connection is None:
             raise ConnectionGone("no node is connected")
         if self._watching is None:
+            self._watched = dict.fromkeys(self.addresses)
             self._watching = self.client.watch(self._changed, addresses=self.addresses)
         try:
             await after(self._watching)
@@ -190,13 +191,77 @@ class Account:
         state, outpoint = change.new_state, change.outpoint
         if isinstance(state, SpentFinalized | Confirmed):
             self.book.spent(outpoint)
+            if isinstance(state, Confirmed):
+                self._is_done_with(change.output.address)
         elif isinstance(state, Unspent):
             if change.proven:
                 self.book.add(WalletCoin(outpoint, change.output.amount, change.output.address))
                 self.book.unlock(outpoint)
+                made_by = self.client.belief.proven(outpoint.txid)
+                for spent in () if made_by is None else made_by.outpoints:
+                    if spent in self.book:  # the proof is here, whether a node tells of that coin or not
+                        self.book.spent(spent)
         else:
             self.book.add(WalletCoin(outpoint, change.output.amount, change.output.address))
             self.book.lock(outpoint, holder(state) or "")
+
+    def _is_done_with(self, address: str) -> None:
+        """A coin for change has come and gone: of a thousand payments a thousand watches are not kept."""
+        watch = self._watched.get(address)
+        if watch is not None and self._own.is_change(address) and address not in self._occupied():
+            del self._watched[address]
+            watch.stop()
+
+    def _occupied(self) -> set[str]:
+        """Where coins are, or are to be by a payment of ours."""
+        return self.book.addresses | {output.address for tx in self._purse.pending for output in tx.outputs}
+
+    # -- the purse -----------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Takes in what other processes with this purse have done, and writes what could not be written before."""
+        try:
+            self._purse.look()
+        except (StorageError, ConfigurationError) as error:
+            if not self._is_troubled:  # once says enough: this is called every other second
+                self.log.error("{why}", why=error)
+            self._is_troubled = True
+            return
+        self._is_troubled = False
+        for address in self._own.learn():
+            if self._watching is not None:
+                self._watch(address)
+        pending = {tx.txid: tx for tx in self._purse.pending}
+        for txid in self._others.keys() - pending:
+            self.book.release(self._others.pop(txid).outpoints, txid)
+        if self.is_open:
+            self._leave_to_others(tx for txid, tx in pending.items() if txid not in self._followed)
+        for tx in list(self._unwritten.values()):
+            self._forget(tx)
+
+    async def _look_again(self) -> None:
+        self.look()
+
+    def _leave_to_others(self, payments: Iterable[Transaction]) -> None:
+        """These are another process': it sends them, and their coins are not ours to spend."""
+        for tx in payments:
+            if tx.txid not in self._others:
+                self._others[tx.txid] = tx
+                self.book.reserve((each for each in tx.outpoints if each in self.book), tx.txid)
+
+    def _forget(self, tx: Transaction) -> None:
+        """A payment is over, or never began. Until that is written its coins are kept, for it is sent again at the next
+        start."""
+        try:
+            self._purse.remove_pending(tx.txid)
+        except StorageError as error:
+            if tx.txid not in self._unwritten:
+                self.log.error("the end of the payment {txid} is not written yet: {why}", txid=tx.txid, why=error)
+            self._unwritten[tx.txid] = tx
+            self.book.reserve((each for each in tx.outpoints if each in self.book), tx.txid)
+            return
+        self._unwritten.pop(tx.txid, None)
+        self.book.release(tx.outpoints, tx.txid)
 
     # -- payments ------------------------------------------------------------------------------------
 
@@ -204,57 +269,87 @@ class Account:
         """Pays ``amount`` to ``address``: picks and reserves coins in one step, signs, remembers, sends.
 
         Raises ``InsufficientFunds``, :class:`Refusal` for an address or amount that cannot be paid, or
-        ``StorageError``, with nothing reserved or sent, if the purse cannot remember it.
+        ``StorageError``, with nothing sent, if the purse cannot remember it.
         """
         require_address(address, self._params)
+        if not isinstance(amount, int) or isinstance(amount, bool):
+            raise TypeError(f"an amount is a whole number of smallest units, not {amount!r}")
         dust = self._params.dust
         if amount < dust:  # every node says so too; said here it costs no change address
             raise Refusal(ErrorCode.DUST, f"a payment is at least {format_amount(dust)} TIME", limit="dust", value=dust)
-        outputs = [TxOutput(amount, address)]
+        self.look()
+        tx = None
+        while tx is None:
+            try:
+                tx = self._prepare([TxOutput(amount, address)])
+            except CoinsTaken as taken:  # by another process, a moment ago
+                self._leave_to_others(taken.payments)
+        payment = self.client.submit(tx)
+        self._follow(payment)
+        for output in tx.outputs:
+            if self._own.is_change(output.address):
+                self._watch(output.address)
+        return payment
+
+    def _prepare(self, outputs: list[TxOutput]) -> Transaction:
+        """A payment with its coins reserved, in the purse; or else nothing is."""
         selection = self.book.select_and_reserve(
-            amount, lambda ins, outs: builder.fee_for(ins, outs, self._params), self._params.dust
+            sum(output.amount for output in outputs),
+            lambda ins, outs: builder.fee_for(ins, outs, self._params),
+            self._params.dust,
         )
         outpoints = [coin.outpoint for coin in selection.coins]
+        change_address = tx = None
         try:
-            change_address = None
-            if selection.change:
-                change_address = self._know(CHANGE, self._purse.reserve_change_index())
+            change_address = self._own.take_change(self._occupied) if selection.change else None
             tx = builder.build(
                 selection,
                 outputs,
                 change_address=change_address,
-                keys=self._keys,
+                keys=self._own.keys,
                 genesis=self.client.genesis,
                 timestamp=self._now(),
             )
             self._purse.add_pending(tx)
         except BaseException:
             self.book.release(outpoints)
+            if tx is not None:
+                self._forget(tx)  # the disk may hold it, whatever it said
+            if change_address is not None:
+                self._give_back(change_address)
             raise
         self.book.reserve(outpoints, tx.txid)
-        payment = self.client.submit(tx)
-        self._follow(payment)
-        if change_address is not None:
-            self._watch(change_address)
-        return payment
+        return tx
+
+    def _give_back(self, address: str) -> None:
+        """Nothing was paid there. If that cannot be written the address is lost, which costs nothing but its place."""
+        with suppress(StorageError):
+            self._own.give_back(address)
 
     def _is_final(self, tx: Transaction) -> None:
         """A payment of ours is proven final: its coins are gone, and there is nothing to remember."""
         for outpoint in tx.outpoints:
             self.book.spent(outpoint)
-        self._purse.remove_pending(tx.txid)
+        self._forget(tx)
 
     def _follow(self, payment: Payment) -> None:
         tx = payment.tx
+        if tx.txid in self._followed:
+            return
+        self._followed.add(tx.txid)
 
         def failed(failure: Any) -> None:
             if failure.check(Refusal):  # a node said no, or a block has ended it: the coins are ours to spend again
-                self.book.release(tx.outpoints)
+                self._forget(tx)
                 for outpoint in failure.value.spent if failure.check(Aborted) else ():
                     self.book.spent(outpoint)  # but not those that its rival took
-                self._purse.remove_pending(tx.txid)
+                for output in tx.outputs:
+                    self._give_back(output.address)
             # otherwise nobody knows: it stays in the file, and is sent again next time
+
+        def ended(result: Any) -> None:
+            self._followed.discard(tx.txid)
 
         payment.when_final().addCallbacks(lambda _: self._is_final(tx), failed).addErrback(
             lambda failure: self.log.failure("a payment's end could not be noted", failure=failure)
-        )
+        ).addCallback(ended)

@@ -14,7 +14,10 @@ from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.block import InclusionProof, check_inclusion, transaction_leaf, verdict_leaf
 from timeproto.model.certificate import FinalityProof, check_proof
 from timeproto.model.genesis import Genesis
+from timeproto.model.ledger import Coin
 from timeproto.model.transaction import Outpoint, Transaction, TxOutput
+from timeproto.model.utxo_state import UNSPENT
+from timeproto.model.validation import check_context, check_stateless
 from timeproto.wire import messages
 
 REMEMBERED = 10_000
@@ -22,6 +25,19 @@ REMEMBERED = 10_000
 
 PLACES = 1_000
 """Places in blocks that are kept likewise: a payment of a thousand coins is told Confirmed a thousand times."""
+
+RULES = (
+    ErrorCode.TXID_MISMATCH,
+    ErrorCode.BAD_SIGNATURE,
+    ErrorCode.BAD_ADDRESS,
+    ErrorCode.INVALID_TRANSACTION,
+    ErrorCode.DUST,
+    ErrorCode.FEE_TOO_LOW,
+    ErrorCode.VALUE_MISMATCH,
+    ErrorCode.NOT_OWNER,
+)
+"""What every node must refuse alike, today and tomorrow. ``over_limit`` is none of them: connections have limits too,
+and a transaction over its own is refused before it leaves."""
 
 Ask = Callable[[Any], Awaitable[Any]]
 
@@ -163,13 +179,36 @@ class Belief:
 
     async def coin_exists(self, outpoint: Outpoint, output: TxOutput, proof: Proof | None = None) -> None:
         """Returns if the coin was created for good, with exactly this output; raises :class:`Lie` if not."""
+        if await self.output_of(outpoint, proof) != output:
+            raise self._lie(f"the coin {outpoint} is not what was told of it")
+
+    async def output_of(self, outpoint: Outpoint, proof: Proof | None = None) -> TxOutput:
+        """What was created at ``outpoint`` for good; :class:`Lie` if that is nothing, or cannot be proven."""
         if outpoint.txid == self._genesis.hash:
-            if self._genesis_coins.get(outpoint) != output:
+            allotted = self._genesis_coins.get(outpoint)
+            if allotted is None:
                 raise self._lie(f"genesis allots no such coin as {outpoint}")
-            return
+            return allotted
         tx = await self.final_transaction(outpoint.txid, proof)
-        if outpoint.vout >= len(tx.outputs) or tx.outputs[outpoint.vout] != output:
-            raise self._lie(f"the coin {outpoint} is not what its transaction says")
+        if outpoint.vout >= len(tx.outputs):
+            raise self._lie(f"the transaction {outpoint.txid} has no output {outpoint.vout}")
+        return tx.outputs[outpoint.vout]
+
+    async def breaks_a_rule(self, tx: Transaction) -> bool:
+        """True if no node may ever take ``tx``, by what is proven: its own bytes, and the coins that it spends.
+
+        :class:`Lie`, :class:`Refusal` or :class:`ConnectionGone` if the coins cannot be had."""
+        params = self._genesis.params
+        try:
+            check_stateless(tx, params, self._genesis.hash)
+        except Refusal as refusal:
+            return refusal.code in RULES
+        coins = [Coin(await self.output_of(outpoint), UNSPENT) for outpoint in tx.outpoints]
+        try:  # apart from the questions, for what a node says of them proves nothing
+            check_context(tx, coins, params)
+        except Refusal as refusal:
+            return refusal.code in RULES
+        return False
 
     async def coin_is_spent(self, outpoint: Outpoint, txid: str, proof: Proof | None = None) -> Transaction:
         """The proven transaction ``txid``, if it spends the coin; :class:`Lie` if not."""

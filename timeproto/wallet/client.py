@@ -75,6 +75,7 @@ class WalletClient(MultiService):
         self._watches = Watches(self.belief, self.troubled, reactor, owner)
         self._is_prepared = False
         self._may_leave = 0.0
+        self._regularly: list[Callable[[], Any]] = []
         self._is_leaving = self._heard_lie = False
         self._connected: list[Deferred[None]] = []
         self.last_refusal: Exception | None = None
@@ -140,10 +141,16 @@ class WalletClient(MultiService):
     def seconds(self) -> float:
         return float(self._reactor.seconds())
 
+    def regularly(self, call: Callable[[], Any]) -> None:
+        """Runs the coroutine of ``call()`` every ``ASK_AGAIN`` seconds, as long as the service runs."""
+        self._regularly.append(call)
+
     def _tick(self) -> None:
         if self._is_leaving:
             self.try_elsewhere()
         self._outbox.tick()
+        for call in self._regularly:
+            self.run(call())
         if self._is_prepared:
             self.run(self._watches.arrivals.ask_after())
 

@@ -106,10 +106,16 @@ class CoinBook:
         for outpoint in outpoints:
             self._ours[outpoint] = txid
 
-    def release(self, outpoints: Iterable[Outpoint]) -> None:
-        """No payment of ours holds these any more."""
+    def release(self, outpoints: Iterable[Outpoint], txid: str = _RESERVED) -> None:
+        """Our payment ``txid``, or what was to be one, holds these no more; nothing for what another one holds now."""
         for outpoint in outpoints:
-            self._ours.pop(outpoint, None)
+            if self._ours.get(outpoint) == txid:
+                del self._ours[outpoint]
+
+    @property
+    def addresses(self) -> set[str]:
+        """Whose coins are here."""
+        return {coin.address for coin in self._coins.values()}
 
     def free(self) -> list[WalletCoin]:
         """The coins nobody holds, the largest first; of equal ones the lower outpoint first."""

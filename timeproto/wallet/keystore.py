@@ -28,6 +28,8 @@ from timeproto.errors import ConfigurationError, StorageError
 from timeproto.model.canonical import U32, Hex32, Noun
 from timeproto.model.genesis import Genesis
 from timeproto.model.transaction import Transaction
+from timeproto.wallet import hd
+from timeproto.wallet.purse import require_free
 from timeproto.wire import codec
 
 OPS_LIMIT = argon2id.OPSLIMIT_INTERACTIVE
@@ -52,8 +54,9 @@ class Derivation(Noun, frozen=True):
     salt: Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 
 
-class Document(Noun, frozen=True):
-    """The file. ``receive`` and ``change`` count the addresses handed out; ``pending`` are own undecided payments."""
+class Document(Noun, frozen=True, omit_defaults=True):
+    """The file. ``receive`` and ``change`` count the addresses handed out; ``pending`` are own undecided payments;
+    ``spare`` are the indices of addresses for change that were given back unpaid."""
 
     version: Literal[1]
     genesis_hash: Hex32
@@ -64,17 +67,18 @@ class Document(Noun, frozen=True):
     change: U32
     pending: tuple[Transaction, ...]
     genesis: Genesis
+    spare: tuple[U32, ...] = ()
 
 
 class WalletFile:
     """An open wallet file. Every change is on the disk before the method that made it returns.
 
-    Raises :class:`ConfigurationError` for a file that is not what it should be, and :class:`StorageError`, with nothing
-    changed, if the disk does not take a change.
+    Raises :class:`ConfigurationError` for a file that is not what it should be, and :class:`StorageError` if the disk
+    does not take a change: what it holds of it then is what the properties say.
     """
 
     def __init__(self, path: Path, document: Document, phrase: str, key: bytes) -> None:
-        self.path = path
+        self.path = path.resolve()  # of a link the file: it is the file that is replaced
         self.phrase = phrase
         self._document = document
         self._key = key
@@ -98,7 +102,10 @@ class WalletFile:
         opslimit: int = OPS_LIMIT,
         memlimit: int = MEMORY_LIMIT,
     ) -> WalletFile:
-        """A new file, of which ``receive`` and ``change`` addresses were handed out; never over an existing one."""
+        """A new file, of which ``receive`` and ``change`` addresses were handed out; never over an existing one.
+
+        :class:`ConfigurationError` for a phrase that is none, too: what is kept is its one spelling."""
+        phrase = hd.check_phrase(phrase)
         kdf = Derivation("argon2id", opslimit, memlimit, nacl.utils.random(argon2id.SALTBYTES).hex())
         document = Document(1, genesis.hash, kdf, "", "", receive, change, (), genesis)
         try:
@@ -141,6 +148,15 @@ class WalletFile:
         """Payments that left, or were about to leave, and are not known to be decided."""
         return self._document.pending
 
+    def look(self) -> None:
+        """Sees what another process has changed; nothing is read if none has."""
+        try:
+            is_seen = _mark(self.path.stat()) == self._seen
+        except OSError as error:
+            raise StorageError(f"the wallet {self.path} cannot be read: {error.strerror}") from None
+        if not is_seen:
+            self._change(lambda document: document)
+
     def reserve_receive_index(self) -> int:
         """The next index, remembered before it is used."""
         document = self._change(lambda old: msgspec.structs.replace(old, receive=old.receive + 1))
@@ -150,8 +166,30 @@ class WalletFile:
         document = self._change(lambda old: msgspec.structs.replace(old, change=old.change + 1))
         return document.change - 1
 
+    def take_spare_change(self) -> int | None:
+        taken: list[int] = []
+
+        def without_first(old: Document) -> Document:
+            taken[:] = old.spare[:1]
+            return msgspec.structs.replace(old, spare=old.spare[1:]) if taken else old
+
+        self._change(without_first)
+        return taken[0] if taken else None
+
+    def give_back_change(self, index: int) -> None:
+        def with_it(old: Document) -> Document:
+            return old if index in old.spare else msgspec.structs.replace(old, spare=tuple(sorted((*old.spare, index))))
+
+        self._change(with_it)
+
     def add_pending(self, tx: Transaction) -> None:
-        self._change(lambda old: msgspec.structs.replace(old, pending=(*old.pending, tx)))
+        """Raises :class:`CoinsTaken` if a payment of another process has a coin of it."""
+
+        def with_it(old: Document) -> Document:
+            require_free(tx, old.pending)
+            return msgspec.structs.replace(old, pending=(*old.pending, tx))
+
+        self._change(with_it)
 
     def remove_pending(self, txid: str) -> None:
         def without(old: Document) -> Document:
@@ -192,6 +230,19 @@ class WalletFile:
         if len(text) > MOST_SIZE:  # it would be written and never opened again
             raise ConfigurationError(f"the wallet {self.path} is full: too many payments in it are not decided yet")
         folder = self.path.parent
+        directory = os.open(folder, os.O_RDONLY)
+        try:
+            self._put(document, text, is_new)
+            os.fsync(directory)
+        except OSError:
+            if is_new and self._seen:  # whoever is told that there is no wallet has seen no phrase
+                self.path.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(directory)
+
+    def _put(self, document: Document, text: bytes, is_new: bool) -> None:
+        folder = self.path.parent
         descriptor, name = tempfile.mkstemp(dir=folder, prefix=f".{self.path.name}.")  # mode 0600 from the start
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -207,11 +258,6 @@ class WalletFile:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
-        directory = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
         self._document, self._seen = document, seen
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
 from timeproto.model.transaction import Transaction
 from timeproto.wallet.belief import Proof
@@ -24,6 +25,8 @@ class Step:
 @attrs.define(eq=False)
 class Payment:
     """A transaction that was handed to the network. It ends in a verified proof, or in an exception that says why."""
+
+    log = Logger()
 
     tx: Transaction
     sent_at: float
@@ -69,7 +72,7 @@ class Payment:
         return waiting
 
     def on_step(self, listener: Any) -> None:
-        """Calls ``listener(step)`` for every step, those in the past first."""
+        """Calls ``listener(step)`` for every step, those in the past first; what it raises later is logged."""
         for step in self.history:
             listener(step)
         self._listeners.append(listener)
@@ -84,7 +87,10 @@ class Payment:
     def _note(self, step: Step) -> None:
         self.history.append(step)
         for listener in self._listeners:
-            listener(step)
+            try:
+                listener(step)
+            except Exception:  # the payment goes on, and whoever else waits for it is told
+                self.log.failure("a payment's own code failed")
 
     def accepted(self, now: float) -> None:
         self.reached("accepted", now)

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from timeproto.model.transaction import Transaction
+from timeproto.wallet import hd
+
+
+class CoinsTaken(Exception):
+    """Undecided ``payments`` of the purse, another process' perhaps, spend coins of the one that was to be added."""
+
+    def __init__(self, payments: tuple[Transaction, ...]) -> None:
+        super().__init__(f"coins are spent by {', '.join(tx.txid for tx in payments)}, which is not decided yet")
+        self.payments = payments
 
 
 class Purse(Protocol):
@@ -24,26 +33,50 @@ class Purse(Protocol):
     def pending(self) -> Sequence[Transaction]:
         """Payments that may have left and are not known to be decided."""
 
+    def look(self) -> None:
+        """Sees what another process has changed, if others may."""
+
     def reserve_receive_index(self) -> int: ...
 
     def reserve_change_index(self) -> int: ...
 
-    def add_pending(self, tx: Transaction) -> None: ...
+    def take_spare_change(self) -> int | None:
+        """The index of an address for change that was given back, which is nobody else's from now on; None if there is
+        none."""
+
+    def give_back_change(self, index: int) -> None:
+        """The address for change with this index was never paid. Again: nothing."""
+
+    def add_pending(self, tx: Transaction) -> None:
+        """Raises :class:`CoinsTaken` if a coin of ``tx`` is in a pending payment already."""
 
     def remove_pending(self, txid: str) -> None: ...
+
+
+def require_free(tx: Transaction, pending: Iterable[Transaction]) -> None:
+    """Returns if no payment of ``pending`` spends a coin of ``tx``; raises :class:`CoinsTaken`."""
+    coins = set(tx.outpoints)
+    taken = tuple(each for each in pending if each.txid != tx.txid and not coins.isdisjoint(each.outpoints))
+    if taken:
+        raise CoinsTaken(taken)
 
 
 class MemoryPurse:
     """A purse that is gone with the process: for servers that keep the phrase themselves, demos and tests."""
 
     def __init__(self, phrase: str, *, receive_index: int = 1, change_index: int = 0) -> None:
-        self.phrase = phrase
+        """:class:`ConfigurationError` for a phrase that is none."""
+        self.phrase = hd.check_phrase(phrase)
         self.receive_index = receive_index
         self.change_index = change_index
         self.pending: list[Transaction] = []
+        self._spare: list[int] = []
 
     def __repr__(self) -> str:
         return f"<MemoryPurse of {self.receive_index} addresses>"
+
+    def look(self) -> None:
+        """Nobody else has it."""
 
     def reserve_receive_index(self) -> int:
         self.receive_index += 1
@@ -53,7 +86,14 @@ class MemoryPurse:
         self.change_index += 1
         return self.change_index - 1
 
+    def take_spare_change(self) -> int | None:
+        return self._spare.pop(0) if self._spare else None
+
+    def give_back_change(self, index: int) -> None:
+        self._spare = sorted({*self._spare, index})
+
     def add_pending(self, tx: Transaction) -> None:
+        require_free(tx, self.pending)
         self.pending.append(tx)
 
     def remove_pending(self, txid: str) -> None:

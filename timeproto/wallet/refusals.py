@@ -9,7 +9,7 @@ from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.transaction import Transaction, parse_outpoint
 from timeproto.network.requests import ConnectionGone
-from timeproto.wallet.belief import Belief, Lie
+from timeproto.wallet.belief import RULES, Belief, Lie
 from timeproto.wallet.payment import Payment
 from timeproto.wire import codec, messages
 
@@ -25,19 +25,6 @@ ELSEWHERE = (
 
 UNSURE = (ErrorCode.GOING_AWAY, ErrorCode.INTERNAL, ErrorCode.TIMEOUT)
 """Those of them after which nobody knows whether the node locked the coins before it said so."""
-
-RULES = (
-    ErrorCode.TXID_MISMATCH,
-    ErrorCode.BAD_SIGNATURE,
-    ErrorCode.BAD_ADDRESS,
-    ErrorCode.INVALID_TRANSACTION,
-    ErrorCode.DUST,
-    ErrorCode.FEE_TOO_LOW,
-    ErrorCode.VALUE_MISMATCH,
-    ErrorCode.NOT_OWNER,
-)
-"""What every node must refuse alike, today and tomorrow. ``over_limit`` is none of them: connections have limits too,
-and a transaction over its own is refused before it leaves."""
 
 
 def require_frame(tx: Transaction) -> None:
@@ -55,8 +42,8 @@ async def final_word(refusal: Refusal, payment: Payment, belief: Belief, *, only
     """What ends the payment: the refusal, or the proven ``Aborted`` in its place; None if nothing does.
 
     Nothing if it speaks of the node rather than of the payment (a node that does not know a coin may be behind: with
-    another to ask, it is asked). And of a payment that some node may have locked before, only if it breaks a rule that
-    every node keeps and none accepted it, or if another transaction is proven to have spent a coin of it. That a
+    another to ask, it is asked). And of a payment that some node may have locked before, only if we see ourselves that
+    it breaks a rule which every node keeps, or if another transaction is proven to have spent a coin of it. That a
     block has ended it must be proven in any case.
     """
     if refusal.code in ELSEWHERE or (refusal.code is ErrorCode.UNKNOWN_INPUT and not only_node):
@@ -66,8 +53,13 @@ async def final_word(refusal: Refusal, payment: Payment, belief: Belief, *, only
             return await belief.end_of(payment.tx)
         except (Lie, Refusal, ConnectionGone):
             return None
-    if not payment.may_be_known or (refusal.code in RULES and not payment.is_accepted):
+    if not payment.may_be_known:
         return refusal
+    if refusal.code in RULES:
+        try:  # to say so is easy, and the coins would be paid again while the payment becomes final
+            return refusal if not payment.is_accepted and await belief.breaks_a_rule(payment.tx) else None
+        except (Lie, Refusal, ConnectionGone):
+            return None
     rival, coin = refusal.details.get("conflicting_txid"), parse_outpoint(refusal.details.get("outpoint"))
     if refusal.code is not ErrorCode.DOUBLE_SPEND or coin not in payment.tx.outpoints or not isinstance(rival, str):
         return None

@@ -370,6 +370,7 @@ class Watches:
             await self._belief.confirmed(state.txid, state.block_height, place)
         if isinstance(state, SpentFinalized | Confirmed):
             await self._belief.coin_is_spent(outpoint, state.txid, proof)
+            await self._belief.coin_exists(outpoint, output)  # what it was, and whose, is a claim too
             return True
         await self._belief.coin_exists(outpoint, output, proof)
         return holder(state) is None

@@ -1,0 +1,204 @@
+"""Money in an account: what is picked, reserved, sent again and restored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import ensureDeferred
+
+from tests.cluster import COIN, address, key, pay
+from tests.test_wallet.accounts import AccountCase
+from timeproto.errors import ConfigurationError, ErrorCode, Refusal
+from timeproto.model.transaction import TxOutput
+from timeproto.model.utxo_state import SpentFinalized, to_wire
+from timeproto.network.requests import ConnectionGone
+from timeproto.wallet.account import Account
+from timeproto.wallet.client import WalletClient
+from timeproto.wallet.coins import InsufficientFunds
+from timeproto.wallet.purse import MemoryPurse
+from timeproto.wire import messages
+
+
+class Accounts(AccountCase):
+    """Selection, reservation, restore."""
+
+    def test_a_hundred_sends_at_once_pick_no_coin_twice(self) -> None:
+        """As many as there are coins go through; the others are told what is free (failure 11)."""
+        account, purse = self.account()
+        total = account.balance().total
+        self.assertEqual(total, 36 * COIN)
+        to = address(self.world.node.wallets[0])
+        payments, poor = [], 0
+        for _ in range(100):
+            try:
+                payments.append(account.send(to, COIN))
+            except InsufficientFunds:
+                poor += 1
+            self.assertEqual(account.balance().total, total)
+        self.world.run(0.5)
+        self.assertEqual((len(payments), poor), (4, 96))
+        spent = [outpoint for payment in payments for outpoint in payment.tx.outpoints]
+        self.assertEqual(len(spent), len(set(spent)))
+        self.assertTrue(all(payment.proof is not None for payment in payments))
+        self.world.run(0.5)
+        fees = sum(payment.tx.fee for payment in payments)
+        self.assertEqual(account.balance().total, total - 4 * COIN - fees)
+        self.assertEqual(purse.pending, [])
+
+    def test_a_refused_payment_lets_go_of_its_coins(self) -> None:
+        """Reserved while it is undecided, and no longer once a node refused it."""
+        account, purse = self.account()
+        self.world.bend = lambda message: None if message["type"] == "UTXOStateNotification" else message
+        for coin in account.book.free():  # another device with the same keys was faster, and we were not told
+            elsewhere = pay(self.world.node.genesis, [(coin.outpoint, coin.amount, self.mine)], [], timestamp=7)
+            self.world.node.integration.process_transaction(elsewhere)
+        payment = account.send(address(self.world.node.wallets[0]), COIN)
+        self.assertGreater(account.balance().pending, 0)
+        self.world.run(0.3)
+        refusal = self.failureResultOf(payment.when_final(), Refusal).value
+        self.assertIs(refusal.code, ErrorCode.DOUBLE_SPEND)
+        self.assertEqual((account.balance().pending, purse.pending), (0, []))
+
+    def test_a_wallet_that_dies_sends_the_same_again(self) -> None:
+        """The payment was written down before it left; the next life finishes it, and no other."""
+        account, purse = self.account()
+        self.world.bend = lambda message: None
+        payment = account.send(address(self.world.node.wallets[0]), COIN)
+        self.world.run(0.2)
+        self.assertEqual([tx.txid for tx in purse.pending], [payment.txid])
+        account.client.stopService()
+        self.failureResultOf(payment.when_final(), ConnectionGone)
+        self.world.run(0.5)
+        self.world.bend = lambda message: message
+        again, _ = self.account(purse)
+        self.world.run(1)
+        self.assertEqual(purse.pending, [])
+        self.assertEqual(again.balance().total, 36 * COIN - COIN - payment.tx.fee)
+
+    def test_a_payment_that_may_be_locked_is_not_given_up(self) -> None:
+        """Accepted once, a later refusal by a node that is behind frees nothing: it is sent again until it is final."""
+        account, purse = self.account()
+        self.world.node.hold()
+        payment = account.send(address(self.world.node.wallets[0]), COIN)
+        self.world.run(0.2)
+        self.world.cut()  # nobody knows whether it was locked
+        answers = ["unknown_input", "double_spend", "unknown_input"]
+
+        def bend(message: dict[str, Any]) -> dict[str, Any] | None:
+            if answers and message["type"] == "UTXOStateNotification":
+                return None  # a node that is behind does not know of the payment's end either
+            if answers and message["type"] == "TransactionAccepted":
+                return {"type": "Error", "id": message["id"], "code": answers.pop(0), "message": "no"}
+            return message
+
+        self.world.bend = bend
+        self.world.node.release()
+        self.world.run(0.6)
+        self.assertIsNone(payment.error)
+        self.assertEqual([tx.txid for tx in purse.pending], [payment.txid])
+        self.world.run(20)
+        self.assertIsNotNone(payment.proof)
+        self.assertEqual(purse.pending, [])
+
+    def test_a_rival_that_is_proven_ends_it(self) -> None:
+        """The double spend that is final elsewhere ends a payment of an earlier life, with the proof of the rival."""
+        account, _ = self.account()
+        coin = account.book.free()[0]
+        lost = pay(self.world.node.genesis, [(coin.outpoint, coin.amount, self.mine)], [], timestamp=8)
+        self.world.node.integration.process_transaction(
+            pay(self.world.node.genesis, [(coin.outpoint, coin.amount, self.mine)], [], timestamp=9)
+        )
+        payment = account.client.submit(lost, again=True)
+        self.world.run(1)
+        self.assertIs(self.failureResultOf(payment.when_final(), Refusal).value.code, ErrorCode.DOUBLE_SPEND)
+
+    def test_a_rival_told_and_proven_ends_it_and_words_do_not(self) -> None:
+        """Another device spends our coin while ours is on its way: over with the rival's proof, not without it."""
+        account, _ = self.account()
+        coin = account.book.free()[0]
+        rival = pay(self.world.node.genesis, [(coin.outpoint, coin.amount, self.mine)], [], timestamp=9)
+        lost = pay(self.world.node.genesis, [(coin.outpoint, coin.amount, self.mine)], [], timestamp=8)
+        self.world.bend = lambda message: None if message["type"] == "Error" else message
+        payment = account.client.submit(lost, again=True)
+        client = account.client
+        words = messages.UTXOStateNotification(
+            notification=messages.StateChange(
+                coin.outpoint, None, to_wire(SpentFinalized(rival.txid, 1, 1)), 1, key(1).public_hex
+            ),
+            cursor=messages.Cursor(key(1).public_hex, 1),
+            output=TxOutput(coin.amount, coin.address),
+        )
+        client._notified(words)
+        self.world.run(0.2)
+        self.assertIsNone(payment.error)
+        self.assertGreater(client.belief.lies, 0)
+
+    def test_spent_coins_do_not_come_back(self) -> None:
+        """A node that is behind shows a coin as Unspent that this wallet has proven spent."""
+        account, _ = self.account()
+        coin = account.book.free()[0]
+        account.book.spent(coin.outpoint)
+        account.book.add(coin)
+        self.assertNotIn(coin.outpoint, account.book)
+
+    def test_restore_finds_what_was_used(self) -> None:
+        """By gap limit, spent addresses included, and the indices below."""
+        from timeproto.wallet import hd
+
+        seventh = hd.derive(self.PHRASE, index=7)
+        node = self.world.node
+        giver = node.wallets[0]
+        owned = [o for o, out in node.genesis.coins() if out.address == address(giver)]
+        node.integration.process_transaction(
+            pay(node.genesis, [(owned[0], 10 * COIN, giver)], [(address(seventh), 2 * COIN)])
+        )
+        purse = MemoryPurse(self.PHRASE)
+        purse.receive_index = 0
+        account = Account(purse, self.world.client(), now=lambda: 0)
+        self.assertEqual(self.outcome_of_many(account.restore()), 2)
+        self.assertEqual((purse.receive_index, purse.change_index), (8, 0))
+        self.outcome(account.open())
+        self.assertEqual(account.balance().total, 38 * COIN)
+
+    def outcome_of_many(self, coroutine: Any) -> Any:
+        waiting = ensureDeferred(coroutine)
+        self.world.run(3)
+        return self.successResultOf(waiting)
+
+    def test_a_client_with_a_purse_has_money(self) -> None:
+        """``send`` and ``balance`` by themselves: connected, opened and proven before they answer."""
+        purse = MemoryPurse(self.PHRASE)
+        client = WalletClient(self.world.clock, self.world.node.genesis, [], rotation=self.world, purse=purse)
+        client.startService()
+        balance, sending = client.balance(), client.send(address(self.world.node.wallets[0]), COIN)
+        self.world.run(2)
+        self.assertEqual(self.successResultOf(balance).total, 36 * COIN)
+        payment = self.successResultOf(sending)
+        self.world.run(0.5)
+        final = client.wait_final(payment.txid)
+        self.world.run(0.1)
+        self.assertEqual(self.successResultOf(final).txid, payment.txid)
+        later = client.balance()
+        self.world.run(0.5)
+        self.assertEqual(self.successResultOf(later).total, 35 * COIN - payment.tx.fee)
+        poor = client.send(address(self.world.node.wallets[0]), 10**15)
+        self.world.run(0.1)
+        self.failureResultOf(poor, InsufficientFunds)
+
+    def test_a_client_without_a_purse_has_none(self) -> None:
+        """It says so, and goes on watching."""
+        client = self.world.client()
+        self.failureResultOf(client.balance(), ConfigurationError)
+
+    def test_a_claim_is_no_money(self) -> None:
+        """A coin the node cannot prove never enters the balance."""
+
+        def bend(message: dict[str, Any]) -> dict[str, Any]:
+            if message["type"] == "UTXOSubscribed":
+                for state in message["states"]:
+                    state["output"]["amount"] += 1
+            return message
+
+        self.world.bend = bend
+        account, _ = self.account()
+        self.assertEqual(account.balance().total, 0)
