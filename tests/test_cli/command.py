@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,11 +90,13 @@ class CommandCase(SynchronousTestCase):
         status: int = outcome[0]
         return status
 
-    def call(self, *argv: str, stdin: str = "", node: str | None = NODE) -> tuple[int, str, str]:
+    def call(
+        self, *argv: str, stdin: str | io.TextIOBase = "", node: str | None = NODE, out: io.StringIO | None = None
+    ) -> tuple[int, str, str]:
         """(status, stdout, stderr) of ``timeproto wallet --wallet FILE --node … argv``."""
-        out, err = io.StringIO(), io.StringIO()
+        out, err = out or io.StringIO(), io.StringIO()
         options = ["--wallet", str(self.file)] + ([] if node is None else ["--node", node])
-        self.patch(main.sys, "stdin", io.StringIO(stdin))
+        self.patch(sys, "stdin", io.StringIO(stdin) if isinstance(stdin, str) else stdin)
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
                 status = main.main(["wallet", *options, *argv])

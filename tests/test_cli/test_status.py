@@ -71,6 +71,19 @@ class Status(CommandCase):
         self.assertEqual(status, 1)
         self.assertIn("no answer", out)
 
+    def test_somebody_elses_words_are_harmless(self) -> None:
+        """Whatever a node says of itself: nothing the terminal obeys, no line that is not ours, and no traceback."""
+        evil = "\x1b]0;owned\x07\x1b[2J\x9b1A\u202e\nnode key     mine"
+        peer = {"node_key": "ab" * 32, "address": None, "direction": "none"}
+        self.says(software=evil, voting=False, not_voting=evil, states={evil: {"coins": 1, "amount": evil}},
+                  limits={evil: 1}, peers=[peer])  # fmt: skip
+        lines = self.status()[1].split("\n")
+        self.assertEqual([line for line in lines if not line.isprintable()], [])
+        self.assertEqual(len(lines), 19)
+        error = {"type": "Error", "id": 1, "code": "busy", "message": evil}
+        self.world.bend = lambda message: error | {"id": message["id"]} if message["type"] == "Info" else message
+        self.assertEqual([line for line in self.status()[1].split("\n") if not line.isprintable()], [])
+
     def test_for_programs(self) -> None:
         """One object for each node, with every field of the node's answer."""
         status, out = self.status("--json")

@@ -73,6 +73,8 @@ class Command(SynchronousTestCase):
             status, lines, said = self.put("address", self.file({"cases": [good, wrong | {"id": "the bad one"}]}))
             self.assertEqual((status, len(lines)), (1, 2))
             self.assertEqual(said, "timeproto: 1 disagree: the bad one\n")
+        _, _, said = self.put("address", self.file({"cases": [good | {"id": "\x1b[2J\n", "expect": "reject"}]}))
+        self.assertTrue(said.rstrip("\n").isprintable())
 
     def test_a_corpus_of_somebody_else(self) -> None:
         """A bare array of cases, without expectations, with broken inputs: a line for each, and status 0."""

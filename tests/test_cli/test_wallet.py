@@ -7,6 +7,7 @@ import io
 import json
 import os
 import stat
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,19 @@ class Making(CommandCase):
         self.world.bend = lambda message: message
         self.assertEqual(self.json(*restore, stdin=PHRASE)["total"], 9 * COIN)
 
+    def test_a_lie_is_told_harmlessly(self) -> None:
+        """What a node says that it cannot prove is its own text: nothing in it reaches the terminal raw."""
+        self.fund(hd.derive(PHRASE))
+
+        def lie(message: dict[str, Any]) -> dict[str, Any]:
+            for coin in message["coins"] if message["type"] == "AddressUTXOs" else ():
+                coin["output"]["address"] = "\x1b]0;owned\x07\x1b[2Jevil\n\x9b1A\u202e"
+            return message
+
+        self.world.bend = lie
+        said = self.refused(1, "restore", "--genesis", str(self.genesis), stdin=PHRASE, words="evil")
+        self.assertTrue(said.rstrip("\n").isprintable(), said)
+
     def test_phrases_and_places_that_are_wrong(self) -> None:
         """Wrong words, no password, a folder that cannot be, a genesis that is none: status 2, no file."""
         self.refused(2, "restore", stdin="abandon abandon", words="12, 15, 18, 21 or 24 words")
@@ -144,7 +158,7 @@ class Making(CommandCase):
         del os.environ["TIMEPROTO_WALLET_PASSWORD"]
         terminal = io.StringIO()
         terminal.isatty = lambda: True  # type: ignore[method-assign]
-        self.patch(main.sys, "stdin", terminal)
+        self.patch(sys, "stdin", terminal)
         for typed, status in ((["one", "two"], 2), (["one", "one"], 0)):
             answers = iter(typed)
             self.patch(wallet.getpass, "getpass", lambda prompt, answers=answers: next(answers))

@@ -140,7 +140,8 @@ class Told(TraceCase):
             (messages.Trace(status="announced", waits_for="transaction", **(over | {"tx": None})),
              ["not here yet", "which is being fetched"]),
             (messages.Trace(status="refused", refusal=messages.Reason("not_owner", "a coin of another\x1b[2J"), **over),
-             ["it can never be final, says the node", "why: a coin of another?[2J (not_owner)", "not known here any"]),
+             ["it can never be final, says the node", "why: a coin of another\\x1b[2J (not_owner)",
+              "not known here any"]),
         ):  # fmt: skip
             self.patch(self.world.node.view, "trace", lambda txid, trace=trace: trace)
             status, out, err = self.trace(tx)

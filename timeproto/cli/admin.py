@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import json
 import time
 from pathlib import Path
 from typing import Any
 
+from timeproto.cli.terminal import say, warn
 from timeproto.errors import ConfigurationError, ExitStatus
 
 PATIENCE = 10.0
@@ -56,11 +57,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigurationError(f"that cannot be asked: {error}") from None
     answer = ask((arguments.datadir or default_datadir()).expanduser().absolute(), question)
     if arguments.json:
-        print(msgspec.json.encode(answer).decode("utf-8"))
+        say(json.dumps(msgspec.to_builtins(answer)))
     elif answer.error is not None:
-        print(f"timeproto: {answer.error}", file=sys.stderr)
+        warn(answer.error)
     else:
-        print("\n".join(tell(answer)))
+        say(*tell(answer))
     return ExitStatus.OK if answer.error is None else ExitStatus.REFUSED
 
 

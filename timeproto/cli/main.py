@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
-import sys
 from collections.abc import Sequence
 
 from timeproto import __version__
+from timeproto.cli import terminal
 from timeproto.errors import ConfigurationError, ExitStatus, IdentityConflict, Refusal, StorageError
 
 COMMANDS = ("devnet", "wallet", "demo", "status", "admin", "vectors", "bench", "sim")
@@ -48,22 +47,23 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status. What an operator can mend is told in one sentence, without a traceback."""
+    terminal.prepare()
     arguments = build_parser().parse_args(argv)
     try:
         status: int = arguments.run(arguments)
+        terminal.finish()
     except tuple(kind for kind, _ in _STATUSES) as error:
-        print(f"timeproto: {_sentence(error)}", file=sys.stderr)
+        terminal.warn(_sentence(error))
         return next(status for kind, status in _STATUSES if isinstance(error, kind))
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output (head, less) has seen enough; nothing more may be written, at exit neither.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        terminal.let_go()  # whoever read our output (head, less) has seen enough
         return BROKEN_PIPE
     return status
 
 
 def _sentence(error: Exception) -> str:
-    """One printable line. What a node answered is somebody else's text, so nothing in it reaches the terminal raw."""
+    """What happened, in one line."""
     text = f"{error.message} ({error.code})" if isinstance(error, Refusal) else str(error)
-    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+    return " ".join(text.split())

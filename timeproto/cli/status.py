@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import re
 import time
 from typing import Any
 
+from timeproto.cli.terminal import say
 from timeproto.errors import ExitStatus, Refusal
 
 
@@ -49,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
             well = well and info.voting and info.synced and not info.degraded
             _tell(address, info, as_json=arguments.json)
         if len(nodes) > 1 and not arguments.json:
-            print("all agree" if len(digests) == 1 else f"{len(digests)} different digests")
+            say("all agree" if len(digests) == 1 else f"{len(digests)} different digests")
         return ExitStatus.OK if well and len(digests) == 1 else ExitStatus.REFUSED
 
     return run_until_done(main)
@@ -73,7 +75,10 @@ def _age(block_time: int) -> str:
 def _tell_silent(address: str, why: str, *, as_json: bool) -> None:
     import json
 
-    print(json.dumps({"node": address, "error": why}) if as_json else f"{address}\n  no answer: {why}\n")
+    if as_json:
+        say(json.dumps({"node": address, "error": why}))
+    else:
+        say(address, f"  no answer: {why}", "")
 
 
 def _tell(address: str, info: Any, *, as_json: bool) -> None:
@@ -81,10 +86,8 @@ def _tell(address: str, info: Any, *, as_json: bool) -> None:
 
     import msgspec
 
-    from timeproto.wallet.amounts import format_amount
-
     if as_json:
-        print(json.dumps({"node": address, **msgspec.to_builtins(info)}))
+        say(json.dumps({"node": address, **msgspec.to_builtins(info)}))
         return
     inbound = sum(1 for peer in info.peers if peer.direction == "inbound")
     outbound = sum(1 for peer in info.peers if peer.direction == "outbound")
@@ -112,12 +115,19 @@ def _tell(address: str, info: Any, *, as_json: bool) -> None:
         ("log", f"position {info.cursor.position}"),
         ("digest", info.digest),
     ]
-    print(address)
-    for name, value in rows:
-        print(f"  {name:<12} {value}")
-    for name, count in info.states.items():
-        print(f"  {name:<15} {count.coins:>9} coins  {format_amount(int(count.amount)):>24} TIME")
-    for peer in info.peers:
-        print(f"  peer {peer.node_key[:16]}…  {peer.direction:<9} {peer.address or ''}")
-    print("  limits       " + ", ".join(f"{name} {value}" for name, value in sorted(info.limits.items())))
-    print()
+    limits = ", ".join(f"{name} {value}" for name, value in sorted(info.limits.items()))
+    say(
+        address,
+        *(f"  {name:<12} {value}" for name, value in rows),
+        *(f"  {name:<15} {each.coins:>9} coins  {_amount(each.amount):>24} TIME" for name, each in info.states.items()),
+        *(f"  peer {peer.node_key[:16]}…  {peer.direction:<9} {peer.address or ''}" for peer in info.peers),
+        f"  limits       {limits}",
+        "",
+    )
+
+
+def _amount(text: str) -> str:
+    """A sum as the node spells it, in decimal TIME; what is no number stays what it is."""
+    from timeproto.wallet.amounts import format_amount
+
+    return format_amount(int(text)) if re.fullmatch("[0-9]{1,40}", text) else text

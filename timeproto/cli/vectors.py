@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
+from timeproto.cli.terminal import warn
 from timeproto.errors import ConfigurationError, ExitStatus, Refusal
 
 SUITE_NAMES = (
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         if not agrees(case, outcome):
             disagreeing.append(case["id"])
     if disagreeing:
-        print(f"timeproto: {len(disagreeing)} disagree: {', '.join(map(str, disagreeing[:20]))}", file=sys.stderr)
+        warn(f"{len(disagreeing)} disagree: {', '.join(map(str, disagreeing[:20]))}")
     return ExitStatus.REFUSED if disagreeing else ExitStatus.OK
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from timeproto.cli import wallet_trace
+from timeproto.cli.terminal import complain, say, warn
 from timeproto.cli.wallet_setting import (
     add_options,
     ask_any,
@@ -38,7 +39,7 @@ from timeproto.cli.wallet_text import (
     tell_restored,
     tell_sending,
     tell_sent,
-    warn,
+    tell_step,
 )
 from timeproto.errors import ConfigurationError, ErrorCode, ExitStatus, Refusal, StorageError
 
@@ -114,12 +115,28 @@ def _new(arguments: argparse.Namespace) -> int:
     async def main(reactor: Any) -> int:
         genesis = await _genesis(reactor, arguments)
         phrase = hd.generate_phrase(arguments.words)
-        WalletFile.create(path, phrase, password, genesis, receive=1)
         address = hd.address(hd.derive(phrase), genesis.params)
-        tell_new(path, phrase, address, genesis.hash, as_json=arguments.json)
+        WalletFile.create(path, phrase, password, genesis, receive=1)
+        try:
+            tell_new(path, phrase, address, genesis.hash, as_json=arguments.json)
+        except BaseException as error:
+            sentence = _unmake(path)
+            if isinstance(error, StorageError):
+                raise StorageError(f"{error}; {sentence}") from None
+            warn(sentence)  # a reader that has gone has a status, and no sentence of its own
+            raise
         return ExitStatus.OK
 
     return run_wallet(main)
+
+
+def _unmake(path: Path) -> str:
+    """Removes a wallet whose phrase nobody saw, since money in it could not be restored; says what became of it."""
+    try:
+        path.unlink()
+    except OSError as error:
+        return f"the phrase could not be shown: remove the new wallet {path} by hand ({error.strerror})"
+    return f"the phrase could not be shown, so the new wallet {path} was removed again"
 
 
 def _restore(arguments: argparse.Namespace) -> int:
@@ -183,10 +200,7 @@ async def _genesis(reactor: Any, arguments: argparse.Namespace) -> Any:
     except ConnectionGone as error:
         raise ConfigurationError(f"no node tells the genesis ({error}): give --genesis FILE") from None
     genesis = document.genesis.check()
-    print(
-        f"Trusting genesis {genesis.hash} as told by {node.address}: compare it with a source you trust.",
-        file=sys.stderr,
-    )
+    complain(f"Trusting genesis {genesis.hash} as told by {node.address}: compare it with a source you trust.")
     return genesis
 
 
@@ -196,7 +210,7 @@ async def _address(reactor: Any, account: Any, arguments: argparse.Namespace) ->
     if await account.unpaid_addresses() >= GAP_LIMIT:
         warn(f"the last {GAP_LIMIT} addresses were never paid: a restore from the phrase would not look beyond them")
     address = account.new_address()
-    print(json.dumps({"address": address}) if arguments.json else address)
+    say(json.dumps({"address": address}) if arguments.json else address)
     return ExitStatus.OK
 
 
@@ -217,6 +231,7 @@ async def _send(reactor: Any, account: Any, arguments: argparse.Namespace) -> in
         return ExitStatus.REFUSED
     if not arguments.json:
         tell_sending(payment, arguments.address, amount)
+        payment.on_step(tell_step)
     await payment.when_final()
     height = await account.client.wait_confirmed(payment.txid) if arguments.confirmed else None
     tell_sent(payment, amount, account.client.genesis.masternode_set.quorum, height, as_json=arguments.json)
@@ -229,7 +244,7 @@ async def _cancel(reactor: Any, account: Any, arguments: argparse.Namespace) -> 
     tx = pending.get(txid) or await client.belief.claimed(txid)
     key = account.key_in(tx)
     if not arguments.json:
-        print(f"Asking the masternodes to end {txid} …", flush=True)
+        say(f"Asking the masternodes to end {txid} …")
     try:
         end = await client.cancel(tx, key)
     except Refusal as refusal:

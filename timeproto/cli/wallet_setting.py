@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from timeproto.cli.wallet_text import warn
+from timeproto.cli.terminal import warn
 from timeproto.errors import ConfigurationError, ErrorCode, ExitStatus, Refusal
 
 DEFAULT_NODE = "127.0.0.1:24100"

@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from timeproto.cli.terminal import say
 
 
 def tell_new(path: Path, phrase: str, address: str, genesis: str, *, as_json: bool) -> None:
     """A new wallet, with its phrase: the only time that it is shown."""
     if as_json:
-        print(json.dumps({"wallet": str(path), "phrase": phrase, "address": address, "genesis": genesis}))
+        say(json.dumps({"wallet": str(path), "phrase": phrase, "address": address, "genesis": genesis}))
         return
-    print(f"Wallet   {path}\nAddress  {address}\nGenesis  {genesis}\n\nWrite these words down, in this order:\n")
-    words = phrase.split()
-    for start in range(0, len(words), 4):
-        print("   " + "".join(f"{start + at + 1:>3} {word:<12}" for at, word in enumerate(words[start : start + 4])))
-    print("\nWhoever has them has the money. They are not shown again.")
+    words = [f"{number:>3} {word:<12}" for number, word in enumerate(phrase.split(), 1)]
+    say(  # all at once: it arrives or it does not
+        f"Wallet   {path}",
+        f"Address  {address}",
+        f"Genesis  {genesis}",
+        "",
+        "Write these words down, in this order:",
+        "",
+        *("   " + "".join(words[start : start + 4]) for start in range(0, len(words), 4)),
+        "",
+        "Whoever has them has the money. They are not shown again.",
+    )
 
 
 def tell_restored(path: Path, used: int, total: int, *, as_json: bool) -> None:
     from timeproto.wallet.amounts import format_amount
 
     if as_json:
-        print(json.dumps({"wallet": str(path), "used_addresses": used, "total": total}))
+        say(json.dumps({"wallet": str(path), "used_addresses": used, "total": total}))
     else:
-        print(f"Wallet   {path}\n{used} addresses were used; they hold {format_amount(total)} TIME.")
+        say(f"Wallet   {path}", f"{used} addresses were used; they hold {format_amount(total)} TIME.")
 
 
 def tell_balance(balance: Any, *, as_json: bool) -> None:
@@ -35,23 +43,22 @@ def tell_balance(balance: Any, *, as_json: bool) -> None:
 
     rows = {name: getattr(balance, name) for name in ("available", "pending", "locked", "total")}
     if as_json:
-        print(json.dumps(rows))
+        say(json.dumps(rows))
     else:
-        for name, amount in rows.items():
-            print(f"{name:<10} {format_amount(amount):>24} TIME")
+        say(*(f"{name:<10} {format_amount(amount):>24} TIME" for name, amount in rows.items()))
 
 
 def tell_sending(payment: Any, address: str, amount: int) -> None:
-    """The beginning of a payment, and each step as it comes."""
+    """The beginning of a payment."""
     from timeproto.wallet.amounts import format_amount
 
-    print(f"Paying {format_amount(amount)} TIME to {address}\n  transaction {payment.txid}")
+    say(f"Paying {format_amount(amount)} TIME to {address}", f"  transaction {payment.txid}")
 
-    def tell(step: Any) -> None:
-        block = "" if step.height is None else f" in block {step.height}"
-        print(f"  {step.ms:>8.1f} ms  {step.state}{block}", flush=True)
 
-    payment.on_step(tell)
+def tell_step(step: Any) -> None:
+    """How far a payment has come."""
+    block = "" if step.height is None else f" in block {step.height}"
+    say(f"  {step.ms:>8.1f} ms  {step.state}{block}")
 
 
 def tell_sent(payment: Any, amount: int, quorum: int, height: int | None, *, as_json: bool) -> None:
@@ -61,35 +68,35 @@ def tell_sent(payment: Any, amount: int, quorum: int, height: int | None, *, as_
         steps = [{"state": step.state, "ms": round(step.ms, 3)} for step in payment.history]
         told = {"txid": payment.txid, "amount": amount, "fee": payment.tx.fee, "steps": steps}
         block = {} if height is None else {"height": height}
-        print(json.dumps(told | {"final": True, "votes": votes, "quorum": quorum} | block))
+        say(json.dumps(told | {"final": True, "votes": votes, "quorum": quorum} | block))
         return
-    print(f"  final: the proof holds, {votes} masternodes signed, {quorum} are needed")
+    say(f"  final: the proof holds, {votes} masternodes signed, {quorum} are needed")
     if height is not None:
-        print(f"  confirmed: block {height} contains it, and that is proven too")
+        say(f"  confirmed: block {height} contains it, and that is proven too")
 
 
 def tell_aborted(end: Any, *, as_json: bool) -> None:
     """A transaction that a decided block ended, proven."""
     if as_json:
-        print(json.dumps({"txid": end.details["txid"], "aborted": True, "height": end.height, "rival": end.rival}))
+        say(json.dumps({"txid": end.details["txid"], "aborted": True, "height": end.height, "rival": end.rival}))
     else:
-        print(f"  {end.message}: its coins are free again, and the proof holds")
+        say(f"  {end.message}: its coins are free again, and the proof holds")
 
 
 def tell_not_aborted(txid: str, height: int | None, *, as_json: bool) -> None:
     """A transaction that was to be cancelled, and became final, proven; ``height`` is its block's if there is one."""
     if as_json:
-        print(json.dumps({"txid": txid, "aborted": False, "final": True, "height": height}))
+        say(json.dumps({"txid": txid, "aborted": False, "final": True, "height": height}))
     else:
         where = "no block contains it yet" if height is None else f"block {height} contains it"
-        print(f"  it is final, and cannot be cancelled any more: the proof holds, and {where}")
+        say(f"  it is final, and cannot be cancelled any more: the proof holds, and {where}")
 
 
 def tell_block(place: Any) -> None:
     """Where a transaction stands in the chain, verified."""
     header = place.header
     moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(header.timestamp / 1000))
-    print(f"block {header.height} of {moment} contains it, and {len(place.commit.signatures)} masternodes decided that")
+    say(f"block {header.height} of {moment} contains it, and {len(place.commit.signatures)} masternodes decided that")
 
 
 def signers(proof: Any) -> int:
@@ -115,14 +122,12 @@ def tell_change(change: Any, *, as_json: bool) -> None:
             "timestamp": change.timestamp,
             "proven": change.proven,
         }
-        print(json.dumps(row), flush=True)
+        say(json.dumps(row))
         return
     moment = _moment(change.timestamp)
     path = f"{old} → {new}" if old is not None else new
     proven = "proven" if change.proven else "claimed"
-    print(
-        f"{moment}  {change.outpoint}  {format_amount(change.output.amount):>16} TIME  {path}  ({proven})", flush=True
-    )
+    say(f"{moment}  {change.outpoint}  {format_amount(change.output.amount):>16} TIME  {path}  ({proven})")
 
 
 def tell_incoming(incoming: Any, *, as_json: bool) -> None:
@@ -143,18 +148,18 @@ def tell_incoming(incoming: Any, *, as_json: bool) -> None:
             "height": incoming.height,
             "timestamp": incoming.timestamp or 0,
         }
-        print(json.dumps(row), flush=True)
+        say(json.dumps(row))
         return
     moment = _moment(incoming.timestamp)
     amount = format_amount(incoming.amount)
     rival = "" if incoming.rival is None else f", and {incoming.rival} wants the same coins"
     if incoming.status == "confirmed":
-        print(f"{moment}  block {incoming.height} contains {incoming.txid}, and that is proven", flush=True)
+        say(f"{moment}  block {incoming.height} contains {incoming.txid}, and that is proven")
     elif incoming.status == "final":
-        print(f"{moment}  {incoming.txid} is final: {amount} TIME, as told above", flush=True)
+        say(f"{moment}  {incoming.txid} is final: {amount} TIME, as told above")
     else:
         word = "on its way" if incoming.status in ("seen", "locked", "pending") else "will not come"
-        print(f"{moment}  {word}, says the node: {incoming.txid}  {amount} TIME  {incoming.status}{rival}", flush=True)
+        say(f"{moment}  {word}, says the node: {incoming.txid}  {amount} TIME  {incoming.status}{rival}")
 
 
 def _moment(timestamp: int | None) -> str:
@@ -166,14 +171,8 @@ def tell_proof(proof: Any, txid: str, masternodes: Any, *, as_json: bool) -> Non
     from timeproto.wire import codec
 
     if as_json:
-        print(codec.encode(proof).decode("utf-8"))
+        say(codec.encode(proof).decode("utf-8"))
         return
     signed = f"{signers(proof)} of {len(masternodes)} masternodes signed, {masternodes.quorum} are needed"
-    print(f"{txid} is final: the proof holds, {signed}")
-    for each in proof.votes if hasattr(proof, "votes") else proof.commit.signatures:
-        print(f"  {each.voter}")
-
-
-def warn(sentence: str) -> None:
-    """Something to know beside the answer: on standard error, so that JSON stays JSON."""
-    print(f"timeproto: {sentence}", file=sys.stderr)
+    signatures = proof.votes if hasattr(proof, "votes") else proof.commit.signatures
+    say(f"{txid} is final: the proof holds, {signed}", *(f"  {each.voter}" for each in signatures))

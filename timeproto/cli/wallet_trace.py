@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from timeproto.cli.terminal import say
 from timeproto.cli.wallet_setting import nodes_of, open_wallet, read_text, run_wallet, txid_of
 from timeproto.errors import ExitStatus
 
@@ -65,10 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
         asked = [Deferred.fromCoroutine(tracing.trace(reactor, node, txid, genesis)) for node in nodes]
         accounts = await gatherResults(asked)
         if arguments.json:
-            print(json.dumps(_as_json(txid, accounts)))
+            say(json.dumps(_as_json(txid, accounts)))
         else:
-            for line in _lines(txid, accounts, len(genesis.masternode_set)):
-                print("".join(c if c.isprintable() else "?" for c in line))  # some of it is the nodes' own text
+            say(*_lines(txid, accounts, len(genesis.masternode_set)))
         outcomes = [account.outcome for account in accounts]
         return ExitStatus.OK if "told" in outcomes and "false" not in outcomes else ExitStatus.REFUSED
 
