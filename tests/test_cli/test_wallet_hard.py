@@ -10,8 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.test_cli.command import NODE, CommandCase
+from tests.cluster import COIN, address
+from tests.test_cli.command import NODE, PASSWORD, PHRASE, CommandCase
 from timeproto.cli import main
+from timeproto.wallet import hd, keystore
 
 
 class Takes(io.StringIO):
@@ -42,6 +44,71 @@ def full(after: int = 0) -> Takes:
 
 class Unheard(CommandCase):
     """Nobody takes what a command has to say."""
+
+    def paid(self, *coins: int) -> list[Any]:
+        """One payment to us a second, with these coins of the giver."""
+        return [lambda coin=coin: self.fund(hd.derive(PHRASE), COIN, coin=coin) and None for coin in coins]
+
+    def test_a_watch_whose_reader_has_gone(self) -> None:
+        """Ends with the first line that nobody takes, though a watch's listeners may raise what they want."""
+        self.restored()
+        for how in ((), ("--json",)):
+            self.meanwhile = [lambda: None, *self.paid(1, 2)]
+            out = gone(after=1)
+            status, said, err = self.call("watch", *how, out=out)
+            self.assertEqual((status, said.count("\n"), err), (141, 1, ""))
+            self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_a_watch_whose_very_first_line_nobody_takes(self) -> None:
+        """What is told while the watch is still being set up ends it too."""
+        self.restored()
+        self.assertEqual(self.call("watch", out=gone(after=0)), (141, "", ""))
+
+    def test_a_reader_that_goes_while_nothing_happens(self) -> None:
+        """Is noticed without a change to tell: there may be none for hours."""
+        self.restored()
+        reader, writer = os.pipe()
+        self.addCleanup(os.close, writer)
+        out = Takes(100, OSError())
+        self.patch(out, "fileno", lambda: writer)
+        self.meanwhile = [lambda: None, lambda: os.close(reader)]
+        status, said, err = self.call("watch", out=out)
+        self.assertEqual((status, said.count("\n"), err), (141, 1, ""))
+        self.assertEqual(self.meanwhile, [])
+
+    def test_a_hint_that_nobody_takes(self) -> None:
+        """A payment on its way is told by another listener, which ends the command likewise."""
+        self.restored()
+        output = {"amount": COIN, "address": address(hd.derive(PHRASE))}
+        word = {"type": "TransactionStatus", "txid": "ab" * 32, "status": "seen"}
+        self.meanwhile = [lambda: None, lambda: self.world.say(word | {"outputs": [{"vout": 0, "output": output}]})]
+        self.assertEqual(self.call("watch", out=gone(after=1))[0], 141)
+
+    def test_a_watch_into_a_full_disk(self) -> None:
+        """A sentence and the status of storage, not a file that silently grows no more."""
+        self.restored()
+        self.meanwhile = [lambda: None, *self.paid(1)]
+        status, _, err = self.call("watch", out=full(after=1))
+        self.assertEqual((status, err), (3, "timeproto: standard output cannot be written: No space left on device\n"))
+
+    def test_a_payment_whose_reader_has_gone(self) -> None:
+        """Ends at once; the payment goes on, stays in the file while it is not decided, and is taken up again."""
+        self.restored()
+        to = address(self.world.node.wallets[0])
+
+        honest = self.world.bend
+        for after in (0, 1):
+            before = self.json("balance")["total"]
+            self.world.bend = lambda message: None if message["type"] == "UTXOStateNotification" else message
+            status, out, err = self.call("send", to, "1", out=gone(after))
+            self.assertEqual((status, out.count("\n")), (141, 2 * after))
+            self.assertEqual(self.flushLoggedErrors(), [])
+            (left,) = keystore.WalletFile.open(self.file, PASSWORD).pending
+            self.assertIn("1 of this wallet's payments are not decided yet", err)
+            self.world.bend = honest
+            self.assertEqual(self.json("balance")["total"], before - COIN - 1_000)
+            self.assertEqual(keystore.WalletFile.open(self.file, PASSWORD).pending, ())
+            self.assertIsNotNone(self.world.node.store.transaction(left.txid))
 
     def test_no_wallet_whose_phrase_nobody_saw(self) -> None:
         """Reader gone, disk full, no standard output at all: the file is removed again, and a sentence says so."""

@@ -107,6 +107,7 @@ class _Story:
 
     async def _pay_and_cheat(self, alice_client: Any, bob_client: Any, cheat_client: Any) -> str:
         """The txid of the payment."""
+        from timeproto.cli.listening import Audience
         from timeproto.cli.wallet_text import signers
         from timeproto.model.transaction import TxOutput
         from timeproto.wallet import builder, hd
@@ -128,8 +129,9 @@ class _Story:
         free = alice.book.free()
         _say(f"Alice pays Bob {format_amount(AMOUNT)} TIME:")
         payment = alice.send(to, AMOUNT)
-        payment.on_step(_tell_step)
-        proof = await payment.when_final()
+        audience = Audience(self._reactor)
+        payment.on_step(lambda step: audience.tell(_tell_step, step))
+        proof = await audience.wait(payment.when_final())
         _say(
             f"  Alice has checked the proof herself: {signers(proof)} masternodes signed that {payment.txid[:16]}… is"
             " final.\n"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -53,6 +54,16 @@ def finish() -> None:
     if sys.stdout is not None:
         with _written():
             sys.stdout.flush()
+
+
+def reader_is_gone() -> bool:
+    """True if standard output is a pipe that nobody reads any more: who has nothing to say would not notice."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+    except (AttributeError, ValueError, OSError):  # there is none, or in place of it there is what is no file
+        return False
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def let_go() -> None:

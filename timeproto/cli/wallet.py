@@ -220,9 +220,11 @@ async def _balance(reactor: Any, account: Any, arguments: argparse.Namespace) ->
 
 
 async def _send(reactor: Any, account: Any, arguments: argparse.Namespace) -> int:
+    from timeproto.cli.listening import Audience
     from timeproto.wallet.amounts import parse_amount
     from timeproto.wallet.coins import InsufficientFunds
 
+    audience = Audience(reactor)
     amount = parse_amount(arguments.amount)
     try:
         payment = account.send(arguments.address, amount)
@@ -231,9 +233,9 @@ async def _send(reactor: Any, account: Any, arguments: argparse.Namespace) -> in
         return ExitStatus.REFUSED
     if not arguments.json:
         tell_sending(payment, arguments.address, amount)
-        payment.on_step(tell_step)
-    await payment.when_final()
-    height = await account.client.wait_confirmed(payment.txid) if arguments.confirmed else None
+        payment.on_step(lambda step: audience.tell(tell_step, step))
+    await audience.wait(payment.when_final())
+    height = await audience.wait(account.client.wait_confirmed(payment.txid)) if arguments.confirmed else None
     tell_sent(payment, amount, account.client.genesis.masternode_set.quorum, height, as_json=arguments.json)
     return ExitStatus.OK
 
@@ -268,8 +270,10 @@ async def _height(client: Any, txid: str) -> int | None:
 async def _watch(reactor: Any, account: Any, arguments: argparse.Namespace) -> int:
     from twisted.internet.defer import Deferred
 
+    from timeproto.cli.listening import Audience
     from timeproto.network.requests import ConnectionGone
 
+    audience = Audience(reactor)
     done: Deferred[None] = Deferred()
     told = 0
 
@@ -277,18 +281,18 @@ async def _watch(reactor: Any, account: Any, arguments: argparse.Namespace) -> i
         nonlocal told
         if told == arguments.count:
             return
-        tell_change(change, as_json=arguments.json)
+        audience.tell(tell_change, change, as_json=arguments.json)
         told += 1
         if told == arguments.count:
             done.callback(None)
 
     def hint(incoming: Any) -> None:
         if told != arguments.count:
-            tell_incoming(incoming, as_json=arguments.json)
+            audience.tell(tell_incoming, incoming, as_json=arguments.json)
 
     with suppress(ConnectionGone):  # the next connection takes it up
-        await account.client.watch(tell, addresses=account.addresses, on_payment=hint)
-    await done
+        await audience.wait(account.client.watch(tell, addresses=account.addresses, on_payment=hint))
+    await audience.wait(done)
     return ExitStatus.OK
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from timeproto.cli.terminal import warn
-from timeproto.errors import ConfigurationError, ErrorCode, ExitStatus, Refusal
+from timeproto.errors import ConfigurationError, ErrorCode, ExitStatus, Refusal, StorageError
 
 DEFAULT_NODE = "127.0.0.1:24100"
 PASSWORD_VARIABLE = "TIMEPROTO_WALLET_PASSWORD"  # noqa: S105  (the name of it, not the password)
@@ -141,7 +141,7 @@ def with_account(command: Callable[[Any, Any, argparse.Namespace], Awaitable[int
 
         try:
             return run_wallet(main)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, BrokenPipeError, StorageError):
             if purse.pending:
                 warn(
                     f"{len(purse.pending)} of this wallet's payments are not decided yet: they are kept in the wallet"
