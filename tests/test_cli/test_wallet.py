@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.cluster import COIN, address, key, pay
 from tests.test_cli.command import DEAD, NODE, PASSWORD, PHRASE, CommandCase
-from timeproto.cli import main, wallet
+from timeproto.cli import main, wallet_setting
 from timeproto.wallet import hd, keystore
 
 
@@ -161,7 +161,7 @@ class Making(CommandCase):
         self.patch(sys, "stdin", terminal)
         for typed, status in ((["one", "two"], 2), (["one", "one"], 0)):
             answers = iter(typed)
-            self.patch(wallet.getpass, "getpass", lambda prompt, answers=answers: next(answers))
+            self.patch(wallet_setting.getpass, "getpass", lambda prompt, answers=answers: next(answers))
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                 argv = ["wallet", "--wallet", str(self.file), "new", "--genesis", str(self.genesis)]
                 self.assertEqual(main.main(argv), status)

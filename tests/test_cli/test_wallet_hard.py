@@ -1,4 +1,4 @@
-"""``timeproto wallet`` in surroundings that are against it: output that nobody takes."""
+"""``timeproto wallet`` in surroundings that are against it: output that nobody takes, and input that is no text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.cluster import COIN, address
 from tests.test_cli.command import NODE, PASSWORD, PHRASE, CommandCase
-from timeproto.cli import main
+from timeproto.cli import main, wallet_setting
 from timeproto.wallet import hd, keystore
 
 
@@ -151,8 +151,53 @@ class Unheard(CommandCase):
         self.assertFalse(self.file.exists())
 
 
-class Spelled(CommandCase):
-    """What standard output has no letters for."""
+class Unreadable(CommandCase):
+    """Paths, passwords and phrases that are none."""
+
+    def test_homes_there_are_none_of(self) -> None:
+        """``~nosuchuser`` in any path: a sentence before anything is asked or made."""
+        self.restored()
+        nowhere = "~nosuchuser/x"
+        connections = self.world.connections
+        self.refused(2, "balance", "--wallet", nowhere, words="~nosuchuser")
+        self.refused(2, "new", "--wallet", nowhere, words="~nosuchuser")
+        self.refused(2, "proof", "ab" * 32, "--out", nowhere, words="~nosuchuser")
+        self.refused(2, "balance", "--password-file", nowhere, words="~nosuchuser")
+        self.assertEqual(self.world.connections, connections)
+
+    def test_a_password_that_is_no_text(self) -> None:
+        """From the environment: bytes that are no UTF-8."""
+        self.restored()
+        os.environ["TIMEPROTO_WALLET_PASSWORD"] = "\udcff"
+        self.refused(2, "balance", words="TIMEPROTO_WALLET_PASSWORD is not text")
+
+    def test_a_phrase_that_is_no_text(self) -> None:
+        """On a standard input that is strict about it."""
+        strict = io.TextIOWrapper(io.BytesIO(b"\xff\xfe"), encoding="utf-8", errors="strict")
+        self.refused(2, "restore", "--genesis", str(self.genesis), stdin=strict, words="phrase")
+        self.assertFalse(self.file.exists())
+
+    def test_ctrl_d_at_a_question(self) -> None:
+        """Neither a password nor a phrase was given, and that is said; nor is what is typed always text."""
+        self.restored()
+        del os.environ["TIMEPROTO_WALLET_PASSWORD"]
+        terminal = io.StringIO()
+        terminal.isatty = lambda: True  # type: ignore[method-assign]
+        for error in (EOFError(), UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")):
+
+            def ends(prompt: str, error: Exception = error) -> str:
+                raise error
+
+            self.patch(wallet_setting.getpass, "getpass", ends)
+            for command, what in (("balance", "password"), ("restore", "phrase")):
+                status, out, err = self.call(command, stdin=terminal)
+                self.assertEqual((status, out), (2, ""))
+                self.assertRegex(err, rf"\A\n?timeproto: (no|the) {what}.*\n\Z")  # first the end of the prompt's line
+
+    def test_a_ca_that_is_none(self) -> None:
+        """A file that is not PEM is named at once."""
+        self.restored()
+        self.refused(2, "balance", "--ca", str(self.genesis), words=f"the CA certificate {self.genesis}")
 
     def test_a_path_that_is_no_text(self) -> None:
         """Is made, opened and spelled out on a standard output that takes only what it has letters for."""

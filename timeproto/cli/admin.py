@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from timeproto.cli.paths import expanded
 from timeproto.cli.terminal import say, warn
 from timeproto.errors import ConfigurationError, ExitStatus
 
@@ -55,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         question = msgspec.convert({"do": arguments.what, **given}, desk.AnyQuestion)
     except ValueError as error:
         raise ConfigurationError(f"that cannot be asked: {error}") from None
-    answer = ask((arguments.datadir or default_datadir()).expanduser().absolute(), question)
+    answer = ask(expanded(arguments.datadir or default_datadir()).absolute(), question)
     if arguments.json:
         say(json.dumps(msgspec.to_builtins(answer)))
     elif answer.error is not None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 import json
 import os
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from timeproto.cli import wallet_trace
+from timeproto.cli.paths import expanded, read_text
 from timeproto.cli.terminal import complain, say, warn
 from timeproto.cli.wallet_setting import (
     add_options,
@@ -22,7 +21,7 @@ from timeproto.cli.wallet_setting import (
     nodes_of,
     open_wallet,
     password_of,
-    read_text,
+    phrase_of,
     run_wallet,
     txid_of,
     with_account,
@@ -146,13 +145,7 @@ def _restore(arguments: argparse.Namespace) -> int:
     from timeproto.wallet.keystore import WalletFile
     from timeproto.wallet.purse import MemoryPurse
 
-    if arguments.phrase_file is not None:
-        phrase = read_text(arguments.phrase_file, "phrase")
-    elif sys.stdin.isatty():
-        phrase = getpass.getpass("Phrase (not shown): ")
-    else:
-        phrase = sys.stdin.read()
-    phrase = hd.check_phrase(phrase)
+    phrase = hd.check_phrase(phrase_of(arguments))
     path, password = _place(arguments)
 
     async def main(reactor: Any) -> int:
@@ -178,7 +171,7 @@ def _restore(arguments: argparse.Namespace) -> int:
 
 def _place(arguments: argparse.Namespace) -> tuple[Path, str]:
     """Where the new wallet will be, and its password; the folder is made."""
-    path: Path = arguments.wallet.expanduser()
+    path = expanded(arguments.wallet)
     if os.path.lexists(path):
         raise ConfigurationError(f"there is a wallet {path} already: move it away, or give --wallet another name")
     password = password_of(arguments, twice=True)
@@ -301,6 +294,7 @@ def _proof(arguments: argparse.Namespace) -> int:
     from timeproto.wire import codec, messages
 
     txid = txid_of(arguments)
+    out = None if arguments.out is None else expanded(arguments.out)
     genesis = open_wallet(arguments).genesis
 
     async def main(reactor: Any) -> int:
@@ -320,11 +314,11 @@ def _proof(arguments: argparse.Namespace) -> int:
         elif arguments.block:
             raise Refusal(ErrorCode.NOT_FOUND, f"no block contains {txid} yet")
         proof = info.inclusion if arguments.block else belief.check(info.proof or info.inclusion, txid)
-        if arguments.out is not None:
+        if out is not None:
             try:
-                arguments.out.expanduser().write_bytes(codec.dump_document(proof))
+                out.write_bytes(codec.dump_document(proof))
             except OSError as error:
-                raise StorageError(f"the proof cannot be kept in {arguments.out}: {error.strerror}") from None
+                raise StorageError(f"the proof cannot be kept in {out}: {error.strerror}") from None
         tell_proof(proof, txid, genesis.masternode_set, as_json=arguments.json)
         if info.inclusion is not None and not arguments.json:
             tell_block(info.inclusion)

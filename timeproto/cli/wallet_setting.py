@@ -8,10 +8,12 @@ import os
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from timeproto.cli.terminal import warn
+from timeproto.cli.paths import expanded, read_text
+from timeproto.cli.terminal import complain, warn
 from timeproto.errors import ConfigurationError, ErrorCode, ExitStatus, Refusal, StorageError
 
 DEFAULT_NODE = "127.0.0.1:24100"
@@ -54,10 +56,24 @@ def nodes_of(arguments: argparse.Namespace) -> list[Any]:
         access = read_text(arguments.access_key_file, "access key").strip()
         if not is_hex(access, 32):
             raise ConfigurationError(f"{arguments.access_key_file} holds no access key: 64 characters of hex")
+    if arguments.ca is not None:
+        _check_ca(arguments.ca)
     return [
         Node(address, key=key, tls=tls, ca=arguments.ca, access_key=access)
         for address in arguments.node or [DEFAULT_NODE]
     ]
+
+
+def _check_ca(path: Path) -> None:
+    """:class:`ConfigurationError` if the file holds no certificate. One that cannot be read is named later."""
+    from OpenSSL.crypto import Error
+    from twisted.internet.ssl import Certificate
+
+    with suppress(OSError):
+        try:
+            Certificate.loadPEM(path.read_bytes())
+        except Error:
+            raise ConfigurationError(f"the CA certificate {path} cannot be used: it is not PEM") from None
 
 
 def password_of(arguments: argparse.Namespace, *, twice: bool = False) -> str:
@@ -65,13 +81,45 @@ def password_of(arguments: argparse.Namespace, *, twice: bool = False) -> str:
         return read_text(arguments.password_file, "password").rstrip("\r\n")
     given = os.environ.get(PASSWORD_VARIABLE)
     if given is not None:
-        return given
+        return _text(given, f"the password in {PASSWORD_VARIABLE}")
     if not sys.stdin.isatty():
         raise ConfigurationError(f"no password: give --password-file or set {PASSWORD_VARIABLE}")
-    password = getpass.getpass("Password of the wallet: ")
-    if twice and getpass.getpass("The same again: ") != password:
+    password = _typed("Password of the wallet: ", "password")
+    if twice and _typed("The same again: ", "password") != password:
         raise ConfigurationError("the two passwords are not the same")
     return password
+
+
+def phrase_of(arguments: argparse.Namespace) -> str:
+    """The phrase as it was given, from its file, the terminal, or standard input."""
+    if arguments.phrase_file is not None:
+        return read_text(arguments.phrase_file, "phrase")
+    if sys.stdin.isatty():
+        return _typed("Phrase (not shown): ", "phrase")
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError:
+        raise ConfigurationError("the phrase on standard input is not text") from None
+
+
+def _typed(prompt: str, what: str) -> str:
+    """What somebody types, unseen."""
+    try:
+        return _text(getpass.getpass(prompt), f"the {what}")
+    except EOFError:
+        complain("")  # the prompt's line has no end yet
+        raise ConfigurationError(f"no {what} was typed") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"the {what} is not text") from None
+
+
+def _text(given: str, what: str) -> str:
+    """``given`` itself, unless it stands for bytes that are no text: no key can be made of those."""
+    try:
+        given.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"{what} is not text") from None
+    return given
 
 
 def txid_of(arguments: argparse.Namespace) -> str:
@@ -83,19 +131,10 @@ def txid_of(arguments: argparse.Namespace) -> str:
     return txid
 
 
-def read_text(path: Path, what: str) -> str:
-    try:
-        return path.expanduser().read_text("utf-8")
-    except OSError as error:
-        raise ConfigurationError(f"the {what} file {path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"the {what} file {path} is not text") from None
-
-
 def open_wallet(arguments: argparse.Namespace) -> Any:
     from timeproto.wallet.keystore import WalletFile
 
-    path = arguments.wallet.expanduser()
+    path = expanded(arguments.wallet)
     if not os.path.lexists(path):
         raise ConfigurationError(f"there is no wallet {path}: make one with 'timeproto wallet new'")
     return WalletFile.open(path, password_of(arguments))

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from timeproto.cli.paths import read_text
 from timeproto.cli.terminal import say
-from timeproto.cli.wallet_setting import nodes_of, open_wallet, read_text, run_wallet, txid_of
+from timeproto.cli.wallet_setting import nodes_of, open_wallet, run_wallet, txid_of
 from timeproto.errors import ExitStatus
 
 HEADLINES = {
