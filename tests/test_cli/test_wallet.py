@@ -13,6 +13,7 @@ from typing import Any
 
 from tests.cluster import COIN, address, key, pay
 from tests.test_cli.command import DEAD, NODE, PASSWORD, PHRASE, CommandCase
+from tests.test_wallet.world import World
 from timeproto.cli import main, wallet_setting
 from timeproto.wallet import hd, keystore
 
@@ -192,6 +193,22 @@ class Listening(CommandCase):
         self.assertEqual((status, out.count("\n")), (0, 1))
         self.assertIn("9 TIME  Unspent  (proven)", out)
 
+    def test_what_another_process_hands_out(self) -> None:
+        """An address that is made while this one watches is watched, and so is what is paid there."""
+        fresh: list[str] = []
+
+        def elsewhere() -> None:
+            purse = keystore.WalletFile.open(self.file, PASSWORD)
+            index = purse.reserve_receive_index()
+            fresh.append(address(hd.derive(PHRASE, index=index)))
+            self.world.run(3)
+            self.fund(hd.derive(PHRASE, index=index), COIN, coin=1)
+
+        self.meanwhile = [lambda: None, elsewhere]
+        status, out, err = self.call("watch", "--json", "--count", "2")
+        self.assertEqual((status, err), (0, ""))
+        self.assertEqual(json.loads(out.splitlines()[1])["address"], fresh[0])
+
     def hint(self, status: str, **more: Any) -> None:
         """The node says that a payment is on its way."""
         output = {"amount": 3 * COIN, "address": address(hd.derive(PHRASE))}
@@ -327,6 +344,16 @@ class Options(CommandCase):
         path.write_text("secret")
         self.refused(2, "balance", "--access-key-file", str(path), words="no access key")
 
+    def test_an_access_key_that_the_node_does_not_take(self) -> None:
+        """It is said: whoever pays for a quota learns why the node is slow."""
+        self.restored()
+        path = Path(self.mktemp())
+        path.write_text("ab" * 32 + "\n")
+        status, _, err = self.call("balance", "--access-key-file", str(path))
+        self.assertEqual(status, 0)
+        self.assertIn(f"{NODE} does not take the access key", err)
+        self.assertNotIn("access key", self.call("balance")[2])
+
     def test_a_pinned_key_that_is_none(self) -> None:
         """Is named at once, not after twenty seconds."""
         self.restored()
@@ -339,7 +366,17 @@ class Options(CommandCase):
         """Patience has an end, and the end has a reason."""
         self.restored()
         for command in (("balance",), ("address",), ("send", address(key(5)), "1"), ("watch",)):
-            self.refused(1, *command, node=DEAD, words="no node could be reached")
+            said = self.refused(1, *command, node=DEAD, words="no node could be reached")
+            self.assertIn(f"{DEAD}: Connection was refused", said)
+
+    def test_a_node_of_another_network(self) -> None:
+        """It will not become one of this one: who has no other node to ask need not wait."""
+        self.restored()
+        self.world.node.genesis = World(wallets=3).node.genesis
+        self.world.manager = self.world.serve(1, self.world.node.handler)
+        before = self.world.clock.seconds()
+        self.refused(1, "balance", words="genesis")
+        self.assertLess(self.world.clock.seconds() - before, 5)
 
     def test_wallets_that_do_not_open(self) -> None:
         """None, a wrong password, somebody else's eyes on it."""

@@ -7,15 +7,17 @@ import os
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import fail
+from twisted.internet.defer import Deferred, ensureDeferred, fail
 
 from tests.cluster import COIN, address, key, pay
 from tests.test_wallet.accounts import AccountCase
+from tests.test_wallet.world import World
 from timeproto.errors import ConfigurationError, ErrorCode, Refusal, StorageError
 from timeproto.model.transaction import TxOutput
 from timeproto.model.utxo_state import SpentFinalized, to_wire
-from timeproto.wallet import addresses
-from timeproto.wallet.account import Account
+from timeproto.network.requests import ConnectionGone
+from timeproto.wallet import addresses, builder
+from timeproto.wallet.account import LEFT_ALONE, Account
 from timeproto.wallet.coins import InsufficientFunds
 from timeproto.wallet.keystore import WalletFile
 from timeproto.wallet.outbox import ASK_AGAIN
@@ -116,17 +118,24 @@ class Change(MoneyCase):
         error = self.assertRaises(Refusal, account.new_address)
         self.assertEqual((error.code, error.details["value"]), (ErrorCode.OVER_LIMIT, 5))
 
-    def test_watches_come_and_go_with_the_coins(self) -> None:
-        """A wallet that runs for a year does not compare each change with a watch for each of its payments."""
+    def test_many_at_once_leave_no_gap(self) -> None:
+        """Of many payments on their way all may be refused but the last: its change is where a restore looks."""
+        self.world = World(wallets=2, coins=40)
+        self.fund(self.mine, 30)
         account, _ = self.account()
-        watches = account.client._watches._watches
-        for _ in range(12):
-            self.assertIsNotNone(self.send(account, 3 * COIN // 2).proof)
-            self.world.node.make_block()
-            self.world.run(1)
-        self.assertLess(len(watches), 8)
-        again, _ = self.account(MemoryPurse(self.PHRASE, change_index=13))
-        self.assertEqual(account.balance(), again.balance())
+        take = self.refuse(ErrorCode.BUSY)
+        payments = [self.send(account, seconds=0) for _ in range(25)]
+        take()
+        view, takes = self.world.node.view, self.world.node.view.submit
+        full = Refusal(ErrorCode.OVER_LIMIT, "no", limit="x", value=1)
+        view.submit = lambda tx: takes(tx) if tx.txid == payments[-1].txid else fail(full)
+        self.world.run(3 * ASK_AGAIN)
+        view.submit = takes
+        self.assertEqual([each.proof is not None for each in payments], [False] * 24 + [True])
+        restored = Account(MemoryPurse(self.PHRASE, receive_index=0), self.world.client(), now=lambda: 0)
+        self.outcome(restored.restore())
+        self.outcome(restored.open())
+        self.assertEqual(restored.balance(), account.balance())
 
 
 class TwoProcesses(MoneyCase):
@@ -172,6 +181,82 @@ class TwoProcesses(MoneyCase):
         self.assertIsNotNone(payment.error)
         take()
         self.assertIsNotNone(self.send(self.here, 35 * COIN).proof)
+
+    def test_a_coin_that_comes_after_the_payment_with_it(self) -> None:
+        """What another process is spending is not chosen, whenever this one hears of the coin."""
+        self.assertIsNotNone(self.send(self.there, 35 * COIN, 0.3).proof)
+        take = self.refuse(ErrorCode.BUSY)
+        self.send(self.there, COIN // 2, 0.1)
+        self.world.run(2 * ASK_AGAIN)
+        self.assertRaises(InsufficientFunds, self.here.send, self.shop, COIN // 3)
+        take()
+
+    def test_the_same_payment_in_the_same_second(self) -> None:
+        """Two wishes are two payments, though all of one would be the same as of the other."""
+        self.patch(self.there, "look", lambda: None)
+        amount = 9 * COIN - builder.fee_for(1, 1, self.world.node.genesis.params)
+        one, two = self.here.send(self.shop, amount), self.there.send(self.shop, amount)
+        self.assertNotEqual(one.txid, two.txid)
+
+    def test_addresses_that_both_hand_out(self) -> None:
+        """Each is watched by both, whoever asked for one first."""
+        theirs, ours = self.there.new_address(), self.here.new_address()
+        self.world.run(2 * ASK_AGAIN)
+        for account in (self.here, self.there):
+            self.assertLessEqual({theirs, ours}, account._watched)
+
+    def test_the_other_dies(self) -> None:
+        """Its payment is sent by this one after a while, and not left with its coins for ever."""
+        take = self.refuse(ErrorCode.BUSY)
+        payment = self.send(self.there, 35 * COIN, 0.1)
+        self.there.client.stopService()
+        take()
+        self.world.run(LEFT_ALONE / 2)
+        self.assertEqual(self.here.balance().pending, TOTAL)
+        self.world.run(LEFT_ALONE)
+        self.assertEqual(self.here.balance().total, TOTAL - 35 * COIN - payment.tx.fee)
+        self.assertEqual(self.purse.pending, ())
+
+    def test_refused_to_one_and_sent_by_another(self) -> None:
+        """A node's no is no end of a payment that a second process has taken up: it may be final by that one's hand."""
+        take = self.refuse(ErrorCode.BUSY)
+        payment = self.send(self.here, COIN, 0.1)
+        third, _ = self.account(self.again(self.purse))  # which takes up what it finds
+        take()
+        self.world.node.view.submit, takes = (
+            lambda tx: fail(Refusal(ErrorCode.OVER_LIMIT, "no", limit="x", value=1)),
+            self.world.node.view.submit,
+        )
+        self.world.run(2 * ASK_AGAIN)
+        self.assertIsNone(payment.error)
+        self.assertEqual(self.here.balance().pending, 9 * COIN)
+        self.world.node.view.submit = takes
+        self.world.run(3 * ASK_AGAIN)
+        self.assertIsNotNone(payment.proof)
+        self.assertEqual(self.here.balance(), third.balance())
+
+    def test_opened_in_pieces(self) -> None:
+        """A connection that is lost while it reads keeps no coin of a payment that ends meanwhile."""
+        take = self.refuse(ErrorCode.BUSY)
+        payment = self.send(self.here, COIN, 0.1)
+        client = self.world.client()
+        third = Account(self.again(self.purse), client, now=lambda: 0)
+
+        async def gone(txid: str) -> None:
+            raise ConnectionGone("the node went away")
+
+        fetch, client.fetch_proof = client.fetch_proof, gone  # type: ignore[method-assign,assignment]
+        opening = ensureDeferred(third.open())
+        self.world.run(1)
+        self.failureResultOf(opening, ConnectionGone)
+        client.fetch_proof = fetch  # type: ignore[method-assign]
+        take()
+        self.refuse()
+        self.world.run(2 * ASK_AGAIN)
+        self.assertIsNotNone(payment.error)
+        self.outcome(third.open())
+        self.world.run(2 * ASK_AGAIN)
+        self.assertEqual(third.balance().available, TOTAL)
 
     def test_what_the_other_makes_is_counted(self) -> None:
         """Its addresses and its change are this wallet's too, as soon as it looks."""
@@ -231,21 +316,45 @@ class Disks(MoneyCase):
         self.world.run(2)
         self.assertEqual(again.balance().available, TOTAL)
 
-    def test_a_refusal_that_could_not_be_written(self) -> None:
-        """Its coins are kept until it is: they may be paid by it at the next start, and must not be paid twice."""
-        take = self.refuse()
-        remove = self.purse.remove_pending
+    def fill(self) -> Any:
+        """Nothing is taken out of the file until the function that is returned is called."""
+        kept = {name: getattr(self.purse, name) for name in ("take_back", "remove_pending")}
 
-        def full(txid: str) -> None:
+        def full(txid: str, *spare: int) -> None:
             raise StorageError("the disk is full")
 
-        self.patch(self.purse, "remove_pending", full)
+        for name in kept:
+            setattr(self.purse, name, full)
+
+        def mend() -> None:
+            for name, method in kept.items():
+                setattr(self.purse, name, method)
+
+        return mend
+
+    def test_a_refusal_that_could_not_be_written(self) -> None:
+        """It is none, then: at the next start the payment would be sent again, so it goes on, and is not paid twice."""
+        take, mend = self.refuse(), self.fill()
         payment = self.send(self.opened)
+        self.assertIsNone(payment.error)
         take()
+        mend()
+        self.world.run(2 * ASK_AGAIN)
+        self.assertIsNotNone(payment.proof)
+        self.assertEqual(self.again(self.purse).pending, ())
+
+    def test_a_proven_end_that_could_not_be_written(self) -> None:
+        """Its other coins are kept until it is, and are free then."""
+        take, mend = self.refuse(ErrorCode.BUSY), self.fill()
+        payment = self.send(self.opened, 20 * COIN)
+        take()
+        spends = [(payment.tx.outpoints[0], 9 * COIN, self.mine)]
+        rival = pay(self.world.node.genesis, spends, [(address(self.mine), COIN)], timestamp=9)
+        self.world.node.integration.process_transaction(rival)
+        self.world.run(3 * ASK_AGAIN)
         self.assertIsNotNone(payment.error)
-        self.assertEqual(self.opened.balance().pending, 9 * COIN)
-        self.assertTrue(set(payment.tx.outpoints).isdisjoint(self.opened.send(self.shop, COIN).tx.outpoints))
-        self.patch(self.purse, "remove_pending", remove)
+        self.assertEqual(self.opened.balance().pending, 18 * COIN)
+        mend()
         self.world.run(2 * ASK_AGAIN)
         self.assertEqual(self.opened.balance().pending, 0)
         self.assertEqual(self.again(self.purse).pending, ())
@@ -365,8 +474,96 @@ class Words(MoneyCase):
         self.assertEqual(client.belief.lies, 1)
 
 
+    def test_an_input_that_is_shown_after_its_change(self) -> None:
+        """That it is spent was proven before it was heard of."""
+        account, _ = self.account()
+        coin = account.book.free()[0]
+        spends = [(coin.outpoint, coin.amount, self.mine)]
+        tx = pay(self.world.node.genesis, spends, [(address(self.mine), 8 * COIN)])
+        self.world.node.integration.process_transaction(tx)
+        self.world.run(1)
+        account.book.add(coin)
+        self.assertEqual(account.balance().total, TOTAL - tx.fee)
+
+    def test_a_no_while_another_answer_is_awaited(self) -> None:
+        """Asked at a second connection the node says no, and at the first it has said nothing yet: it may say yes."""
+        account, _ = self.account()
+        view, takes = self.world.node.view, self.world.node.view.submit
+        asked: list[Any] = []
+
+        def submit(tx: Any) -> Any:
+            asked.append(tx)
+            if len(asked) == 2:
+                slow: Deferred[Any] = Deferred()
+                self.world.clock.callLater(2 * ASK_AGAIN, lambda: takes(tx).chainDeferred(slow))
+                return slow
+            refusal = Refusal(ErrorCode.BUSY if len(asked) == 1 else ErrorCode.OVER_LIMIT, "no", limit="x", value=1)
+            return fail(refusal)
+
+        view.submit = submit
+        payment = self.send(account, seconds=6 * ASK_AGAIN)
+        self.assertIsNone(payment.error)
+        view.submit = takes
+        self.world.run(3 * ASK_AGAIN)
+        self.assertIsNotNone(payment.proof)
+
+
 class OwnBugs(MoneyCase):
     """The program around it fails."""
+
+    def test_stopped_and_started_again(self) -> None:
+        """A payment that was on its way goes on in the end."""
+        account, purse = self.account(self.file())
+        take = self.refuse(ErrorCode.BUSY)
+        payment = self.send(account, seconds=0.1)
+        account.client.stopService()
+        self.world.run(1)
+        take()
+        account.client.startService()
+        self.world.run(LEFT_ALONE + 3 * ASK_AGAIN)
+        self.assertEqual((purse.pending, account.balance().total), ((), TOTAL - COIN - payment.tx.fee))
+
+    def test_a_file_that_others_may_read_for_a_moment(self) -> None:
+        """What could not be written then is written later."""
+        account, purse = self.account(self.file())
+        take = self.refuse(ErrorCode.BUSY)
+        payment = self.send(account, seconds=0.1)
+        purse.path.chmod(0o644)
+        os.utime(purse.path)
+        take()
+        again = self.refuse()
+        self.world.run(2 * ASK_AGAIN)
+        purse.path.chmod(0o600)
+        again()
+        self.world.run(3 * ASK_AGAIN)
+        self.assertIsNotNone(payment.proof)
+        self.assertEqual((purse.pending, account.balance().pending), ((), 0))
+
+    def test_what_is_given_back_is_given_once(self) -> None:
+        """By whoever takes the payment out of the file, and not again by the next who hears that it is over."""
+        for purse in (MemoryPurse(self.PHRASE), self.file()):
+            first, second = self.examples()
+            purse.reserve_change_index()
+            purse.add_pending(first)
+            purse.remove_pending(first.txid, 0)
+            self.assertEqual(purse.take_spare_change(), 0)
+            purse.remove_pending(first.txid, 0)
+            self.assertIsNone(purse.take_spare_change())
+            purse.add_pending(second)
+            self.assertTrue(purse.share(second.txid))
+            self.assertFalse(purse.take_back(second.txid, 0))
+            self.assertEqual([tx.txid for tx in purse.pending], [second.txid])
+            purse.remove_pending(second.txid)
+            self.assertFalse(purse.share(second.txid))
+            purse.add_pending(first)
+            self.assertTrue(purse.take_back(first.txid, 0))
+            self.assertEqual((list(purse.pending), purse.take_spare_change()), ([], 0))
+
+    def examples(self) -> tuple[Any, Any]:
+        account, _ = self.account()
+        coins = account.book.free()
+        genesis = self.world.node.genesis
+        return tuple(pay(genesis, [(each.outpoint, each.amount, self.mine)], [(self.shop, COIN)]) for each in coins[:2])
 
     def test_a_listener_that_raises(self) -> None:
         """The payment ends as it would, and the purse knows."""

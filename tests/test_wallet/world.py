@@ -59,6 +59,7 @@ class World:
         self.refuses = False
         self.size = 1
         self.connections = 0
+        self.unreached: dict[str, str] = {}
         self.current = Place("127.0.0.1:1")
         self._pumps: list[Any] = []
         self._servers: list[Any] = []

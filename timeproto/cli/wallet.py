@@ -7,7 +7,6 @@ import json
 import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +261,7 @@ async def _height(client: Any, txid: str) -> int | None:
 
 async def _watch(reactor: Any, account: Any, arguments: argparse.Namespace) -> int:
     from twisted.internet.defer import Deferred
+    from twisted.python.failure import Failure
 
     from timeproto.cli.listening import Audience
     from timeproto.network.requests import ConnectionGone
@@ -283,8 +283,12 @@ async def _watch(reactor: Any, account: Any, arguments: argparse.Namespace) -> i
         if told != arguments.count:
             audience.tell(tell_incoming, incoming, as_json=arguments.json)
 
-    with suppress(ConnectionGone):  # the next connection takes it up
-        await audience.wait(account.client.watch(tell, addresses=account.addresses, on_payment=hint))
+    def watch(addresses: list[str]) -> Deferred[Any]:
+        watching: Deferred[Any] = account.client.watch(tell, addresses=addresses, on_payment=hint)
+        return watching.addErrback(Failure.trap, ConnectionGone)
+
+    account.on_address = lambda address: watch([address]).addErrback(lambda failure: warn(failure.getErrorMessage()))
+    await audience.wait(watch(account.addresses))  # where the connection is lost, the next one takes it up
     await audience.wait(done)
     return ExitStatus.OK
 

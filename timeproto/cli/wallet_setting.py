@@ -20,6 +20,8 @@ DEFAULT_NODE = "127.0.0.1:24100"
 PASSWORD_VARIABLE = "TIMEPROTO_WALLET_PASSWORD"  # noqa: S105  (the name of it, not the password)
 PATIENCE = 20.0
 """Seconds to reach a node before a command gives up."""
+_STRANGERS = (ErrorCode.BAD_HANDSHAKE, ErrorCode.WRONG_VERSION, ErrorCode.WRONG_NETWORK, ErrorCode.WRONG_GENESIS)
+"""What a node refuses that will do so for ever."""
 
 
 def add_options(parser: argparse.ArgumentParser, *, may_be_absent: bool) -> None:
@@ -172,6 +174,9 @@ def with_account(command: Callable[[Any, Any, argparse.Namespace], Awaitable[int
                 await connected(reactor, client)
                 account = Account(purse, client, now=lambda: int(time.time()))
                 await account.open()
+                refusal = None if client.connection is None else client.connection.key_refusal
+                if refusal is not None:
+                    warn(f"{client.node} does not take the access key, and serves this wallet as any: {refusal}")
                 if client.belief.lies:
                     warn(f"{client.belief.lies} things that {client.node} said are not proven: they are not counted")
                 return await command(reactor, account, arguments)
@@ -192,16 +197,32 @@ def with_account(command: Callable[[Any, Any, argparse.Namespace], Awaitable[int
 
 
 async def connected(reactor: Any, client: Any) -> None:
-    """Returns when a node is there; a refusal saying why not after ``PATIENCE`` seconds."""
+    """Returns when a node is there; a refusal saying why not after ``PATIENCE`` seconds, or as soon as the only node is
+    not one of this network."""
     from twisted.internet.defer import CancelledError
     from twisted.internet.defer import TimeoutError as DeferredTimeoutError
+    from twisted.internet.task import LoopingCall
 
     waiting = client.when_connected()
+
+    def is_hopeless() -> bool:
+        refusal = client.last_refusal
+        return client.has_one_node and isinstance(refusal, Refusal) and refusal.code in _STRANGERS
+
+    looking = LoopingCall(lambda: waiting.cancel() if is_hopeless() else None)
+    looking.clock = reactor
+    looking.start(0.1, now=False)
     try:
         await waiting.addTimeout(PATIENCE, reactor)
     except (DeferredTimeoutError, CancelledError):
-        why = f": {client.last_refusal}" if client.last_refusal is not None else ""
+        if is_hopeless():
+            raise client.last_refusal from None
+        reasons = [f"{address}: {why}" for address, why in client.unreached.items()]
+        reasons += [] if client.last_refusal is None else [f"{client.node}: {client.last_refusal}"]
+        why = f" ({'; '.join(reasons)})" if reasons else ""
         raise Refusal(ErrorCode.TIMEOUT, f"no node could be reached within {PATIENCE:g} s{why}") from None
+    finally:
+        looking.stop()
 
 
 async def ask_any(reactor: Any, arguments: argparse.Namespace, question: Any, genesis: Any = None) -> Any:

@@ -32,6 +32,8 @@ STAGES = {
     "confirmed": "its block's own time",
     "aborted": "its block was here",
 }
+BY_BLOCK = "a block made it so, by its verdict"
+"""Final without a certificate of commit votes."""
 NEEDS = {
     "transaction": "waits for the transaction itself, which is being fetched",
     "parents": "waits for its parents, which are not final here",
@@ -177,7 +179,8 @@ def _way(trace: Any) -> Iterator[str]:
     for stage in trace.stages:
         moment = "time not known" if stage.at is None else _moment(stage.at)
         passed = "" if None in (before, stage.at) else _passed(stage.at - before)
-        yield f"{moment:<23} {passed:>10}  {stage.name:<9}  {STAGES[stage.name]}"
+        meaning = BY_BLOCK if stage.name == "final" and not trace.commit else STAGES[stage.name]
+        yield f"{moment:<23} {passed:>10}  {stage.name:<9}  {meaning}"
         before = stage.at
 
 

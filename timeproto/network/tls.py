@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.bindings.openssl.binding import Binding
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
     IOpenSSLContextFactory,
@@ -147,8 +147,10 @@ def named_connection_creator(hostname: str, ca: Path | None) -> Any:
     if ca is not None:
         try:
             trust = trustRootFromCertificates([Certificate.loadPEM(ca.read_bytes())])
-        except (OSError, SSL.Error) as error:
-            raise ConfigurationError(f"the CA certificate {ca} cannot be read: {error or 'not PEM'}") from None
+        except OSError as error:
+            raise ConfigurationError(f"the CA certificate {ca} cannot be read: {error.strerror}") from None
+        except (SSL.Error, crypto.Error):
+            raise ConfigurationError(f"the CA certificate {ca} cannot be read: it is not PEM") from None
     return optionsForClientTLS(
         hostname, trustRoot=trust, extraCertificateOptions={"raiseMinimumTo": TLSVersion.TLSv1_3}
     )

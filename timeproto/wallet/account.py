@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
@@ -15,7 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from timeproto.errors import ConfigurationError, ErrorCode, Refusal, StorageError
-from timeproto.model.address import require_address
+from timeproto.model.address import address_of, require_address
 from timeproto.model.keys import SigningKey
 from timeproto.model.transaction import Transaction, TxOutput
 from timeproto.model.utxo_state import Confirmed, SpentFinalized, Unspent, holder
@@ -37,6 +38,10 @@ if TYPE_CHECKING:  # a client with a purse makes itself an account
     from timeproto.wallet.client import WalletClient
 
 
+LEFT_ALONE = 30.0
+"""Seconds for which a payment of another process is that one's to send."""
+
+
 class Account:
     """One purse over one :class:`~timeproto.wallet.client.WalletClient`."""
 
@@ -50,11 +55,13 @@ class Account:
         self._now = now
         self._params: NetworkParams = client.genesis.params
         self._own = Addresses(purse, self._params)
-        self._watched: dict[str, Watch | None] = {}
+        self._watched: set[str] = set()
         self._followed: set[str] = set()
-        self._others: dict[str, Transaction] = {}
-        self._unwritten: dict[str, Transaction] = {}
+        self._others: dict[str, tuple[Transaction, float]] = {}
+        self._unwritten: dict[str, tuple[Transaction, bool]] = {}
         self._is_troubled = False
+        self.on_address: Callable[[str], None] = lambda address: None
+        """Called with each address that is new here, by whatever process it was made."""
         self.is_open = False
         self._watching: Deferred[Watch] | None = None
         client.regularly(self._look_again)
@@ -69,8 +76,13 @@ class Account:
     def new_address(self) -> str:
         """A fresh address to be paid at; watched from now on, and remembered first."""
         address = self._own.new()
-        self._watch(address)
+        self._take_in()
         return address
+
+    def _take_in(self) -> None:
+        for address in self._own.fresh():
+            self._watch(address)
+            self.on_address(address)
 
     async def restore(self, tell: Callable[[int, int], None] = lambda used, tried: None) -> int:
         """Finds the addresses that were ever used, by gap limit; returns how many. ``tell(used, tried)``: progress.
@@ -95,6 +107,8 @@ class Account:
                     for _ in range(known, index):
                         reserve()
                     self._own.learn()
+        if self._watching is not None:
+            self._take_in()
         return used
 
     async def unpaid_addresses(self) -> int:
@@ -120,20 +134,17 @@ class Account:
         """Watches an address from now on, if that is not done; nobody has to wait for a node's answer to that."""
         if address in self._watched:
             return
-        self._watched[address] = None
-
-        def watched(watch: Watch) -> None:
-            self._watched[address] = watch
+        self._watched.add(address)
 
         def failed(failure: Failure) -> None:
             failure.trap(ConnectionGone, Refusal)  # it is watched from the next connection on
             why = failure.value
             if isinstance(why, Refusal) and is_for_good(why):
-                self._watched.pop(address, None)
+                self._watched.discard(address)
                 self.log.error("no node watches {address}: {why}", address=address, why=why)
 
         watching = self.client.watch(self._changed, addresses=[address])
-        watching.addCallbacks(watched, failed).addErrback(
+        watching.addErrback(failed).addErrback(
             lambda failure: self.log.failure("an address cannot be watched", failure=failure)
         )
 
@@ -161,7 +172,8 @@ class Account:
         if self.client.connection is None:
             raise ConnectionGone("no node is connected")
         if self._watching is None:
-            self._watched = dict.fromkeys(self.addresses)
+            self._own.fresh()
+            self._watched = set(self.addresses)
             self._watching = self.client.watch(self._changed, addresses=self.addresses)
         try:
             await after(self._watching)
@@ -173,12 +185,12 @@ class Account:
         await self.client.settled()
         if not (self.client.is_current and self.client.has_shown_all(self._changed)):
             raise ConnectionGone("the node went away before it had shown every coin")
+        self._leave_to_others(self._purse.pending)
         for tx in list(self._purse.pending):
-            self.book.reserve(tx.outpoints, tx.txid)
             try:
                 await self.client.fetch_proof(tx.txid)
             except (Refusal, Lie):
-                self._follow(self.client.submit(tx, again=True))
+                self._take_up(tx)
             else:  # it became final while we were away
                 self._is_final(tx)
         self.is_open = True
@@ -191,26 +203,20 @@ class Account:
         state, outpoint = change.new_state, change.outpoint
         if isinstance(state, SpentFinalized | Confirmed):
             self.book.spent(outpoint)
-            if isinstance(state, Confirmed):
-                self._is_done_with(change.output.address)
         elif isinstance(state, Unspent):
             if change.proven:
                 self.book.add(WalletCoin(outpoint, change.output.amount, change.output.address))
                 self.book.unlock(outpoint)
-                made_by = self.client.belief.proven(outpoint.txid)
-                for spent in () if made_by is None else made_by.outpoints:
-                    if spent in self.book:  # the proof is here, whether a node tells of that coin or not
-                        self.book.spent(spent)
+                self._has_spent(self.client.belief.proven(outpoint.txid))
         else:
             self.book.add(WalletCoin(outpoint, change.output.amount, change.output.address))
             self.book.lock(outpoint, holder(state) or "")
 
-    def _is_done_with(self, address: str) -> None:
-        """A coin for change has come and gone: of a thousand payments a thousand watches are not kept."""
-        watch = self._watched.get(address)
-        if watch is not None and self._own.is_change(address) and address not in self._occupied():
-            del self._watched[address]
-            watch.stop()
+    def _has_spent(self, tx: Transaction | None) -> None:
+        """The proof of ``tx`` is here: its coins are gone, whether a node tells of them before, after or never."""
+        for entry in () if tx is None else tx.inputs:
+            if address_of(bytes(entry.script_sig), self._params) in self._own.keys:
+                self.book.spent(entry.previous_output)
 
     def _occupied(self) -> set[str]:
         """Where coins are, or are to be by a payment of ours."""
@@ -228,16 +234,18 @@ class Account:
             self._is_troubled = True
             return
         self._is_troubled = False
-        for address in self._own.learn():
-            if self._watching is not None:
-                self._watch(address)
+        self._own.learn()
+        self._take_in()
         pending = {tx.txid: tx for tx in self._purse.pending}
         for txid in self._others.keys() - pending:
-            self.book.release(self._others.pop(txid).outpoints, txid)
+            self.book.release(self._others.pop(txid)[0].outpoints, txid)
         if self.is_open:
             self._leave_to_others(tx for txid, tx in pending.items() if txid not in self._followed)
-        for tx in list(self._unwritten.values()):
-            self._forget(tx)
+            for tx, since in list(self._others.values()):
+                if self.client.seconds() - since >= LEFT_ALONE:
+                    self._take_up(tx)
+        for tx, is_unpaid in list(self._unwritten.values()):
+            self._forget(tx, is_unpaid=is_unpaid)
 
     async def _look_again(self) -> None:
         self.look()
@@ -245,23 +253,41 @@ class Account:
     def _leave_to_others(self, payments: Iterable[Transaction]) -> None:
         """These are another process': it sends them, and their coins are not ours to spend."""
         for tx in payments:
-            if tx.txid not in self._others:
-                self._others[tx.txid] = tx
-                self.book.reserve((each for each in tx.outpoints if each in self.book), tx.txid)
+            self._others.setdefault(tx.txid, (tx, self.client.seconds()))
+            self.book.reserve(tx.outpoints, tx.txid)
 
-    def _forget(self, tx: Transaction) -> None:
+    def _take_up(self, tx: Transaction) -> None:
+        """Sends what another process, or an earlier life, has left undecided. It is noted first: from then on no
+        process takes a node's no for the end of it, since another one may say yes to another."""
+        try:
+            is_there = self._purse.share(tx.txid)
+        except (StorageError, ConfigurationError):
+            return  # it is looked for again
+        if is_there:
+            self._others.pop(tx.txid, None)
+            self._follow(self.client.submit(tx, again=True))
+
+    def _forget(self, tx: Transaction, *, is_unpaid: bool) -> None:
         """A payment is over, or never began. Until that is written its coins are kept, for it is sent again at the next
         start."""
+        spare = self._own.change_of(tx) if is_unpaid else ()
         try:
-            self._purse.remove_pending(tx.txid)
-        except StorageError as error:
+            self._purse.remove_pending(tx.txid, *spare)
+        except (StorageError, ConfigurationError) as error:
             if tx.txid not in self._unwritten:
                 self.log.error("the end of the payment {txid} is not written yet: {why}", txid=tx.txid, why=error)
-            self._unwritten[tx.txid] = tx
-            self.book.reserve((each for each in tx.outpoints if each in self.book), tx.txid)
+            self._unwritten[tx.txid] = tx, is_unpaid
+            self.book.reserve(tx.outpoints, tx.txid)
             return
         self._unwritten.pop(tx.txid, None)
         self.book.release(tx.outpoints, tx.txid)
+
+    def _take_back(self, tx: Transaction) -> bool:
+        try:
+            return self._purse.take_back(tx.txid, *self._own.change_of(tx))
+        except (StorageError, ConfigurationError) as error:
+            self.log.error("the payment {txid} goes on, for its end cannot be written: {why}", txid=tx.txid, why=error)
+            return False
 
     # -- payments ------------------------------------------------------------------------------------
 
@@ -285,10 +311,9 @@ class Account:
             except CoinsTaken as taken:  # by another process, a moment ago
                 self._leave_to_others(taken.payments)
         payment = self.client.submit(tx)
+        payment.take_back = partial(self._take_back, tx)
         self._follow(payment)
-        for output in tx.outputs:
-            if self._own.is_change(output.address):
-                self._watch(output.address)
+        self._take_in()
         return payment
 
     def _prepare(self, outputs: list[TxOutput]) -> Transaction:
@@ -314,23 +339,19 @@ class Account:
         except BaseException:
             self.book.release(outpoints)
             if tx is not None:
-                self._forget(tx)  # the disk may hold it, whatever it said
-            if change_address is not None:
-                self._give_back(change_address)
+                self._forget(tx, is_unpaid=True)  # the disk may hold it, whatever it said
+            if change_address is not None and (tx is None or tx.txid not in self._unwritten):
+                with suppress(StorageError, ConfigurationError):  # it costs an address
+                    self._own.give_back(change_address)
             raise
         self.book.reserve(outpoints, tx.txid)
         return tx
-
-    def _give_back(self, address: str) -> None:
-        """Nothing was paid there. If that cannot be written the address is lost, which costs nothing but its place."""
-        with suppress(StorageError):
-            self._own.give_back(address)
 
     def _is_final(self, tx: Transaction) -> None:
         """A payment of ours is proven final: its coins are gone, and there is nothing to remember."""
         for outpoint in tx.outpoints:
             self.book.spent(outpoint)
-        self._forget(tx)
+        self._forget(tx, is_unpaid=False)
 
     def _follow(self, payment: Payment) -> None:
         tx = payment.tx
@@ -340,11 +361,9 @@ class Account:
 
         def failed(failure: Any) -> None:
             if failure.check(Refusal):  # a node said no, or a block has ended it: the coins are ours to spend again
-                self._forget(tx)
+                self._forget(tx, is_unpaid=True)
                 for outpoint in failure.value.spent if failure.check(Aborted) else ():
                     self.book.spent(outpoint)  # but not those that its rival took
-                for output in tx.outputs:
-                    self._give_back(output.address)
             # otherwise nobody knows: it stays in the file, and is sent again next time
 
         def ended(result: Any) -> None:

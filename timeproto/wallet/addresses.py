@@ -11,6 +11,7 @@ from collections.abc import Callable
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.keys import SigningKey
+from timeproto.model.transaction import Transaction
 from timeproto.params import NetworkParams
 from timeproto.wallet import hd
 from timeproto.wallet.purse import Purse
@@ -35,28 +36,30 @@ class Addresses:
         self._tree = hd.Tree(hd.seed_of(purse.phrase))
         self._learnt = {RECEIVE: 0, CHANGE: 0}
         self._change: dict[str, int] = {}
+        self._fresh: list[str] = []
         self.learn()
+        self._fresh.clear()
 
     def at(self, change: int, index: int) -> str:
         """The address at a place of the tree, whether it was handed out or not."""
         return hd.address(self._tree.key(0, change, index), self._params)
 
-    def learn(self) -> list[str]:
-        """Those that the purse counts and that are not known here yet."""
-        found = []
+    def learn(self) -> None:
+        """Takes in those that the purse counts and that are not known here yet."""
         for change, count in ((RECEIVE, self._purse.receive_index), (CHANGE, self._purse.change_index)):
             for index in range(self._learnt[change], count):
-                found.append(self._know(change, index))
+                key = self._tree.key(0, change, index)
+                address = hd.address(key, self._params)
+                self.keys[address] = key
+                if change == CHANGE:
+                    self._change[address] = index
+                self._fresh.append(address)
             self._learnt[change] = max(self._learnt[change], count)
-        return found
 
-    def _know(self, change: int, index: int) -> str:
-        key = self._tree.key(0, change, index)
-        address = hd.address(key, self._params)
-        self.keys[address] = key
-        if change == CHANGE:
-            self._change[address] = index
-        return address
+    def fresh(self) -> list[str]:
+        """Those that were learnt since this was asked last, whoever made them."""
+        fresh, self._fresh = self._fresh, []
+        return fresh
 
     def new(self) -> str:
         """A fresh one to be paid at; :class:`Refusal` ``over_limit`` if no node would watch it."""
@@ -74,6 +77,10 @@ class Addresses:
     def take_change(self, occupied: Callable[[], set[str]]) -> str:
         """Where the change of the next payment goes; ``occupied()`` are the addresses where coins are, or will be."""
         index = self._purse.take_spare_change()
+        if index is None:
+            coming = [each for tx in self._purse.pending for each in self.change_of(tx)]
+            if len(set(coming)) >= GAP_LIMIT - 1:  # if all but the last of them fail, a restore must find that one
+                return self.at(CHANGE, coming[-1])
         if index is None and len(self._change) >= MOST_CHANGE:
             full = occupied()
             empty = next((address for address in self._change if address not in full), None)
@@ -85,11 +92,10 @@ class Addresses:
         self.learn()
         return self.at(CHANGE, index)
 
-    def is_change(self, address: str) -> bool:
-        return address in self._change
-
     def give_back(self, address: str) -> None:
-        """A payment with its change there has ended unpaid; nothing if the address is none for change."""
-        index = self._change.get(address)
-        if index is not None and len(self._change) < MOST_CHANGE:
-            self._purse.give_back_change(index)
+        """No payment with its change there came about."""
+        self._purse.give_back_change(self._change[address])
+
+    def change_of(self, tx: Transaction) -> list[int]:
+        """The indices of addresses for change that ``tx`` pays to."""
+        return [self._change[output.address] for output in tx.outputs if output.address in self._change]

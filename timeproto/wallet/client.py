@@ -68,15 +68,16 @@ class WalletClient(MultiService):
         self.belief = Belief(genesis, self.ask)
         self._reactor = reactor
         self._nodes = rotation or Rotation(reactor, [n if isinstance(n, Node) else Node(n) for n in nodes])
+        self.unreached: dict[str, str] = self._nodes.unreached
+        """By address, why a node could not be connected to when it was tried last."""
         self._random = random
         self._protocol: WalletClientProtocol | None = None
         self._outbox = Outbox(self)
         owner = Proprietor(lease_key or SigningKey(random(32)), genesis.hash, now)
         self._watches = Watches(self.belief, self.troubled, reactor, owner)
-        self._is_prepared = False
         self._may_leave = 0.0
         self._regularly: list[Callable[[], Any]] = []
-        self._is_leaving = self._heard_lie = False
+        self._is_prepared = self._is_leaving = self._heard_lie = False
         self._connected: list[Deferred[None]] = []
         self.last_refusal: Exception | None = None
         self._service = ClientService(

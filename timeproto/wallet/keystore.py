@@ -56,7 +56,8 @@ class Derivation(Noun, frozen=True):
 
 class Document(Noun, frozen=True, omit_defaults=True):
     """The file. ``receive`` and ``change`` count the addresses handed out; ``pending`` are own undecided payments;
-    ``spare`` are the indices of addresses for change that were given back unpaid."""
+    ``spare`` are the indices of addresses for change that were given back unpaid, ``shared`` the payments that more
+    than one process may have sent."""
 
     version: Literal[1]
     genesis_hash: Hex32
@@ -68,6 +69,19 @@ class Document(Noun, frozen=True, omit_defaults=True):
     pending: tuple[Transaction, ...]
     genesis: Genesis
     spare: tuple[U32, ...] = ()
+    shared: tuple[Hex32, ...] = ()
+
+    def without(self, txid: str, spare: tuple[int, ...]) -> Document:
+        """The payment is gone, and these indices of change are free again; the same document if it is not here."""
+        rest = tuple(tx for tx in self.pending if tx.txid != txid)
+        if len(rest) == len(self.pending):
+            return self
+        shared = tuple(each for each in self.shared if each != txid)
+        return msgspec.structs.replace(self, pending=rest, shared=shared).with_spare(spare)
+
+    def with_spare(self, indices: tuple[int, ...]) -> Document:
+        every = tuple(sorted({*self.spare, *indices}))
+        return self if every == self.spare else msgspec.structs.replace(self, spare=every)
 
 
 class WalletFile:
@@ -176,11 +190,8 @@ class WalletFile:
         self._change(without_first)
         return taken[0] if taken else None
 
-    def give_back_change(self, index: int) -> None:
-        def with_it(old: Document) -> Document:
-            return old if index in old.spare else msgspec.structs.replace(old, spare=tuple(sorted((*old.spare, index))))
-
-        self._change(with_it)
+    def give_back_change(self, *indices: int) -> None:
+        self._change(lambda old: old.with_spare(indices))
 
     def add_pending(self, tx: Transaction) -> None:
         """Raises :class:`CoinsTaken` if a payment of another process has a coin of it."""
@@ -191,12 +202,26 @@ class WalletFile:
 
         self._change(with_it)
 
-    def remove_pending(self, txid: str) -> None:
+    def share(self, txid: str) -> bool:
+        def with_it(old: Document) -> Document:
+            is_new = txid not in old.shared and any(tx.txid == txid for tx in old.pending)
+            return msgspec.structs.replace(old, shared=(*old.shared, txid)) if is_new else old
+
+        return txid in self._change(with_it).shared
+
+    def take_back(self, txid: str, *spare: int) -> bool:
+        taken: list[Document] = []
+
         def without(old: Document) -> Document:
-            rest = tuple(tx for tx in old.pending if tx.txid != txid)
-            return old if len(rest) == len(old.pending) else msgspec.structs.replace(old, pending=rest)
+            new = old if txid in old.shared else old.without(txid, spare)
+            taken[:] = [] if new is old else [new]
+            return new
 
         self._change(without)
+        return bool(taken)
+
+    def remove_pending(self, txid: str, *spare: int) -> None:
+        self._change(lambda old: old.without(txid, spare))
 
     # -- writing -------------------------------------------------------------------------------------
 

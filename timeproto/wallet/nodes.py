@@ -10,6 +10,7 @@ import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from timeproto import limits
@@ -56,6 +57,8 @@ class Rotation:
         self._nodes = [(node, node.endpoint(reactor)) for node in nodes]
         self._next = 0
         self.current = nodes[0]
+        self.unreached: dict[str, str] = {}
+        """By address, why it could not be connected to when it was tried last."""
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -64,4 +67,14 @@ class Rotation:
         self.current, endpoint = self._nodes[self._next]
         self._next = (self._next + 1) % len(self._nodes)
         connecting: Deferred[Any] = endpoint.connect(protocolFactory)
-        return connecting
+        address = self.current.address
+
+        def connected(protocol: Any) -> Any:
+            self.unreached.pop(address, None)
+            return protocol
+
+        def failed(failure: Failure) -> Failure:
+            self.unreached[address] = failure.getErrorMessage()
+            return failure
+
+        return connecting.addCallbacks(connected, failed)

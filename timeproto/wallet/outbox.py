@@ -47,7 +47,8 @@ class Outbox:
 
     def close(self, why: Exception) -> None:
         """Nothing will be heard any more: whoever waits is told."""
-        for payment in list(self._payments.values()):
+        payments, self._payments = self._payments, {}
+        for payment in payments.values():
             payment.failed(why)
         confirming, self._confirming = self._confirming, {}
         for waiting in confirming.values():
@@ -77,17 +78,21 @@ class Outbox:
 
     def _broadcast(self, payment: Payment, *, again: bool = False) -> None:
         protocol = self._client.connection
-        if protocol is None or payment.is_over:
+        if protocol is None or payment.is_over or protocol in payment.asking:
             return
 
         async def send() -> None:
+            payment.asking.append(protocol)
             try:
                 await protocol.request(messages.TransactionBroadcast(tx=payment.tx))
             except ConnectionGone:
+                payment.asking.remove(protocol)
                 payment.may_be_known = True
                 return  # it is sent again to the next node
             except Refusal as refusal:
-                payment.may_be_known = payment.may_be_known or refusal.code in UNSURE
+                payment.asking.remove(protocol)
+                is_asked_elsewhere = bool(payment.asking)
+                payment.may_be_known = payment.may_be_known or is_asked_elsewhere or refusal.code in UNSURE
                 word = await final_word(refusal, payment, self._belief, only_node=self._client.has_one_node)
                 if word is not None:
                     self._end(payment, word)
@@ -96,6 +101,7 @@ class Outbox:
                     payment.is_bounced = True
                     self._client.try_elsewhere()
                 return
+            payment.asking.remove(protocol)
             payment.accepted(self.now)
             payment.may_be_known = True
             if again:  # it may have become final while nobody told us

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -37,6 +38,11 @@ class Payment:
     is_accepted: bool = False
     is_bounced: bool = False
     may_be_known: bool = False
+    """True if some node may have locked its coins: then a node's no does not end it."""
+    take_back: Callable[[], bool] = attrs.field(default=lambda: True)
+    """Sees to it that nobody else sends it any more, before it ends by a node's no; False if somebody may have."""
+    asking: list[Any] = attrs.field(factory=list)
+    """The connections over which a node was asked, and has not answered."""
     _accepted: list[Deferred[Payment]] = attrs.field(factory=list)
     _final: list[Deferred[Proof]] = attrs.field(factory=list)
     _listeners: list[Any] = attrs.field(factory=list)

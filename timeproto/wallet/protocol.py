@@ -59,6 +59,8 @@ class WalletClientProtocol(MessageProtocol):
         self._genesis = genesis
         self._expected_key = node_key
         self._access_key = access_key
+        self.key_refusal: Refusal | None = None
+        """Why the node does not take the access key: everything works without it, and more slowly."""
         self._on_notification = on_notification
         self._on_notice = on_notice
         self._on_lost = on_lost
@@ -204,6 +206,8 @@ class WalletClientProtocol(MessageProtocol):
             each.callback(None)
 
     def _without_key(self, failure: Failure) -> None:
+        if isinstance(failure.value, Refusal):
+            self.key_refusal = failure.value
         self.log.info("{who} does not take the access key: {why}", who=self, why=failure.getErrorMessage())
 
     def _end(self, why: Exception) -> None:

@@ -44,19 +44,27 @@ class Purse(Protocol):
         """The index of an address for change that was given back, which is nobody else's from now on; None if there is
         none."""
 
-    def give_back_change(self, index: int) -> None:
-        """The address for change with this index was never paid. Again: nothing."""
+    def give_back_change(self, *indices: int) -> None:
+        """The addresses for change with these indices were never paid. Again: nothing."""
 
     def add_pending(self, tx: Transaction) -> None:
         """Raises :class:`CoinsTaken` if a coin of ``tx`` is in a pending payment already."""
 
-    def remove_pending(self, txid: str) -> None: ...
+    def share(self, txid: str) -> bool:
+        """Notes that one more process may send the payment from now on; False if it is not pending any more."""
+
+    def take_back(self, txid: str, *spare: int) -> bool:
+        """Removes the payment and gives ``spare`` indices of change back, unless another process may have sent it: then
+        False. In one step, so that none can begin to send it meanwhile."""
+
+    def remove_pending(self, txid: str, *spare: int) -> None:
+        """The payment is over, whoever sent it. ``spare`` indices of change are given back if it was still there."""
 
 
 def require_free(tx: Transaction, pending: Iterable[Transaction]) -> None:
     """Returns if no payment of ``pending`` spends a coin of ``tx``; raises :class:`CoinsTaken`."""
     coins = set(tx.outpoints)
-    taken = tuple(each for each in pending if each.txid != tx.txid and not coins.isdisjoint(each.outpoints))
+    taken = tuple(each for each in pending if not coins.isdisjoint(each.outpoints))
     if taken:
         raise CoinsTaken(taken)
 
@@ -71,6 +79,7 @@ class MemoryPurse:
         self.change_index = change_index
         self.pending: list[Transaction] = []
         self._spare: list[int] = []
+        self._shared: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<MemoryPurse of {self.receive_index} addresses>"
@@ -89,12 +98,28 @@ class MemoryPurse:
     def take_spare_change(self) -> int | None:
         return self._spare.pop(0) if self._spare else None
 
-    def give_back_change(self, index: int) -> None:
-        self._spare = sorted({*self._spare, index})
+    def give_back_change(self, *indices: int) -> None:
+        self._spare = sorted({*self._spare, *indices})
 
     def add_pending(self, tx: Transaction) -> None:
         require_free(tx, self.pending)
         self.pending.append(tx)
 
-    def remove_pending(self, txid: str) -> None:
-        self.pending = [tx for tx in self.pending if tx.txid != txid]
+    def share(self, txid: str) -> bool:
+        is_there = any(tx.txid == txid for tx in self.pending)
+        if is_there:
+            self._shared.add(txid)
+        return is_there
+
+    def take_back(self, txid: str, *spare: int) -> bool:
+        is_ours = txid not in self._shared and any(tx.txid == txid for tx in self.pending)
+        if is_ours:
+            self.remove_pending(txid, *spare)
+        return is_ours
+
+    def remove_pending(self, txid: str, *spare: int) -> None:
+        rest = [tx for tx in self.pending if tx.txid != txid]
+        if len(rest) < len(self.pending):
+            self.pending = rest
+            self._shared.discard(txid)
+            self.give_back_change(*spare)

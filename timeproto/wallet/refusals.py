@@ -54,7 +54,8 @@ async def final_word(refusal: Refusal, payment: Payment, belief: Belief, *, only
         except (Lie, Refusal, ConnectionGone):
             return None
     if not payment.may_be_known:
-        return refusal
+        payment.may_be_known = not payment.take_back()
+        return None if payment.may_be_known else refusal
     if refusal.code in RULES:
         try:  # to say so is easy, and the coins would be paid again while the payment becomes final
             return refusal if not payment.is_accepted and await belief.breaks_a_rule(payment.tx) else None
