@@ -8,9 +8,12 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.testing import MemoryReactorClock, RaisingMemoryReactor
 from twisted.trial.unittest import SynchronousTestCase
+from wsproto.events import CloseConnection
 from zope.interface.verify import verifyObject
 
 from tests.test_web.harness import Web
+from tests.test_web.sockets import Wallet
+from timeproto import limits
 from timeproto.errors import ConfigurationError
 
 
@@ -58,6 +61,31 @@ class Service(SynchronousTestCase):
         connection.channel.pauseProducing()
         web.service.stopService()
         web.clock.pump([1] * 6)
+        self.assertTrue(connection.wire.aborted)
+
+    def test_who_was_given_longer_is_put_out_too(self) -> None:
+        """A stream, a last answer and a WebSocket after its goodbye, all unread: none delays the end beyond seconds."""
+        web = Web()
+        stream = web.connect().request("GET", "/v1/events")
+        last = web.connect().request("GET", "/live", Connection="close")
+        wallet = Wallet(web)
+        wallet.raw(wallet.frames.send(CloseConnection(1000)))
+        unread = (stream, last, wallet.connection)
+        for each in unread:
+            each.channel.pauseProducing()
+        self.assertEqual([each.wire.aborted for each in unread], [False] * 3)
+        web.service.stopService()
+        web.clock.pump([1] * int(limits.CLOSE + 1))
+        self.assertEqual([each.wire.aborted for each in unread], [True] * 3)
+
+    def test_a_second_goodbye_gives_no_more_time(self) -> None:
+        """Whoever is closed twice has the shorter time, counted from when it was said."""
+        web = Web()
+        connection = web.connect()
+        connection.channel.loseConnection(3)
+        web.clock.advance(2)
+        connection.channel.loseConnection(30)
+        web.clock.advance(1)
         self.assertTrue(connection.wire.aborted)
 
     def test_stopped_before_it_began(self) -> None:

@@ -286,11 +286,15 @@ class WebChannel(HTTPChannel):
             transport.loseWriteConnection()
 
     def loseConnection(self, within: float = bounds.WEB_STALL) -> None:
-        """Closes when everything is written, for which the reader has ``within`` seconds."""
+        """Closes when everything is written, for which the reader has ``within`` seconds, however often it was told."""
         if self.stage not in _OVER:
             self._closes_in = within
             self._enter(Stage.CLOSING)
             super().loseConnection()
+        elif self.stage is Stage.CLOSING and self._closes_in is not None:
+            # A node that stops does not wait for a reader who was given longer while it still ran.
+            self._closes_in = min(self._closes_in, self._clock.seconds() - self._since + within)
+            self._rearm()
 
     def abort(self) -> None:
         """Ends the connection now, whatever is unread or unwritten."""
