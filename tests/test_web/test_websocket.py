@@ -255,6 +255,25 @@ class Hostile(SynchronousTestCase):
         self.wallet.connection.channel.resumeProducing()
         self.assertEqual(self.wallet.hear().take(), [0, 1, 2, 3, 4])
 
+    def test_who_is_behind_hears_the_end(self) -> None:
+        """A goodbye of either side and a refusal come after all answers that wait, none of which is lost."""
+        for ends, told, code in (
+            (lambda wallet: wallet.raw(wallet.frames.send(CloseConnection(1000))), [], 1000),
+            (lambda wallet: wallet.raw(header(2, 2) + b"{}"), [], 1003),
+            (lambda wallet: wallet.raw(header(1, 1) + b"{"), ["bad_json"], 1008),
+            (lambda wallet: wallet.web.service.stopService(), ["going_away"], 1001),
+        ):
+            wallet = Wallet(Web())
+            wallet.connection.channel.pauseProducing()
+            for number in range(5):
+                wallet.send(messages.GetInfo(id=number))
+            self.assertEqual(wallet.take(), [])
+            ends(wallet)
+            answers, last = wallet.hear().told[:5], wallet.told[5:]
+            self.assertEqual([each["id"] for each in answers], list(range(5)))
+            self.assertEqual(([each["code"] for each in last], wallet.closed), (told, code))
+            self.assertTrue(wallet.connection.wire.is_ended)
+
     def test_our_own_fault(self) -> None:
         """A handler that fails is logged; the client is told ``internal`` and closed with 1011."""
         self.web.sink.handle_message = None  # type: ignore[assignment]

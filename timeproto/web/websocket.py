@@ -149,7 +149,7 @@ class Socket:
                 pass
             case CloseConnection() if self._frames.state is ConnectionState.REMOTE_CLOSING:
                 self._write(self._frames.send(event.response()))
-                self._closing = True
+                self._finish()
                 self._channel.loseConnection()
             case CloseConnection(code=code, reason=reason):  # a frame that is none
                 self._close(code, reason or "")
@@ -305,8 +305,15 @@ class Socket:
             return
         if self._frames.state is ConnectionState.OPEN:
             self._write(self._frames.send(CloseConnection(code, reason[:100])))
-        self._closing = True
+        self._finish()
         self._channel.linger()
+
+    def _finish(self) -> None:
+        """Nothing is said after this. Whoever is behind gets what waits, and last why it ends, as far as it reads on."""
+        if not self._closing:
+            self._closing = True
+            waiting, self._waiting, self._waiting_bytes = self._waiting, deque(), 0
+            self._channel.transport.writeSequence(waiting)
 
     def abort(self) -> None:
         self._closing = True
