@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -19,8 +20,9 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
-from twisted.web.client import BrowserLikePolicyForHTTPS, ResponseNeverReceived
+from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool, ResponseNeverReceived
 from twisted.web.iweb import IAgent, IAgentEndpointFactory
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tests.test_web.harness import Wire
@@ -297,6 +299,61 @@ class Outcomes(SynchronousTestCase):
         self.assertEqual((memory.tcpClients, memory.getDelayedCalls()), ([], []))
 
 
+@implementer(IStreamClientEndpoint)
+class Near:
+    """Connects at once, to a wire of its own each time."""
+
+    def __init__(self) -> None:
+        self.wires: list[Wire] = []
+        self.protocols: list[Any] = []
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        protocol = factory.buildProtocol(None)
+        self.wires.append(Wire())
+        self.protocols.append(protocol)
+        protocol.makeConnection(self.wires[-1])
+        return succeed(protocol)
+
+
+class Early(SynchronousTestCase):
+    """Receivers that answer before they have read."""
+
+    def post(self, body: bytes, *says: bytes) -> tuple[Deferred[str], Near]:
+        clock, near = Clock(), Near()
+        bounded = _BoundedEndpoint(near, Goodbyes(clock))
+
+        @implementer(IAgentEndpointFactory)
+        class Nearby:
+            def endpointForURI(self, uri: Any) -> Any:
+                return bounded
+
+        agent = Agent.usingEndpointFactory(clock, Nearby(), HTTPConnectionPool(clock, persistent=False))
+        posted = Poster(clock, agent).post("https://shop.example/", body, {})
+        for each in says:
+            near.protocols[0].dataReceived(each)
+        return posted, near
+
+    def test_what_is_no_answer(self) -> None:
+        """However long the request, what is malformed is a failure at once, and nothing is left unhandled."""
+        for says in (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\n\xff: x\r\nnocolon\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+            b"HTTP/2 200\r\n\r\n",
+        ):
+            posted, near = self.post(b"z" * bounds.WEBHOOK_BODY, says)
+            self.assertEqual(self.successResultOf(posted), "unreachable")
+            self.assertTrue(near.wires[0].is_ended)
+            gc.collect()  # what nobody handled is logged when it is forgotten
+            self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_a_short_answer_to_a_long_request(self) -> None:
+        """It counts, and the whole request was written all the same."""
+        posted, near = self.post(b"z" * bounds.WEBHOOK_BODY, TAKEN[:20], TAKEN[20:])
+        self.assertEqual(self.successResultOf(posted), "delivered")
+        self.assertTrue(near.wires[0].value().endswith(b"\r\n\r\n" + b"z" * bounds.WEBHOOK_BODY))
+
+
 class Dialling(SynchronousTestCase):
     def dial(self, *addresses: str) -> tuple[MemoryReactorClock, Deferred[Any]]:
         memory = MemoryReactorClock()
@@ -328,25 +385,15 @@ class Dialling(SynchronousTestCase):
 
     def test_receivers_that_never_hang_up(self) -> None:
         """Closed by us, not by them: cut off after a moment, and at once those before when there are many."""
-        clock, transports, protocols = Clock(), list[Wire](), list[Any]()
-        goodbyes = Goodbyes(clock)
-
-        class Near:
-            def connect(self, factory: Any) -> Deferred[Any]:
-                protocol = factory.buildProtocol(None)
-                transports.append(Wire())
-                protocol.makeConnection(transports[-1])
-                protocols.append(protocol)
-                return succeed(protocol)
-
-        endpoint = _BoundedEndpoint(Near(), goodbyes)
+        clock, near = Clock(), Near()
+        endpoint = _BoundedEndpoint(near, Goodbyes(clock))
         for _ in range(bounds.WEBHOOK_GOODBYES + 1):
             plain = self.successResultOf(endpoint.connect(Factory.forProtocol(Protocol)))
             plain.transport.loseConnection()
-        self.assertEqual([each.aborted for each in transports], [True] + [False] * bounds.WEBHOOK_GOODBYES)
-        protocols[1].connectionLost(Failure(ConnectionDone()))
+        self.assertEqual([each.aborted for each in near.wires], [True] + [False] * bounds.WEBHOOK_GOODBYES)
+        near.protocols[1].connectionLost(Failure(ConnectionDone()))
         clock.advance(bounds.WEBHOOK_GOODBYE)
-        self.assertEqual([each.aborted for each in transports], [True, False] + [True] * (len(transports) - 2))
+        self.assertEqual([each.aborted for each in near.wires], [True, False] + [True] * (len(near.wires) - 2))
         self.assertEqual(clock.getDelayedCalls(), [])
 
     def test_names_that_never_come_back(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from OpenSSL import SSL
 from service_identity import VerificationError
 from treq.client import HTTPClient
-from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail, maybeDeferred, succeed
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
@@ -27,7 +27,7 @@ from twisted.web.client import (
     ResponseNeverReceived,
 )
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IAgentEndpointFactory, IPolicyForHTTPS
+from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IPolicyForHTTPS
 from zope.interface import implementer
 
 from timeproto.web import bounds
@@ -207,6 +207,33 @@ class _StatusAgent:
         return answered.addCallback(bare)
 
 
+@implementer(IBodyProducer)
+class _Whole:
+    """A body that is handed to the transport in one piece, with the headers: it is in memory as it is.
+
+    Twisted's client cannot bear an answer that is malformed and comes while the request is still being written. Here
+    there is no such time, whatever the receiver says and however slowly it reads.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        self.length = len(body)
+        self._body = body
+
+    def startProducing(self, consumer: Any) -> Deferred[None]:
+        consumer.write(self._body)
+        self._body = b""
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        """Nothing is left to be held back."""
+
+    def resumeProducing(self) -> None:
+        """Nothing is left to be written."""
+
+    def stopProducing(self) -> None:
+        """The connection is gone: what is written to it goes nowhere."""
+
+
 class _Enough(Protocol):
     """Hangs up when the body begins."""
 
@@ -226,7 +253,7 @@ class Poster:
     def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Deferred[Outcome]:
         """Fires with how it ended, within ``bounds.WEBHOOK_TIME``; never fails."""
         # A client of its own for each POST: it holds nothing that one receiver could leave for another.
-        client = HTTPClient(self._agent)
+        client = HTTPClient(self._agent, data_to_body_producer=_Whole)
         every = Headers({name: [value] for name, value in headers.items()})
         # What cannot even be asked (a name that no certificate can bear) is raised at once.
         asked: Deferred[Any] = maybeDeferred(

@@ -309,7 +309,7 @@ class Socket:
         self._channel.linger()
 
     def _finish(self) -> None:
-        """Nothing is said after this. Whoever is behind gets what waits, and last why it ends, as far as it reads on."""
+        """Nothing is said after this. Whoever is behind gets what waits, and last why it ends, if it reads on."""
         if not self._closing:
             self._closing = True
             waiting, self._waiting, self._waiting_bytes = self._waiting, deque(), 0
