@@ -11,8 +11,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.examples import ALICE, BOB, CAROL, GENESIS, PAYMENT, address
 from tests.test_web.harness import START, Web, encode
 from tests.test_web.shop import URL, HeldNode, Shop, question, wish
+from timeproto.model.keys import SigningKey
 from timeproto.web import bounds
-from timeproto.web.hooks import WebhookRequest
+from timeproto.web.hooks import Kept, WebhookRequest
 from timeproto.web.targets import Targets
 
 
@@ -217,6 +218,42 @@ class Wallets(SynchronousTestCase):
         again.settle()
         found += [post(again, 2, "10.0.0.1"), post(again, 2, "10.0.0.2")]
         self.assertEqual(found, [200, 200, 429, 429, 200])
+
+    def test_what_was_removed_keeps_its_place_for_a_while(self) -> None:
+        """Who registers and removes again and again fills its own share, over a restart too, and nobody else's."""
+        self.patch(bounds, "WEBHOOKS_PER_BLOCK", 3)
+        self.patch(bounds, "WEBHOOKS", 4)
+        headers, found = {"Content_Type": "application/json"}, list[int]()
+
+        def post(shop: Shop, host: str, request: WebhookRequest) -> int:
+            return shop.connect(host).ask("POST", "/v1/webhooks", encode(request), **headers).status
+
+        for each in range(4):
+            found.append(post(self.shop, "10.0.0.1", wish(SigningKey(bytes([100 + each]) * 32))))
+            if each == 2:
+                self.shop = self.shop.crash(configured=[])
+                self.shop.settle()
+            post(self.shop, "10.0.0.1", wish(SigningKey(bytes([100 + each]) * 32), at=START + 1, remove=True))
+        self.assertEqual(found, [200, 200, 200, 429])
+        self.assertEqual(post(self.shop, "10.0.0.2", wish()), 200)
+        self.shop.settle(2 * bounds.WEBHOOK_CLOCK)
+        self.assertEqual(post(self.shop, "10.0.0.1", wish(ALICE, at=self.shop.clock.seconds())), 200)
+
+    def test_an_address_pays_with_its_own_places(self) -> None:
+        """What was removed counts for its address, but not against itself: the same one may come back."""
+        for each in range(bounds.WEBHOOKS_PER_ADDRESS):
+            self.assertEqual(self.ask(wish(url=f"{URL}/{each}")).status, 200)
+        self.assertEqual(self.ask(wish(url=f"{URL}/0", at=START + 1, remove=True)).status, 200)
+        self.refused(wish(url=f"{URL}/x"), 429, "over_limit")
+        self.assertEqual(self.ask(wish(url=f"{URL}/0", at=START + 2)).status, 200)
+
+    def test_what_an_older_node_kept(self) -> None:
+        """Of what was removed it kept the time alone: that still counts."""
+        hook = self.ask(wish()).json["hook"]
+        again = Shop(Kept(removed={hook: int(START * 1000)}), configured=[])
+        again.settle()
+        self.refused(wish(), 403, "not_authorised", again)
+        self.assertEqual(self.ask(wish(at=START + 1), again).status, 200)
 
     def test_before_it_began(self) -> None:
         """While the node starts a wallet is told to come again."""

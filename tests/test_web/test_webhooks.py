@@ -23,7 +23,7 @@ from timeproto.model.transaction import Outpoint
 from timeproto.params import COIN
 from timeproto.web import bounds
 from timeproto.web.hook_live import LiveHook
-from timeproto.web.hooks import Hook, Kept, WebhookAnswer, hook_id, load, save
+from timeproto.web.hooks import Hook, Kept, Removal, WebhookAnswer, hook_id, load, save
 from timeproto.wire.messages import Cursor
 
 NEXT = build([(PAYMENT.output_outpoint(0), BOB)], [(COIN, address(BOB))])
@@ -337,7 +337,7 @@ class Crashes(SynchronousTestCase):
         path = Path(self.mktemp())
         self.assertEqual(load(path), Kept())
         hook = Hook(hook_id("TIME0a", URL), "TIME0a", URL, "ab" * 32, "wallet", 7, 1, 2, "10.0.0.1", "ahead")
-        kept = Kept(hooks=(hook,), removed={"cd" * 32: 5})
+        kept = Kept(hooks=(hook,), removed={"cd" * 32: Removal(5, "a", "10.0.0.1"), "ef" * 32: 5})
         save(path, kept)
         self.assertEqual((load(path), path.stat().st_mode & 0o777), (kept, 0o600))
         path.with_name(path.name + ".new").write_bytes(b"{")

@@ -49,13 +49,24 @@ class Hook(Noun, frozen=True):
         return f"<Hook {self.hook} of {self.address}>"
 
 
+class Removal(Noun, frozen=True):
+    """A webhook of a wallet that ended: the time in its last request, Unix ms, and whose place it keeps so long.
+
+    ``address`` and ``payer`` as for :class:`Hook`; empty where an older node did not keep them.
+    """
+
+    stamp: I64
+    address: str = ""
+    payer: str = ""
+
+
 class Kept(Noun, frozen=True):
-    """All webhooks of a node. ``removed``: of those that ended, the time in the last request, while an older one
-    could still be sent again."""
+    """All webhooks of a node. ``removed``: those that ended, while an older request could still be sent again; an
+    older node kept the time alone."""
 
     version: Literal[1] = 1
     hooks: tuple[Hook, ...] = ()
-    removed: dict[Hex32, I64] = msgspec.field(default_factory=dict)
+    removed: dict[Hex32, Removal | I64] = msgspec.field(default_factory=dict)
 
 
 class WebhookRequest(Noun, frozen=True):

@@ -24,6 +24,7 @@ from timeproto.web.feed import Feed
 from timeproto.web.hook_keeper import Keeper
 from timeproto.web.hook_live import LiveHook
 from timeproto.web.hook_pages import HookPage, next_page
+from timeproto.web.hook_register import Register
 from timeproto.web.hook_turns import Turns
 from timeproto.web.hooks import (
     Hook,
@@ -84,9 +85,7 @@ class Webhooks(Service):
         self._poster, self._targets = poster, targets
         self._wallets = wallets
         self._keeper = Keeper(lambda: save(self._records()))
-        self._hooks: dict[str, LiveHook] = {}
-        self._of: dict[str, list[LiveHook]] = {}
-        self._removed = dict(kept.removed)
+        self._hooks = Register(kept.removed)
         self._turns: Turns[LiveHook] = Turns()
         self._begun = False
         self._seen = 0
@@ -98,10 +97,10 @@ class Webhooks(Service):
         self._housework = LoopingCall(self._tidy)
         self._housework.clock = clock
         metrics.webhooks.set_function(lambda: len(self._hooks))
-        metrics.webhooks_due.set_function(lambda: sum(each.due for each in self._hooks.values()))
-        metrics.webhooks_failing.set_function(lambda: sum(each.failures > 0 for each in self._hooks.values()))
+        metrics.webhooks_due.set_function(lambda: sum(each.due for each in self._hooks))
+        metrics.webhooks_failing.set_function(lambda: sum(each.failures > 0 for each in self._hooks))
         metrics.webhook_behind.set_function(
-            lambda: max((self._seen - each.done for each in self._hooks.values() if each.due), default=0)
+            lambda: max((self._seen - each.done for each in self._hooks if each.due), default=0)
         )
 
     # -- life ----------------------------------------------------------------------------------------
@@ -139,7 +138,7 @@ class Webhooks(Service):
         for call in (self._due, self._turn):
             if call is not None and call.active():
                 call.cancel()
-        for live in list(self._hooks.values()):
+        for live in list(self._hooks):
             self._quiet(live)
         if not self._begun:
             return succeed(None)
@@ -152,22 +151,14 @@ class Webhooks(Service):
         return Hook(hook_id(address, url), address, url, self._random(32).hex(), "wallet", position)
 
     def _add(self, hook: Hook, *, due: bool = True) -> LiveHook:
-        live = self._hooks[hook.hook] = LiveHook(hook, hook.done, hook.gap, due, slow=hook.owner == "wallet")
-        self._of.setdefault(hook.address, []).append(live)
+        live = LiveHook(hook, hook.done, hook.gap, due, slow=hook.owner == "wallet")
+        self._hooks.add(live)
         if due:
             self._turns.add(live)
         return live
 
     def _drop(self, live: LiveHook) -> None:
-        """Forgets a webhook, but for the time of its last request: what was sent before is not to bring it back."""
-        hook = live.hook
-        del self._hooks[hook.hook]
-        beside = self._of[hook.address]
-        beside.remove(live)
-        if not beside:
-            del self._of[hook.address]
-        if hook.owner == "wallet":
-            self._removed[hook.hook] = hook.stamp
+        self._hooks.drop(live)
         self._quiet(live)
         self._dirty = True
 
@@ -179,21 +170,19 @@ class Webhooks(Service):
             live.posting.cancel()
 
     def _records(self) -> Kept:
-        hooks = tuple(live.record(self._seen) for live in self._hooks.values())
-        return Kept(hooks=hooks, removed=dict(self._removed))
+        hooks = tuple(live.record(self._seen) for live in self._hooks)
+        return Kept(hooks=hooks, removed=self._hooks.removed())
 
     def _tidy(self) -> Deferred[None]:
         """Saves what was delivered; ends what has lapsed or never worked."""
         now = self._now()
-        for live in list(self._hooks.values()):
+        for live in list(self._hooks):
             lapsed = live.hook.ends_at is not None and live.hook.ends_at <= now * 1000
             hopeless = live.failures > 0 and now - live.failing_since > bounds.WEBHOOK_PATIENCE
             if lapsed or (hopeless and live.hook.owner == "wallet"):
                 self._drop(live)
-        for hook, stamp in list(self._removed.items()):
-            if stamp < (now - bounds.WEBHOOK_CLOCK) * 1000:
-                del self._removed[hook]
-                self._dirty = True
+        if self._hooks.forget((now - bounds.WEBHOOK_CLOCK) * 1000):
+            self._dirty = True
         if not self._dirty:
             return succeed(None)
         self._dirty = False
@@ -228,8 +217,8 @@ class Webhooks(Service):
         live = self._hooks.get(hook)
         if live is not None and live.hook.owner == "operator":
             raise Refusal(ErrorCode.NOT_AUTHORISED, "this webhook is the operator's")
-        last = self._removed.get(hook, 0) if live is None else live.hook.stamp
-        if request.timestamp <= last:
+        last = self._hooks.removal(hook) if live is None else live.hook
+        if last is not None and request.timestamp <= last.stamp:
             raise Refusal(ErrorCode.NOT_AUTHORISED, "a request with this time or a later one came before")
         if live is None and request.remove:
             raise Refusal(ErrorCode.NOT_FOUND, "there is no such webhook")
@@ -248,7 +237,7 @@ class Webhooks(Service):
 
     async def _list(self, question: WebhookQuestion) -> WebhookList:
         self._require_owner(question)
-        own = (live for live in self._of.get(question.address, ()) if live.hook.owner == "wallet")
+        own = (live for live in self._hooks.of(question.address) if live.hook.owner == "wallet")
         return WebhookList(tuple(live.line(self._view.node_key, self._seen) for live in own))
 
     def _require_owner(self, request: WebhookRequest | WebhookQuestion) -> int:
@@ -262,18 +251,9 @@ class Webhooks(Service):
         return now
 
     def _new(self, request: WebhookRequest, payer: str) -> LiveHook:
-        of_payer = sum(live.hook.payer == payer for live in self._hooks.values()) if payer else 0
-        for limit, most, there in (
-            ("webhooks_per_address", bounds.WEBHOOKS_PER_ADDRESS, len(self._of.get(request.address, ()))),
-            ("webhooks_per_block", bounds.WEBHOOKS_PER_BLOCK, of_payer),
-            ("webhooks", bounds.WEBHOOKS, len(self._hooks) + len(self._removed)),
-        ):
-            if there >= most:
-                raise Refusal(ErrorCode.OVER_LIMIT, "there are as many webhooks as there may be",
-                              limit=limit, value=most)
-        made = self._made(request.address, request.url, self._seen)
-        self._removed.pop(made.hook, None)
-        return self._add(msgspec.structs.replace(made, payer=payer), due=False)
+        made = msgspec.structs.replace(self._made(request.address, request.url, self._seen), payer=payer)
+        self._hooks.require_room(made)
+        return self._add(made, due=False)
 
     # -- what is there to tell -----------------------------------------------------------------------
 
@@ -289,7 +269,7 @@ class Webhooks(Service):
             self._view.read(self._view.position).addCallback(self._look_back).addErrback(self._failed, "not woken")
             return
         for one in told:
-            for live in self._of.get(one.transition.output.address, ()):
+            for live in self._hooks.of(one.transition.output.address):
                 if not live.due and one.position > live.done:
                     live.done, live.due = one.position - 1, True
                     self._turns.add(live)
@@ -298,7 +278,7 @@ class Webhooks(Service):
         self._pump()
 
     def _look_back(self, position: int) -> None:
-        for live in self._hooks.values():
+        for live in self._hooks:
             if not live.due:
                 live.done, live.due = max(live.done, self._seen), True
                 self._turns.add(live)
