@@ -8,13 +8,17 @@ import msgspec
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.examples import ALICE, BOB, CAROL, GENESIS, PAYMENT, address
+from tests.examples import ALICE, BOB, CAROL, GENESIS, PAYMENT, address, build
 from tests.test_web.harness import START, Web, encode
 from tests.test_web.shop import URL, HeldNode, Shop, question, wish
 from timeproto.model.keys import SigningKey
+from timeproto.model.transaction import Outpoint
+from timeproto.params import COIN
 from timeproto.web import bounds
 from timeproto.web.hooks import Kept, WebhookRequest
 from timeproto.web.targets import Targets
+
+OTHER = build([(Outpoint(GENESIS.hash, 1), ALICE)], [(COIN, address(BOB))])
 
 
 class Wallets(SynchronousTestCase):
@@ -281,10 +285,10 @@ class Wallets(SynchronousTestCase):
         self.shop.saving = None
         slow.callback(None)
         self.assertEqual([connection.answers()[0].status for connection in waiting[:5]], [200] * 5)
-        self.assertEqual((self.shop.saves, len(self.shop.saved)), (before + 2, 6))
+        self.assertEqual((self.shop.saves, len(self.shop.saved)), (before + 2, 5))
 
     def test_a_full_disk(self) -> None:
-        """What could not be made durable is not said to be; it is tried again."""
+        """What could not be made durable is not in force either: the same request is taken when there is room again."""
         self.shop.saving = OSError("no space")
         answer = self.ask(wish())
         self.assertEqual((answer.status, answer.code), (500, "internal"))
@@ -294,4 +298,54 @@ class Wallets(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
         self.shop.saving = None
         self.shop.settle(bounds.WEBHOOK_SAVE)
+        self.assertEqual(self.shop.saved, [])
+        self.assertEqual(self.ask(wish()).status, 200)
         self.assertEqual(len(self.shop.saved), 1)
+
+    def test_a_full_disk_renews_and_removes_nothing(self) -> None:
+        """Of a webhook that is there all stays as it was, and what happened meanwhile is told."""
+        first = self.ask(wish()).json
+        for request in (wish(at=START + 1), wish(at=START + 2, remove=True)):
+            self.shop.saving = slow = Deferred[None]()
+            connection = self.shop.connect().request("POST", "/v1/webhooks", encode(request),
+                                                     Content_Type="application/json")
+            self.shop.node.pay(PAYMENT if request.remove else OTHER)
+            self.shop.settle()
+            self.shop.saving = None
+            slow.errback(OSError("no space"))
+            self.assertEqual([answer.status for answer in connection.answers()], [500])
+            self.flushLoggedErrors(OSError)
+        self.shop.settle(bounds.WEBHOOK_SAVE)
+        self.assertEqual([hook.ends_at for hook in self.shop.saved], [first["ends_at"]])
+        self.assertEqual(self.shop.receiver.taken, self.shop.expected())
+        self.assertEqual(self.ask(wish(at=START + 1)).status, 200)
+
+    def test_a_full_disk_forgets_no_removal(self) -> None:
+        """A removed webhook that could not come back is still removed: what was signed before does not bring it."""
+        self.ask(wish())
+        self.ask(wish(at=START + 1, remove=True))
+        self.shop.saving = OSError("no space")
+        self.assertEqual(self.ask(wish(at=START + 2)).status, 500)
+        self.flushLoggedErrors(OSError)
+        self.shop.saving = None
+        self.refused(wish(at=START + 1), 403, "not_authorised")
+        self.assertEqual(self.ask(wish(at=START + 2)).status, 200)
+
+    def test_told_to_come_later(self) -> None:
+        """While savings are slow a request past the bound changes nothing, and neither does a second for the same."""
+        self.patch(bounds, "WEBHOOK_WAITING", 1)
+        self.ask(wish())
+        self.shop.saving = slow = Deferred[None]()
+        headers = {"Content_Type": "application/json"}
+        connection = self.shop.connect().request("POST", "/v1/webhooks", encode(wish(ALICE)), **headers)
+        self.refused(wish(ALICE, at=START + 1, remove=True), 503, "busy")
+        self.shop.connect().request("POST", "/v1/webhooks", encode(wish(ALICE, URL + "/2")), **headers)
+        self.refused(wish(at=START + 1, remove=True), 503, "busy")
+        self.refused(wish(CAROL), 503, "busy")
+        self.shop.saving = None
+        slow.callback(None)
+        self.assertEqual([answer.status for answer in connection.answers()], [200])
+        self.shop.settle(bounds.WEBHOOK_SAVE)
+        self.assertEqual({hook.address for hook in self.shop.saved}, {address(BOB), address(ALICE)})
+        self.assertEqual(self.ask(wish(CAROL)).status, 200)
+        self.assertEqual(self.ask(wish(at=START + 1, remove=True)).status, 200)

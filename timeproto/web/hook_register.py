@@ -63,6 +63,14 @@ class Register:
         if hook.owner == "wallet":
             self._removed[hook.hook] = Removal(hook.stamp, hook.address, hook.payer)
 
+    def unmake(self, live: LiveHook, removal: Removal | None) -> None:
+        """Forgets it as if it had never been; ``removal``: what was remembered in its place."""
+        if self._hooks.get(live.hook.hook) is live:
+            self.drop(live)
+        self._removed.pop(live.hook.hook, None)
+        if removal is not None:
+            self._removed[live.hook.hook] = removal
+
     def forget(self, before: float) -> bool:
         """Forgets the times before this one, Unix ms; true if there were any."""
         old = [hook for hook, each in self._removed.items() if each.stamp < before]

@@ -30,6 +30,7 @@ from timeproto.web.hooks import (
     Hook,
     Kept,
     Outcome,
+    Removal,
     WebhookAnswer,
     WebhookDelivery,
     WebhookList,
@@ -86,10 +87,10 @@ class Webhooks(Service):
         self._wallets = wallets
         self._keeper = Keeper(lambda: save(self._records()))
         self._hooks = Register(kept.removed)
+        self._asked: set[str] = set()
         self._turns: Turns[LiveHook] = Turns()
         self._begun = False
         self._seen = 0
-        self._dirty = self._unsaved = False
         self._due: Any = None
         self._turn: Any = None
         self._kept = {each.hook: each for each in kept.hooks}
@@ -120,7 +121,7 @@ class Webhooks(Service):
         for kept in self._kept.values():
             if kept.owner == "wallet" and self._wallets:  # the operator's are those in the configuration
                 self._resume(kept, position)
-        self._dirty = True
+        self._keeper.changed = True
         self._housework.start(bounds.WEBHOOK_SAVE, now=True).addErrback(self._failed, "not kept any more")
         self._pump()
 
@@ -151,16 +152,20 @@ class Webhooks(Service):
         return Hook(hook_id(address, url), address, url, self._random(32).hex(), "wallet", position)
 
     def _add(self, hook: Hook, *, due: bool = True) -> LiveHook:
-        live = LiveHook(hook, hook.done, hook.gap, due, slow=hook.owner == "wallet")
+        return self._put(LiveHook(hook, hook.done, hook.gap, due, slow=hook.owner == "wallet"), due=due)
+
+    def _put(self, live: LiveHook, *, due: bool) -> LiveHook:
         self._hooks.add(live)
+        live.due = due
         if due:
             self._turns.add(live)
         return live
 
     def _drop(self, live: LiveHook) -> None:
+        live.done = live.done_by(self._seen)
         self._hooks.drop(live)
         self._quiet(live)
-        self._dirty = True
+        self._keeper.changed = True
 
     def _quiet(self, live: LiveHook) -> None:
         self._turns.leave(live)
@@ -182,20 +187,8 @@ class Webhooks(Service):
             if lapsed or (hopeless and live.hook.owner == "wallet"):
                 self._drop(live)
         if self._hooks.forget((now - bounds.WEBHOOK_CLOCK) * 1000):
-            self._dirty = True
-        if not self._dirty:
-            return succeed(None)
-        self._dirty = False
-        return self._keeper.keep().addCallbacks(self._saved, self._not_saved)
-
-    def _not_saved(self, failure: Any) -> None:
-        self._dirty = True
-        if not self._unsaved:
-            self._failed(failure, "not saved; tried again until it works")
-        self._unsaved = True
-
-    def _saved(self, _: None) -> None:
-        self._unsaved = False
+            self._keeper.changed = True
+        return self._keeper.keep_changes()
 
     # -- wallets -------------------------------------------------------------------------------------
 
@@ -222,6 +215,9 @@ class Webhooks(Service):
             raise Refusal(ErrorCode.NOT_AUTHORISED, "a request with this time or a later one came before")
         if live is None and request.remove:
             raise Refusal(ErrorCode.NOT_FOUND, "there is no such webhook")
+        if hook in self._asked:
+            raise Refusal(ErrorCode.BUSY, "another request for this webhook is being saved", retry_after_ms=1000)
+        self._keeper.require_room()
         live = live or self._new(request, payer)
         ends_at = None if request.remove else now + int(bounds.WEBHOOK_LIFE * 1000)
         live.hook = msgspec.structs.replace(live.hook, stamp=request.timestamp, ends_at=ends_at)
@@ -231,9 +227,28 @@ class Webhooks(Service):
         elif live.waits:  # its receiver may be back; but nobody is to be stormed because somebody asks often
             left = live.pause.getTime() - self._clock.seconds()
             live.pause.reset(min(left, bounds.WEBHOOK_RENEWED))
-        self._dirty = True
-        await self._keeper.keep()
+        self._keeper.changed = True
+        self._asked.add(hook)
+        try:
+            await self._keeper.keep()
+        except Exception:
+            self._undo(live, last, removed=request.remove)
+            raise
+        finally:
+            self._asked.discard(hook)
         return answer
+
+    def _undo(self, live: LiveHook, last: Hook | Removal | None, *, removed: bool) -> None:
+        """A request could not be made durable: all is as it was before, and the same one may be sent again."""
+        if isinstance(last, Hook):
+            live.hook = last
+            if removed:
+                self._put(live, due=True)  # what happened meanwhile is found in the log
+                self._pump()
+        else:
+            self._hooks.unmake(live, last)
+            self._quiet(live)
+        self._keeper.changed = True
 
     async def _list(self, question: WebhookQuestion) -> WebhookList:
         self._require_owner(question)
@@ -274,7 +289,7 @@ class Webhooks(Service):
                     live.done, live.due = one.position - 1, True
                     self._turns.add(live)
             self._seen = one.position
-        self._dirty = self._dirty or bool(self._hooks)
+        self._keeper.changed = self._keeper.changed or bool(self._hooks)
         self._pump()
 
     def _look_back(self, position: int) -> None:
@@ -309,7 +324,7 @@ class Webhooks(Service):
         """One page of one webhook."""
         page = await self._view.read(lambda: self._read(live))
         if page.gap is not None:  # kept until it was told: what happens from here on comes after it
-            live.gap, live.done, self._dirty = page.gap, page.upto, True
+            live.gap, live.done, self._keeper.changed = page.gap, page.upto, True
         if page.events or page.gap is not None:
             began = self._clock.seconds()
             outcome = await self._post(live, page)
@@ -327,7 +342,7 @@ class Webhooks(Service):
             self._metrics.webhook_events.inc(len(page.events))
         live.done = page.upto
         live.due = page.upto < max(page.head, self._seen)
-        self._dirty = True
+        self._keeper.changed = True
 
     def _post(self, live: LiveHook, page: HookPage) -> Deferred[Outcome]:
         hook = live.hook
