@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.examples import ALICE, BOB, CAROL, FEE, GENESIS, PAYMENT, VOTERS, address, build, replace
 from tests.test_web.harness import Connection, Web, read_events
+from timeproto import limits
 from timeproto.model.transaction import Outpoint
 from timeproto.params import COIN
 from timeproto.web import bounds, feed
@@ -169,6 +170,92 @@ class Resumed(SynchronousTestCase):
         """A malformed one is refused before the stream begins."""
         for cursor in ("1", "x:1", f"{KEY}:", f"{KEY}:-1", f"{KEY}:1:2", f"{KEY}:" + "9" * 30):
             self.assertIn("400", Reader(self.web, Last_Event_ID=cursor).head)
+
+
+class Behind(SynchronousTestCase):
+    """What a stream may make the node do again."""
+
+    def setUp(self) -> None:
+        self.web = Web()
+        self.web.node.pay(PAYMENT)
+        self.web.node.decide()
+        self.all = list(range(1, self.web.node.position() + 1))
+
+    def spent(self, reader: Reader) -> float:
+        return reader.connection.channel.account.spent
+
+    def test_a_page_is_bounded_by_its_bytes(self) -> None:
+        """However large the proofs, from memory and from the log: so much at a time, and nothing is missed."""
+        self.patch(bounds, "WEB_STREAM_BYTES", 2_000)
+        longest = max(len(one.payload(KEY, lean=False)) for one in self.web.service.feed._recent)
+        for _ in range(2):
+            reader = Reader(self.web)
+            written, write = list[bytes](), reader.connection.wire.writeSequence
+            reader.connection.wire.writeSequence = lambda data, to=written, write=write: to.extend(data) or write(data)
+            stream = next(reversed(self.web.service._api._streams))
+            stream._at = 0
+            stream._pump()
+            self.assertEqual(reader.read().positions(), self.all)
+            self.assertGreater(len(written), 3)
+            self.assertLess(max(map(len, written)), 2_000 + longest + 200)
+            self.web.service.feed._recent.clear()
+
+    def test_a_transaction_is_looked_up_once(self) -> None:
+        """All entries of one page that it proves share what was found; what is not wanted is not looked up at all."""
+        self.web.service.feed._recent.clear()
+        looked, found = list[str](), self.web.node.transaction
+        self.patch(self.web.node, "transaction", lambda txid: looked.append(txid) or found(txid))
+        self.assertEqual(Reader(self.web, f"?since={KEY}:0").read().positions(), self.all)
+        self.assertEqual(sorted(looked), sorted({PAYMENT.txid, self.web.node.blocks[0].block.coinbase.txid}))
+        looked.clear()
+        Reader(self.web, f"?since={KEY}:0&address={address(CAROL)}"), Reader(self.web, f"?since={KEY}:0&proofs=false")
+        self.assertEqual(looked, [])
+
+    def test_what_was_is_paid_for(self) -> None:
+        """By the entries that are read again and by the bytes; what is told as it happens is free."""
+        live = Reader(self.web)
+        asked = self.spent(live)
+        self.web.node.pay(OTHER)
+        self.web.node.decide()
+        self.assertEqual(len(live.read().positions()), len(self.web.node.log) - len(self.all))
+        self.assertEqual(self.spent(live), asked)
+        self.assertGreater(self.spent(Reader(self.web, f"?since={KEY}:0").read()), asked)
+        self.web.service.feed._recent.clear()
+        nothing = Reader(self.web, f"?since={KEY}:0&txid={'ab' * 32}").read()
+        self.assertEqual(self.spent(nothing), asked + len(self.web.node.log) * bounds.WEB_STREAM_READ)
+        self.assertGreater(self.spent(Reader(self.web, f"?since={KEY}:0").read()), self.spent(nothing))
+
+    def test_who_owes_waits(self) -> None:
+        """The next page comes when the last is paid for; nothing is missed, and no timer is left behind."""
+        self.patch(bounds, "WEB_STREAM_PAGE", 3)
+        self.patch(bounds, "WEB_STREAM_READ", limits.COST_BURST // 3)
+        self.web.service.feed._recent.clear()
+        reader = Reader(self.web, f"?since={KEY}:0")
+        self.assertEqual(reader.read().positions(), self.all[:3])
+        self.web.node.pay(OTHER)
+        self.assertEqual(reader.read().positions(), self.all[:3])
+        for _ in range(10):
+            self.web.clock.advance(limits.COST_BURST / limits.COST_PER_SECOND)
+        self.assertEqual(reader.read().positions(), list(range(1, self.web.node.position() + 1)))
+        self.web.service.feed._recent.clear()
+        gone = Reader(self.web, f"?since={KEY}:0").read()
+        self.assertIsNotNone(next(reversed(self.web.service._api._streams))._held)
+        gone.connection.lose(), reader.connection.lose()
+        self.successResultOf(self.web.service.stopService())
+        self.assertEqual(self.web.clock.getDelayedCalls(), [])
+
+    def test_too_far_behind(self) -> None:
+        """It is said, with where to begin, and the stream goes on from there."""
+        self.web.service.feed._recent.clear()
+        self.patch(limits, "REPLAY", len(self.all) - 1)
+        reader = Reader(self.web, f"?since={KEY}:0").read()
+        self.assertEqual([(event, data.get("reason")) for _, event, data in reader.events],
+                         [("watermark", None), ("gap", "too_long")])  # fmt: skip
+        self.assertEqual(reader.events[-1][2]["cursor"]["position"], self.all[-1])
+        self.web.node.pay(OTHER)
+        self.assertEqual(reader.read().positions()[0], self.all[-1] + 1)
+        near = self.web.node.position() - limits.REPLAY
+        self.assertEqual(Reader(self.web, f"?since={KEY}:{near}").read().positions()[0], near + 1)
 
 
 class SlowReaders(SynchronousTestCase):

@@ -170,5 +170,5 @@ class Watermark(Noun, frozen=True):
 class Gap(Noun, frozen=True):
     """Why an event stream cannot be complete: begin again from the states at ``cursor``."""
 
-    reason: Literal["another_node", "too_old", "ahead"]
+    reason: Literal["another_node", "too_old", "ahead", "too_long"]
     cursor: Cursor

@@ -53,7 +53,11 @@ WEB_STREAMS = 128
 WEB_STREAM_FILTER = 80
 """Addresses, outpoints and txids one stream may ask for."""
 WEB_STREAM_PAGE = 100
-"""Transitions read from the log, or written to one reader, at a time."""
+"""Transitions read from the log, or written to one reader, at a time …"""
+WEB_STREAM_BYTES = 1024 * 1024
+"""… and the bytes past which no further one is added."""
+WEB_STREAM_READ = 1
+"""What an entry of the log costs that is read again, besides its bytes (network.costs)."""
 WEB_STREAM_BEAT = 15.0
 """Pause between two watermarks of a silent stream."""
 FEED_KEPT = 2_048
@@ -133,7 +137,7 @@ _RELATIONS = (
     WEB_COINS_PAGE <= WEB_BALANCE_COINS,
     WEB_BALANCE_COINS <= limits.QUERY,
     WEB_BLOCKS_PAGE <= WEB_LINES_KEPT,
-    WEB_STREAM_PAGE < FEED_KEPT,
+    WEB_STREAM_PAGE < FEED_KEPT < limits.REPLAY,
     # a filter of outpoints, as outpoint=TXID%3AVOUT& each, fits the request target
     WEB_STREAM_FILTER <= WEB_QUERY_FIELDS,
     WEB_STREAM_FILTER * 87 < WEB_TARGET,

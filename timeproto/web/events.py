@@ -3,45 +3,39 @@
 A stream is a position in the transition log and nothing more. Live it is fed from memory; behind, it reads the log; a
 reader who does not read is asked nothing and costs nothing until the channel cuts it off. So a stream misses nothing,
 doubles nothing and queues nothing. After a reconnection ``Last-Event-ID`` takes it up where it broke off.
+
+What has happened before is paid for, page by page: whoever asks for much of it waits as with any other question, and
+whoever is too far behind is told so. What is told as it happens costs nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any
 
+import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
-from timeproto.model.block import InclusionProof
 from timeproto.model.canonical import is_hex
 from timeproto.model.ledger import Transition
 from timeproto.model.transaction import Outpoint
-from timeproto.network.notifications import Proofs
+from timeproto.network import costs
 from timeproto.web import bounds
 from timeproto.web.answers import Gap, Watermark
 from timeproto.web.feed import Feed, Told
+from timeproto.web.log_proofs import BARE, LogProofs
 from timeproto.web.view import NodeView
 from timeproto.wire import codec
-from timeproto.wire.messages import Cursor, TransactionInfo
+from timeproto.wire.messages import Cursor, GetTransaction
 
-_BARE = Proofs({})
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-
-
-class LookedUp(Proofs):
-    """What proves one transaction, as the node's view found it."""
-
-    def __init__(self, txid: str, found: TransactionInfo | None) -> None:
-        super().__init__({} if found is None or found.proof is None else {txid: found.proof})
-        self._place = None if found is None else found.inclusion
-
-    def inclusion(self, txid: str) -> InclusionProof | None:
-        return self._place
 
 
 def parse_cursor(text: str) -> Cursor:
@@ -50,6 +44,14 @@ def parse_cursor(text: str) -> Cursor:
     if not is_hex(node, 32) or not (position.isascii() and position.isdigit() and len(position) <= 18):
         raise Refusal(ErrorCode.BAD_FIELD, "a cursor is spelled NODE_KEY:POSITION")
     return Cursor(node, int(position))
+
+
+@attrs.frozen
+class _Page:
+    """Events, as they are written, of everything up to ``upto``."""
+
+    upto: int
+    text: bytes
 
 
 @implementer(IPushProducer)
@@ -77,12 +79,15 @@ class Stream:
         self._wanted = frozenset(wanted)
         self._lean = lean
         self._on_end = on_end
+        self._account = request.channel.account
         self._at = 0
+        self._live_from = 0
         self._paused = False
         self._reading = True
         self._ended = False
         self._beat: Any = None
         self._due: Any = None
+        self._held: Any = None
 
     def begin(self, since: Cursor | None) -> Deferred[None]:
         """Starts after ``since``, or now; fires when the stream stands, fails with :class:`Refusal`."""
@@ -97,7 +102,7 @@ class Stream:
         request.begin(200, "text/event-stream; charset=utf-8", _HEADERS)
         request.registerProducer(self, True)
         self._feed.listen(self._wake)
-        self._at = head
+        self._at = self._live_from = head
         gap = None
         if since is not None and since.node != self._view.node_key:
             gap = "another_node"
@@ -128,27 +133,45 @@ class Stream:
 
     def _pump(self) -> None:
         """Writes what there is until the reader has enough, the end is reached, or the log has to be asked."""
-        while not (self._paused or self._reading or self._ended):
+        while not (self._paused or self._reading or self._ended or self._held is not None):
             found = self._feed.after(self._at)
             if found is None:
                 self._read_log()
                 return
-            page = [one for one, _ in zip(found, range(bounds.WEB_STREAM_PAGE), strict=False)]
-            if not page:
+            page = self._page(found)
+            if page.upto == self._at:
                 break
-            self._write(page)
+            self._write(page, costs.of_bytes(len(page.text)) if self._at < self._live_from else 0)
         self._rearm()
 
-    def _write(self, page: list[Told]) -> None:
-        self._at = page[-1].position
+    def _page(self, found: Iterable[Told]) -> _Page:
+        """A bounded part of what was found: who stops reading in the middle has made the node hold no more."""
         node, raw = self._view.node_key, self._view.node_key.encode("ascii")
-        lines = [
-            b"id: %s:%d\nevent: transition\ndata: %s\n\n" % (raw, one.position, one.payload(node, lean=self._lean))
-            for one in page
-            if one.concerns(self._wanted)
-        ]
-        if lines:
-            self._request.write(b"".join(lines))
+        upto, lines, size = self._at, list[bytes](), 0
+        for one in islice(found, bounds.WEB_STREAM_PAGE):
+            upto = one.position
+            if one.concerns(self._wanted):
+                payload = one.payload(node, lean=self._lean)
+                lines.append(b"id: %s:%d\nevent: transition\ndata: %s\n\n" % (raw, upto, payload))
+                size += len(lines[-1])
+                if size > bounds.WEB_STREAM_BYTES:
+                    break
+        return _Page(upto, b"".join(lines))
+
+    def _write(self, page: _Page, cost: int) -> None:
+        """Writes a page, and goes on when it is paid for."""
+        self._at = page.upto
+        if page.text:
+            self._request.write(page.text)
+        if cost:
+            self._account.spend(cost, counts=cost)
+            wait = self._account.hold
+            if wait > 0 and not self._ended:
+                self._held = self._clock.callLater(wait, self._paid)
+
+    def _paid(self) -> None:
+        self._held = None
+        self._pump()
 
     def _tell(self, event: str, what: Any) -> None:
         """An event of the stream itself; its id takes a reader on from here."""
@@ -158,38 +181,40 @@ class Stream:
     def _read_log(self) -> None:
         self._reading = True
 
-        def look() -> list[Told] | None:
-            if self._at >= self._view.position():
+        def look() -> tuple[_Page, int] | Gap | None:
+            head = self._view.position()
+            if self._at >= head:
                 return None
-            page = self._view.transitions(self._at, bounds.WEB_STREAM_PAGE)
-            if not page or page[0].position != self._at + 1:
-                return []
-            return [self._told(transition) for transition in page]
+            if head - self._at > limits.REPLAY:
+                return Gap("too_long", Cursor(self._view.node_key, head))
+            entries = self._view.transitions(self._at, bounds.WEB_STREAM_PAGE)
+            if not entries or entries[0].position != self._at + 1:
+                return Gap("too_old", Cursor(self._view.node_key, head))
+            proofs = LogProofs(self._view)
+            page = self._page(self._told(entry, proofs) for entry in entries)
+            read = len(entries) * bounds.WEB_STREAM_READ + len(proofs) * costs.BASE[GetTransaction]
+            return page, read + costs.of_bytes(len(page.text))
 
-        def looked(page: list[Told] | None) -> None:
+        def looked(found: tuple[_Page, int] | Gap | None) -> None:
             self._reading = False
             if self._ended:
                 return
-            if page is None:
+            if found is None:
                 self._rearm()
                 return
-            if page:
-                self._write(page)
+            if isinstance(found, Gap):
+                self._at = found.cursor.position
+                self._tell("gap", found)
             else:
-                self._too_old()
+                self._write(*found)
             self._pump()
 
         self._view.read(look).addCallback(looked).addErrback(self._failed)
 
-    def _told(self, transition: Transition) -> Told:
+    def _told(self, entry: Transition, proofs: LogProofs) -> Told:
         """An entry of the log with what proves it, where that is wanted."""
-        if self._lean or not Told(transition, _BARE).concerns(self._wanted):
-            return Told(transition, _BARE)
-        return Told(transition, LookedUp(transition.txid, self._view.transaction(transition.txid)))
-
-    def _too_old(self) -> None:
-        self._at = self._view.position()
-        self._tell("gap", Gap("too_old", self._cursor()))
+        bare = Told(entry, BARE)
+        return bare if self._lean or not bare.concerns(self._wanted) else Told(entry, proofs.of(entry))
 
     def _failed(self, failure: Failure) -> None:
         if failure.check(Refusal) is None:
@@ -238,7 +263,7 @@ class Stream:
             return
         self._ended = True
         self._feed.leave(self._wake)
-        for call in (self._beat, self._due):
+        for call in (self._beat, self._due, self._held):
             if call is not None and call.active():
                 call.cancel()
         self._on_end(self)

@@ -6,15 +6,12 @@ from collections.abc import Sequence
 
 import attrs
 
-from timeproto.model.ledger import Transition
-from timeproto.network.notifications import Proofs, is_unproven, notification
+from timeproto.network.notifications import notification
 from timeproto.web import bounds
-from timeproto.web.events import LookedUp
 from timeproto.web.hooks import Missing
+from timeproto.web.log_proofs import LogProofs
 from timeproto.web.view import NodeView
 from timeproto.wire import codec
-
-_BARE = Proofs({})
 
 
 @attrs.frozen
@@ -35,21 +32,12 @@ def next_page(view: NodeView, address: str, after: int, most: int) -> HookPage:
     if after < begins:
         return HookPage(begins, head, gap="too_old")
     events: list[bytes] = []
-    size, proofs = 0, dict[str, Proofs]()
+    size, proofs = 0, LogProofs(view)
     for entry in entries:
         if entry.output.address == address:
             if len(events) >= most or size > bounds.WEBHOOK_BODY:
                 break
-            events.append(codec.encode(notification(entry, view.node_key, _proofs(view, entry, proofs))))
+            events.append(codec.encode(notification(entry, view.node_key, proofs.of(entry))))
             size += len(events[-1])
         after = entry.position
     return HookPage(after, head, events)
-
-
-def _proofs(view: NodeView, entry: Transition, known: dict[str, Proofs]) -> Proofs:
-    """What proves one entry; a transaction of many outputs is read once."""
-    if is_unproven(entry):
-        return _BARE
-    if entry.txid not in known:
-        known[entry.txid] = LookedUp(entry.txid, view.transaction(entry.txid))
-    return known[entry.txid]
