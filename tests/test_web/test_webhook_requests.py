@@ -161,6 +161,25 @@ class Wallets(SynchronousTestCase):
             shop.settle(3_600)
         self.assertEqual(shop.saved, [])
 
+    def test_patience_over_restarts(self) -> None:
+        """Days of failures count from the first, however often the node begins anew; a success ends them."""
+        self.ask(wish())
+        self.shop.receiver.answer = "refused"
+        self.shop.node.pay(PAYMENT)
+        shop, left = self.shop, list[int]()
+        for answer in ("delivered", "refused", "refused"):
+            shop.settle()
+            shop.settle(bounds.WEBHOOK_PATIENCE * 2 / 3)
+            now, shop = shop.clock.seconds(), Shop(shop.kept, shop.node, configured=[])
+            shop.receiver.answer = answer
+            shop.clock.advance(now - shop.clock.seconds())
+            shop.settle(bounds.WEBHOOK_SAVE)
+            if answer == "delivered":
+                shop.receiver.answer = "refused"
+                shop.node.pay(OTHER)
+            left.append(len(shop.saved))
+        self.assertEqual(left, [1, 1, 0])
+
     def test_only_the_owner(self) -> None:
         """Somebody else's address, another's signature, another node's request, one of yesterday, a second time."""
         self.refused(msgspec.structs.replace(wish(), public_key=ALICE.public_hex), 422, "not_owner")

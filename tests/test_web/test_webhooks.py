@@ -348,6 +348,15 @@ class Crashes(SynchronousTestCase):
         with self.assertRaisesRegex(ConfigurationError, path.name):
             load(path)
 
+    def test_a_file_of_an_older_node(self) -> None:
+        """It is read: without the first failure of a webhook, and with nothing of a removed one but the time."""
+        path, secret = Path(self.mktemp()), "ab" * 32
+        path.write_text(f'''{{"version": 1, "removed": {{"{"cd" * 32}": 5}}, "hooks": [{{"hook": "{"ef" * 32}",
+            "address": "TIME0a", "url": "{URL}", "secret": "{secret}", "owner": "wallet", "done": 7, "stamp": 1,
+            "ends_at": 2, "payer": "10.0.0.1", "gap": null}}]}}''')
+        hook = Hook("ef" * 32, "TIME0a", URL, secret, "wallet", 7, 1, 2, "10.0.0.1")
+        self.assertEqual(load(path), Kept(hooks=(hook,), removed={"cd" * 32: 5}))
+
     def test_secrets_are_not_shown(self) -> None:
         """What is logged of a webhook does not hold its key."""
         secret, cursor = "ab" * 32, Cursor("77" * 32, 7)

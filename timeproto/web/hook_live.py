@@ -17,7 +17,8 @@ from timeproto.wire.messages import Cursor
 class LiveHook:
     """``done``: delivered up to here; ``due``: there may be something after it, or a gap to tell. ``slow``: it failed
     or took long the last time, or is a wallet's and has yet to show. ``most``: transitions of the next POST, half as
-    many after a failure: it may not take so many in time. ``failing_since``: Unix seconds."""
+    many after a failure: it may not take so many in time. ``failures``: since it last worked, or the node began;
+    ``failing_since``: the first since it last worked, Unix ms."""
 
     hook: Hook
     done: int
@@ -26,7 +27,7 @@ class LiveHook:
     slow: bool
     most: int = bounds.WEBHOOK_EVENTS
     failures: int = 0
-    failing_since: float = 0.0
+    failing_since: int | None = None
     outcome: Outcome | None = None
     pause: Any = None
     posting: Deferred[None] | None = None
@@ -42,7 +43,9 @@ class LiveHook:
 
     def record(self, seen: int) -> Hook:
         """What is kept of it."""
-        return msgspec.structs.replace(self.hook, done=self.done_by(seen), gap=self.gap)
+        return msgspec.structs.replace(
+            self.hook, done=self.done_by(seen), gap=self.gap, failing_since=self.failing_since
+        )
 
     def answer(self, node_key: str, seen: int) -> WebhookAnswer:
         hook, cursor = self.hook, Cursor(node_key, self.done_by(seen))
@@ -53,6 +56,11 @@ class LiveHook:
     def line(self, node_key: str, seen: int) -> WebhookLine:
         one = self.answer(node_key, seen)
         return WebhookLine(one.hook, one.url, one.ends_at or 0, one.cursor, one.failures, one.outcome)
+
+    def is_hopeless(self, now: float) -> bool:
+        """True after too long of nothing but failures, one of them since the node began; ``now``: Unix seconds."""
+        since = self.failing_since
+        return since is not None and self.failures > 0 and now * 1000 - since > bounds.WEBHOOK_PATIENCE * 1000
 
     def next_pause(self, chance: float) -> float:
         """Seconds until the next try; ``chance`` from 0 to 1 spreads those that failed together."""

@@ -32,6 +32,7 @@ class Hook(Noun, frozen=True):
     ``secret`` keys the HMAC; ``stamp`` is the time in the last request of its wallet, ``ends_at`` when it lapses
     (None for the operator's own): Unix ms. ``payer`` is the address block of the wallet that registered it, empty on
     the loopback. With ``gap`` what is before ``done`` is not complete, and the receiver was not told yet.
+    ``failing_since``: the first of the failures since it last worked, Unix ms; None if there were none.
     """
 
     hook: Hex32
@@ -44,6 +45,7 @@ class Hook(Noun, frozen=True):
     ends_at: I64 | None = None
     payer: str = ""
     gap: Missing | None = None
+    failing_since: I64 | None = None
 
     def __repr__(self) -> str:
         return f"<Hook {self.hook} of {self.address}>"

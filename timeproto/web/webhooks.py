@@ -152,7 +152,8 @@ class Webhooks(Service):
         return Hook(hook_id(address, url), address, url, self._random(32).hex(), "wallet", position)
 
     def _add(self, hook: Hook, *, due: bool = True) -> LiveHook:
-        return self._put(LiveHook(hook, hook.done, hook.gap, due, slow=hook.owner == "wallet"), due=due)
+        live = LiveHook(hook, hook.done, hook.gap, due, slow=hook.owner == "wallet", failing_since=hook.failing_since)
+        return self._put(live, due=due)
 
     def _put(self, live: LiveHook, *, due: bool) -> LiveHook:
         self._hooks.add(live)
@@ -183,8 +184,7 @@ class Webhooks(Service):
         now = self._now()
         for live in list(self._hooks):
             lapsed = live.hook.ends_at is not None and live.hook.ends_at <= now * 1000
-            hopeless = live.failures > 0 and now - live.failing_since > bounds.WEBHOOK_PATIENCE
-            if lapsed or (hopeless and live.hook.owner == "wallet"):
+            if lapsed or (live.hook.owner == "wallet" and live.is_hopeless(now)):
                 self._drop(live)
         if self._hooks.forget((now - bounds.WEBHOOK_CLOCK) * 1000):
             self._keeper.changed = True
@@ -337,7 +337,7 @@ class Webhooks(Service):
             if outcome != "delivered":
                 self._not_taken(live, outcome)
                 return
-            live.failures, live.outcome, live.gap = 0, outcome, None
+            live.failures, live.failing_since, live.outcome, live.gap = 0, None, outcome, None
             live.most = min(2 * live.most, bounds.WEBHOOK_EVENTS)
             self._metrics.webhook_events.inc(len(page.events))
         live.done = page.upto
@@ -357,8 +357,9 @@ class Webhooks(Service):
             live.posting = None  # it is over: nothing to call off
             self._drop(live)
             return
+        if live.failing_since is None:
+            live.failing_since, self._keeper.changed = int(self._now() * 1000), True
         if live.failures == 0:
-            live.failing_since = self._now()
             self.log.info("webhook {hook} of {address}: {outcome}", hook=live.hook.hook, address=live.hook.address,
                           outcome=outcome)
         live.failures, live.outcome, live.most = live.failures + 1, outcome, max(1, live.most // 2)
