@@ -178,6 +178,7 @@ class Asked(SynchronousTestCase):
             b"", b"x", b"{}", b'{"do":"nothing"}', b'{"do":"mint","name":"a b","cost_per_second":1}', b"[" * 1_000,
             b'{"do":"mint","name":"a","cost_per_second":0}', b'{"do":"bans","more":1}', b'{"do":"unban","key":"x"}',
             b'{"do":"mint","name":"a","cost_per_second":1e3}', b"\xff", b"x" * LINE,
+            b'{"x":' + b"[" * 1_900 + b"]" * 1_900 + b',"do":"bans"}',
         ):  # fmt: skip
             self.assertEqual(list(self.answer(line + b"\n")), ["error"], line[:40])
         self.assertEqual(list(self.answer(b"x" * (LINE + 1))), ["error"])

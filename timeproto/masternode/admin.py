@@ -90,7 +90,7 @@ class AdminProtocol(LineOnlyReceiver, TimeoutMixin):
         self.resetTimeout()
         try:
             question = _decoder.decode(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # the latter from what is nested too deep
             self._say(Answer(error=f"that is no question: {error}"))
             return
         self.factory.desk.hear(question, self._who).addCallback(self._say)
