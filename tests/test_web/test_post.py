@@ -21,7 +21,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool, ResponseNeverReceived
-from twisted.web.iweb import IAgent, IAgentEndpointFactory
+from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
@@ -35,6 +35,7 @@ from timeproto.web.post import (
     Lookups,
     Poster,
     _BoundedEndpoint,
+    _Whole,
     guarded_agent,
 )
 from timeproto.web.targets import TargetRefused, Targets
@@ -424,4 +425,5 @@ class Dialling(SynchronousTestCase):
         self.assertTrue(verifyObject(IAgentEndpointFactory, endpoints))
         self.assertTrue(verifyObject(IStreamClientEndpoint, inner))
         self.assertTrue(verifyObject(IStreamClientEndpoint, _BoundedEndpoint(inner, Goodbyes(memory))))
+        self.assertTrue(verifyObject(IBodyProducer, _Whole(b"x")))
         self.assertTrue(verifyObject(IAgent, Poster(Clock(), FakeAgent())._agent))
