@@ -251,6 +251,19 @@ class Commands(OperationsCase):
         self.assertFalse(Path(ready["datadir"]).exists())
         self.assertFalse(_processes_naming(ready["datadir"]))
 
+    def test_a_devnet_does_not_take_strangers_for_its_own(self) -> None:
+        """Another node at its port, or one that ends while it serves: one sentence with the node's, and status 2."""
+        _, port = self.solo()
+        for command in ("devnet", "demo"):
+            ended = self.run_command("timeproto", command, "-n", "1", "--base-port", port)
+            self.assert_one_sentence(ended, ExitStatus.CONFIGURATION, "masternode 1 ended", "cannot be listened on")
+        devnet = self.begin("timeproto", "devnet", "-n", "2", "--base-port", free_ports(2), "--json", "--datadir", "d")
+        ready = json.loads(self.wait_for(devnet, "genesis").splitlines()[-1])
+        os.kill(_processes_naming(f"{ready['datadir']}/node-2/")[0], signal.SIGKILL)
+        self.wait_for(devnet, "timeproto: masternode 2 ended with status -9")
+        self.assertEqual(devnet.wait(PATIENCE), ExitStatus.CONFIGURATION)
+        self.assertFalse(_processes_naming(ready["datadir"]))
+
     def test_nodes_end_with_a_devnet_that_is_killed(self) -> None:
         """kill -9 of the supervisor leaves no masternode running."""
         devnet = self.begin("timeproto", "devnet", "-n", "2", "--base-port", free_ports(2), "--json", "--datadir", "d")

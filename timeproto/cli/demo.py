@@ -32,6 +32,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from twisted.internet.defer import ensureDeferred
+
     from timeproto.cli.devnet import check_masternodes
     from timeproto.cli.running import run_until_done
     from timeproto.devnet.layout import lay_out
@@ -46,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         async def main(reactor: Any) -> int:
             devnet = Devnet(reactor, layout)
             try:
-                return await _Story(reactor, devnet).tell()
+                return await devnet.while_all_run(ensureDeferred(_Story(reactor, devnet).tell()))
             finally:
                 await devnet.stop()
                 _say("Everything is stopped, and nothing is left behind.")

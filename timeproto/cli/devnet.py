@@ -70,6 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run_in(datadir: Path, arguments: argparse.Namespace) -> int:
+    from twisted.internet.defer import ensureDeferred
+
     from timeproto.cli.running import run_until_done
     from timeproto.devnet.layout import lay_out
     from timeproto.devnet.processes import Devnet
@@ -91,12 +93,19 @@ def _run_in(datadir: Path, arguments: argparse.Namespace) -> int:
     async def main(reactor: Any) -> int:
         devnet = Devnet(reactor, layout)
         interrupted = _interrupt(reactor)
-        try:
+
+        async def serve() -> None:
             if not arguments.json:
                 print(f"Starting {arguments.masternodes} masternodes …", flush=True)
             await devnet.start()
             _tell(layout, as_json=arguments.json)
             await interrupted
+
+        try:
+            await devnet.while_all_run(ensureDeferred(serve()))
+        except ConfigurationError:
+            if not interrupted.called:  # Ctrl-C reaches the nodes too, and one may be faster than we are
+                raise
         finally:
             if not arguments.json:
                 print("\nStopping …", flush=True)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
 
 from timeproto.devnet.layout import Layout, NodeFiles
 from timeproto.errors import ConfigurationError, Refusal
@@ -26,17 +28,23 @@ from timeproto.wire import messages
 STOP_TIME = 8.0
 """Seconds a node has to end after SIGTERM before it is killed."""
 POLL = 0.1
+LAST_WORDS = "timenode: "
+"""How a node begins the sentence that says why it ends (masternode.service). Twisted has its say after it."""
+
+T = TypeVar("T")
 
 
 class NodeProcess(ProcessProtocol):
-    """One masternode. ``ended`` fires with its exit status when the process is gone."""
+    """One masternode. ``on_end(process)`` is called when it is gone, before whoever waits for that."""
 
-    def __init__(self, reactor: Any, node: NodeFiles) -> None:
+    def __init__(self, reactor: Any, node: NodeFiles, on_end: Callable[[NodeProcess], None]) -> None:
         self.node = node
         self.status: int | None = None
         self._reactor = reactor
+        self._on_end = on_end
         self._ended: list[Deferred[int]] = []
         self._log = open(node.log, "ab", buffering=0)  # noqa: SIM115  (closed when the process ends)
+        self._began = self._log.tell()
 
     def start(self) -> None:
         twistd = Path(sys.executable).with_name("twistd")
@@ -64,6 +72,7 @@ class NodeProcess(ProcessProtocol):
     def processEnded(self, reason: Any) -> None:
         self.status = reason.value.exitCode if reason.value.exitCode is not None else -(reason.value.signal or 0)
         self._log.close()
+        self._on_end(self)
         waiting, self._ended = self._ended, []
         for each in waiting:
             each.callback(self.status)
@@ -82,9 +91,16 @@ class NodeProcess(ProcessProtocol):
             os.kill(self.pid, number)
 
     def last_words(self) -> str:
-        """The last line of the node's log."""
-        lines = self.node.log.read_text("utf-8", "replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
+        """Why the node ended, as it says; else the last line that it wrote."""
+        lines = self.node.log.read_bytes()[self._began :].decode("utf-8", "replace").strip().splitlines()
+        reasons = [line.removeprefix(LAST_WORDS) for line in lines if line.startswith(LAST_WORDS)]
+        return (reasons or lines or ["it said nothing"])[-1]
+
+    def death(self) -> ConfigurationError:
+        """That it ended, and why, for whoever needed it."""
+        return ConfigurationError(
+            f"masternode {self.node.number} ended with status {self.status}: {self.last_words()}"
+        )
 
 
 class Devnet:
@@ -94,6 +110,7 @@ class Devnet:
         self.layout = layout
         self._reactor = reactor
         self.processes: list[NodeProcess] = []
+        self._mourners: list[Callable[[NodeProcess], None]] = []
 
     @property
     def addresses(self) -> list[str]:
@@ -106,14 +123,41 @@ class Devnet:
     async def start(self, patience: float = 60.0) -> None:
         """Starts every node and returns when each votes and sees all others; :class:`ConfigurationError` if one
         ends, or if that takes more than ``patience`` seconds."""
-        self.processes = [NodeProcess(self._reactor, node) for node in self.layout.nodes]
+        self.processes = [NodeProcess(self._reactor, node, self._mourn) for node in self.layout.nodes]
         for process in self.processes:
             process.start()
         await self.meshed(patience)
 
+    def _mourn(self, process: NodeProcess) -> None:
+        mourners, self._mourners = self._mourners, []
+        for mourner in mourners:
+            mourner(process)
+
+    def while_all_run(self, work: Deferred[T]) -> Deferred[T]:
+        """What ``work`` comes to. If a node ends first that is :class:`ConfigurationError`, and ``work`` is cancelled:
+        who needs a network must not wait, or ask a stranger at its port, when it is gone."""
+        outcome: Deferred[T] = Deferred(lambda _: work.cancel())
+
+        def died(process: NodeProcess) -> None:
+            outcome.errback(process.death())
+            work.cancel()
+
+        def done(result: T | Failure) -> None:
+            if outcome.called:
+                return  # it was cancelled, and how it took that matters to nobody
+            self._mourners.remove(died)
+            if isinstance(result, Failure):
+                outcome.errback(result)
+            else:
+                outcome.callback(result)
+
+        self._mourners.append(died)
+        work.addBoth(done)
+        return outcome
+
     def restart(self, number: int) -> NodeProcess:
         """A new process for node ``number`` (from 1); the old one must have ended."""
-        process = NodeProcess(self._reactor, self.layout.nodes[number - 1])
+        process = NodeProcess(self._reactor, self.layout.nodes[number - 1], self._mourn)
         self.processes[number - 1] = process
         process.start()
         return process
@@ -124,10 +168,9 @@ class Devnet:
         running = [process for process in self.processes if process.status is None]
         for process in running:
             while True:
-                if process.status is not None:
-                    raise ConfigurationError(
-                        f"masternode {process.node.number} ended with status {process.status}: {process.last_words()}"
-                    )
+                for each in running:  # any of them: the others would wait for it
+                    if each.status is not None:
+                        raise each.death()
                 info = await self.info(process.node.number)
                 if info is not None and info.voting and info.connected >= len(running):
                     break
@@ -146,12 +189,14 @@ class Devnet:
         return ticks / os.sysconf("SC_CLK_TCK")
 
     async def info(self, number: int) -> messages.Info | None:
-        """What node ``number`` says of itself, None if it cannot be asked."""
+        """What node ``number`` says of itself, None if it cannot be asked, or if another network answers in its place:
+        somebody may have had the port before."""
         try:
             reply = await ask(self._reactor, self.node(number), messages.GetInfo())
         except (Refusal, ConnectionGone):
             return None
-        return reply if isinstance(reply, messages.Info) else None
+        is_ours = isinstance(reply, messages.Info) and reply.genesis == self.layout.genesis.hash
+        return reply if is_ours else None
 
     async def stop(self) -> list[int]:
         """Ends every node, gently and then not; the exit statuses."""
