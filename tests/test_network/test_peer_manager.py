@@ -49,6 +49,17 @@ class Links(SynchronousTestCase):
             self.assertEqual(len(network.dials), dials, f"seed {seed}: dialling goes on")
         self.assert_meshed(self.mesh(7), 7)
 
+    def test_the_log_tells_them_apart(self) -> None:
+        """A connection is written with the key that was proven on it, and without one before: hosts may be shared."""
+        network = Network()
+        one = network.add(0, [1])
+        network.add(1, [])
+        network.start()
+        self.assertNotIn(VOTERS[1].public_hex[:8], repr(list(one._connections)))
+        network.run(3)
+        (link,) = one.links.values()
+        self.assertRegex(repr(link), rf"^<NodeProtocol masternode \S+ {VOTERS[1].public_hex[:8]}>$")
+
     def test_two_hundred_simultaneous_pairs(self) -> None:
         """Both ends keep the same one of the two links."""
         for seed in range(200):

@@ -43,6 +43,8 @@ class Killing(DevnetCase):
             await payment.when_final()
         await self.agree()
         self.assertEqual({await self.finals(number) for number in range(1, 8)}, {10})
+        log = self.devnet.layout.nodes[0].log.read_text("utf-8")
+        self.assertIn("no quorum of masternodes is linked", log)
 
     async def test_all_killed_at_once_and_restarted(self) -> None:
         """A power cut for everybody in mid-load: what was final stays final, what was accepted becomes final (P-10)."""

@@ -42,6 +42,7 @@ from timeproto.masternode.pace import Pace
 from timeproto.masternode.timers import Timers
 from timeproto.masternode.usage import Meter
 from timeproto.masternode.view import ReplicaView
+from timeproto.masternode.watchman import Watchman
 from timeproto.masternode.windows import Timed, Windows
 from timeproto.masternode.worker import Worker
 from timeproto.model.block import BlockVote
@@ -282,6 +283,10 @@ class TimeNode(service.MultiService):
             lambda failure: self.log.failure("time stands still", failure=failure)
         )
         self._ticking = ticking
+        Watchman(
+            self._reactor, genesis.masternode_set, self._key.public_hex,
+            not_voting=lambda: replica.not_voting, links=peers.links,
+        ).setServiceParent(self)  # fmt: skip
         self.log.info(
             "masternode {key} of {network} serves on {listen}: {votes}",
             key=self._key.public_hex,

@@ -75,6 +75,11 @@ class NodeProtocol(MessageProtocol):
         if dialled is not None:
             self.remote_role = Role.NODE
 
+    def __repr__(self) -> str:
+        """With the masternode's key once it is proven: seven of them may share a host."""
+        text = super().__repr__()
+        return text if self.node_key is None else f"{text[:-1]} {self.node_key[:8]}>"
+
     @property
     def challenge(self) -> str | None:
         """The nonce that this connection's other end was given; None if there was no handshake."""
