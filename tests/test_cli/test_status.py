@@ -8,8 +8,12 @@ import json
 import time
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
 from tests.test_cli.command import DEAD, NODE, CommandCase
 from timeproto.cli import main
+from timeproto.network.requests import ConnectionGone
+from timeproto.wallet import ask
 
 
 class Status(CommandCase):
@@ -69,7 +73,29 @@ class Status(CommandCase):
         self.says()
         status, out = self.status("--node", DEAD)
         self.assertEqual(status, 1)
-        self.assertIn("no answer", out)
+        self.assertIn(f"no answer: {DEAD} cannot be reached", out)
+        self.assertNotIn("TLS", out)
+
+    def test_only_who_answers_agrees(self) -> None:
+        """Of a node that says nothing nobody knows whether it agrees."""
+        for nodes, last in (
+            (("--node", NODE), "all agree"),
+            (("--node", DEAD), "all that answered agree"),
+            ((), "limits"),
+        ):
+            self.assertIn(last, self.status(*nodes)[1].strip().splitlines()[-1].lstrip())
+        self.assertTrue(self.status("--node", NODE)[1].endswith("\nall agree\n"))
+
+    def test_who_hangs_up_may_speak_tls(self) -> None:
+        """A connection that stands and is closed without an answer: with whom, and what it may be."""
+        gone = Deferred.fromCoroutine(self.hangs_up())
+        self.patch(ask, "ask", lambda *_: gone)
+        status, out = self.status()
+        self.assertEqual(status, 1)
+        self.assertIn(f"no answer: {NODE} closed the connection before it answered (does it speak TLS", out)
+
+    async def hangs_up(self) -> None:
+        raise ConnectionGone("the connection to 127.0.0.1 is lost")
 
     def test_somebody_elses_words_are_harmless(self) -> None:
         """Whatever a node says of itself: nothing the terminal obeys, no line that is not ours, and no traceback."""

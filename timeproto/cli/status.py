@@ -38,23 +38,32 @@ def run(arguments: argparse.Namespace) -> int:
     nodes = arguments.node or ["127.0.0.1:24100"]
 
     async def main(reactor: Any) -> int:
-        digests, well = set(), True
+        digests, well, answered = set(), True, 0
         for address in nodes:
             try:
                 info = await ask(reactor, Node(address, tls=arguments.tls), messages.GetInfo())
             except (Refusal, ConnectionGone) as error:
                 well = False
-                _tell_silent(address, str(error) or "it does not answer", as_json=arguments.json)
+                _tell_silent(address, _why_silent(address, error), as_json=arguments.json)
                 continue
             assert isinstance(info, messages.Info)
+            answered += 1
             digests.add(info.digest)
             well = well and info.voting and info.synced and not info.degraded
             _tell(address, info, as_json=arguments.json)
         if len(nodes) > 1 and not arguments.json:
-            say("all agree" if len(digests) == 1 else f"{len(digests)} different digests")
+            say(_agreement(len(digests), everybody=answered == len(nodes)))
         return ExitStatus.OK if well and len(digests) == 1 else ExitStatus.REFUSED
 
     return run_until_done(main)
+
+
+def _agreement(digests: int, *, everybody: bool) -> str:
+    if digests == 0:
+        return "nobody answered"
+    if digests > 1:
+        return f"{digests} different digests"
+    return "all agree" if everybody else "all that answered agree"
 
 
 _TROUBLE = {
@@ -70,6 +79,17 @@ def _age(block_time: int) -> str:
     if block_time == 0:
         return "none yet"
     return f"{max(0.0, time.time() - block_time / 1000):.1f} s ago"
+
+
+def _why_silent(address: str, error: Exception) -> str:
+    """Who is reached and hangs up may take what it hears for garbage; of that it can say nothing that we understand."""
+    why = str(error) or "it does not answer"
+    if isinstance(error, Refusal) or why.startswith(f"{address} cannot be reached"):
+        return why
+    return (
+        f"{address} closed the connection before it answered"
+        " (does it speak TLS, and this command not, or the reverse?)"
+    )
 
 
 def _tell_silent(address: str, why: str, *, as_json: bool) -> None:
