@@ -15,7 +15,7 @@ from timeproto import __version__
 from timeproto.cli import terminal
 from timeproto.errors import ConfigurationError, ExitStatus, IdentityConflict, Refusal, StorageError
 
-COMMANDS = ("devnet", "wallet", "demo", "status", "admin", "vectors", "bench", "sim")
+COMMANDS = ("devnet", "wallet", "demo", "status", "admin", "genesis", "key", "vectors", "bench", "sim")
 
 INTERRUPTED = 130
 """What a shell expects of a program that Ctrl-C ended: 128 + SIGINT."""
