@@ -57,6 +57,19 @@ class Intervals(SynchronousTestCase):
         self.assertEqual(list(self.folder.iterdir()), [])
 
 
+class Places(SynchronousTestCase):
+    def test_where_nothing_can_be_kept(self) -> None:
+        """A file in its place, a folder nobody can make: status 2 and one sentence that names it."""
+        file = Path(self.mktemp())
+        file.touch()
+        for place in (file, file / "under", Path("/proc/nowhere")):
+            err = io.StringIO()
+            with contextlib.redirect_stderr(err):
+                status = main.main(["devnet", "-n", "1", "--datadir", str(place)])
+            self.assertEqual((status, err.getvalue().count("\n")), (2, 1))
+            self.assertIn(f"a devnet cannot be kept in {place.absolute()}: ", err.getvalue())
+
+
 class Kernel(Clock):
     """A reactor whose processes are kept in ``spawned``, and end when they are told to."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import os
 import subprocess
 import sys
 from types import ModuleType
@@ -67,6 +68,24 @@ class Main(SynchronousTestCase):
         """What nobody mapped keeps its traceback."""
         self.outcome = ZeroDivisionError()
         self.assertRaises(ZeroDivisionError, self.call, "pretend")
+
+    def test_output_that_cannot_be_written(self) -> None:
+        """One sentence and status 3, wherever the output goes over: in the middle, at the end, in the help."""
+        pretended = "import sys, timeproto.cli.main as m, timeproto.cli.vectors as v; v.run = lambda _: "
+        for run, argv in (("print('x' * 100_000)", ["vectors", "address", "-"]),
+                          ("print('x') or 0", ["vectors", "address", "-"]),
+                          ("0", ["--help"])):
+            code = f"{pretended}{run}; sys.exit(m.main())"
+            with open("/dev/full", "wb") as full:
+                ended = subprocess.run([sys.executable, "-c", code, *argv], stdout=full, stderr=subprocess.PIPE,
+                                       env={**os.environ, "PYTHONUNBUFFERED": ""}, text=True, check=False)
+            self.assertEqual((ended.returncode, ended.stderr),
+                             (3, "timeproto: the output cannot be written: No space left on device\n"))
+
+    def test_another_error_of_the_system_is_a_bug(self) -> None:
+        """A command says itself which file it misses; if it does not, the traceback stays."""
+        self.outcome = FileNotFoundError(2, "No such file or directory")
+        self.assertRaises(FileNotFoundError, self.call, "pretend")
 
     def test_somebody_elses_words_are_one_harmless_line(self) -> None:
         """What a node answered cannot write escapes or further lines to the terminal."""

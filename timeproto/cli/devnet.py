@@ -76,19 +76,22 @@ def _run_in(datadir: Path, arguments: argparse.Namespace) -> int:
     from timeproto.devnet.layout import lay_out
     from timeproto.devnet.processes import Devnet
 
-    datadir.mkdir(mode=0o700, parents=True, exist_ok=True)
     interval = arguments.block_interval
     if interval is not None and not 1 <= interval <= 3_600:
         raise ConfigurationError(f"a block each {interval} s cannot be: 1 to 3600")
-    layout = lay_out(
-        datadir,
-        arguments.masternodes,
-        arguments.base_port,
-        tls=arguments.tls,
-        log_level=arguments.log_level,
-        block_interval=interval,
-        web_port=arguments.web_port,
-    )
+    try:
+        datadir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        layout = lay_out(
+            datadir,
+            arguments.masternodes,
+            arguments.base_port,
+            tls=arguments.tls,
+            log_level=arguments.log_level,
+            block_interval=interval,
+            web_port=arguments.web_port,
+        )
+    except OSError as error:
+        raise ConfigurationError(f"a devnet cannot be kept in {datadir}: {error.strerror}") from None
 
     async def main(reactor: Any) -> int:
         devnet = Devnet(reactor, layout)

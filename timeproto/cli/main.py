@@ -8,6 +8,7 @@ imported by ``run``.
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 from collections.abc import Sequence
 
@@ -22,6 +23,9 @@ INTERRUPTED = 130
 
 BROKEN_PIPE = 141
 """The same for a reader that closed the pipe: 128 + SIGPIPE."""
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What a disk says that takes no more, whatever was to be written there: a file, or our output."""
 
 _STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (Refusal, ExitStatus.REFUSED),
@@ -48,10 +52,12 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit status. What an operator can mend is told in one sentence, without a traceback."""
     terminal.prepare()
-    arguments = build_parser().parse_args(argv)
     try:
-        status: int = arguments.run(arguments)
-        terminal.finish()
+        try:
+            arguments = build_parser().parse_args(argv)
+            status: int = arguments.run(arguments)
+        finally:
+            terminal.finish()
     except tuple(kind for kind, _ in _STATUSES) as error:
         terminal.warn(_sentence(error))
         return next(status for kind, status in _STATUSES if isinstance(error, kind))
@@ -60,6 +66,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         terminal.let_go()  # whoever read our output (head, less) has seen enough
         return BROKEN_PIPE
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        terminal.let_go()
+        what = "the output" if error.filename is None else error.filename
+        terminal.warn(f"{what} cannot be written: {error.strerror}")
+        return ExitStatus.STORAGE
     return status
 
 
