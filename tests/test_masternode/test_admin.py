@@ -244,7 +244,10 @@ class Doors(TestCase):
         def run() -> tuple[int, str, str]:
             said, complained = io.StringIO(), io.StringIO()
             with redirect_stdout(said), redirect_stderr(complained):
-                status = main(["admin", "--datadir", str(self.folder), *arguments])
+                try:
+                    status = main(["admin", "--datadir", str(self.folder), *arguments])
+                except SystemExit as ended:
+                    status = int(ended.code or 0)
             return status, said.getvalue(), complained.getvalue()
 
         return await deferToThread(run)
@@ -270,7 +273,29 @@ class Doors(TestCase):
         office.peers.penalize(KEY, Refusal(ErrorCode.BAD_VOTE, "false"))
         self.assertIn("10 points", (await self.run_command("bans"))[1])
         self.assertEqual((await self.run_command("unban", KEY))[0], ExitStatus.OK)
-        self.assertEqual((await self.run_command("unban", "x"))[0], ExitStatus.CONFIGURATION)
+        self.assertIn("bans", json.loads((await self.run_command("bans", "--json"))[1]))
+        there, self.folder = self.folder, self.folder / "nowhere"
+        self.assertEqual((await self.run_command("keys", "--datadir", str(there), "--json"))[0], ExitStatus.OK)
+        self.assertIn("no data directory", (await self.run_command("keys"))[2])
+
+    async def test_what_cannot_be_asked(self) -> None:
+        """Is refused before the node is asked, in words and not in the terms of a schema; all that can be passes."""
+        self.folder = Path(self.mktemp()).absolute()
+        await self.open(self.folder)
+        for arguments, words in (
+            (("unban", "zz"), "'zz' is no masternode's key: 64 characters of lower-case hex"),
+            (("mint", "bad name", "--cost-per-second", "1"), "'bad name' cannot be a name"),
+            (("revoke", ""), "'' cannot be a name"),
+            (("mint", "shop", "--cost-per-second", "0"), f"'0' is no number from 1 to {limits.KEY_COST_PER_SECOND}"),
+            (("mint", "shop", "--cost-per-second", "1e3"), "'1e3' is no number"),
+            (("connections", "--most", "0"), f"'0' is no number from 1 to {desk_module.ROWS}"),
+        ):
+            status, said, complained = await self.run_command(*arguments)
+            self.assertEqual((status, said), (ExitStatus.CONFIGURATION, ""))
+            self.assertIn(words, complained)
+        for arguments in (("mint", "aZ0_.:-" + "x" * 57, "--cost-per-second", str(limits.KEY_COST_PER_SECOND)),
+                          ("connections", "--most", str(desk_module.ROWS))):
+            self.assertEqual((await self.run_command(*arguments))[0], ExitStatus.OK)
 
     async def test_a_long_path_and_a_socket_that_was_left(self) -> None:
         """A folder too deep for a socket's address is reached all the same; a killed node's socket is taken away."""

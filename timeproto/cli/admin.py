@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from timeproto import limits
 from timeproto.cli.paths import expanded
 from timeproto.cli.terminal import say, warn
 from timeproto.errors import ConfigurationError, ExitStatus
 
 PATIENCE = 10.0
 """Seconds for the whole answer."""
+MOST = 1_000
+"""Connections that one answer lists (masternode.desk.ROWS)."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -24,24 +29,64 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         " the node's own user and for root. What it changes is in the node's log.",
         epilog="Exit status: 0 done, 1 the node refused, 2 there is no such node or it may not be asked.",
     )
-    parser.add_argument("--datadir", type=Path, metavar="DIR", help="default: ~/.local/share/timeproto/node")
-    parser.add_argument("--json", action="store_true", help="print the node's answer as JSON")
+    _add_options(parser, may_be_absent=False)
     parser.set_defaults(run=run)
     actions = parser.add_subparsers(title="what", metavar="WHAT", dest="what", required=True)
-    actions.add_parser("bans", help="masternodes that did what they must have known to be wrong, and who is shut out")
-    unban = actions.add_parser("unban", help="forget what a masternode did, and let it in again")
-    unban.add_argument("key", metavar="KEY", help="the masternode's key")
-    actions.add_parser("keys", help="the keys that wallets pay by")
-    mint = actions.add_parser("mint", help="make a key for a wallet with a quota of its own, and show it once")
-    mint.add_argument("name", metavar="NAME", help="what to call it: letters, digits, and any of _ . : -")
+
+    def add(name: str, words: str) -> argparse.ArgumentParser:
+        action = actions.add_parser(name, help=words)
+        _add_options(action, may_be_absent=True)
+        return action
+
+    add("bans", "masternodes that did what they must have known to be wrong, and who is shut out")
+    unban = add("unban", "forget what a masternode did, and let it in again")
+    unban.add_argument("key", type=_key, metavar="KEY", help="the masternode's key")
+    add("keys", "the keys that wallets pay by")
+    mint = add("mint", "make a key for a wallet with a quota of its own, and show it once")
+    mint.add_argument("name", type=_name, metavar="NAME", help="what to call it: letters, digits, and any of _ . : -")
     mint.add_argument(
-        "--cost-per-second", type=int, required=True, metavar="N",
+        "--cost-per-second", type=_number(limits.KEY_COST_PER_SECOND), required=True, metavar="N",
         help="what it may spend; a connection without a key has 4000 (docs/wallet-protocol.md, Limits)",
     )  # fmt: skip
-    revoke = actions.add_parser("revoke", help="make a key worthless, at once")
-    revoke.add_argument("name", metavar="NAME")
-    connections = actions.add_parser("connections", help="who is connected, and what they ask")
-    connections.add_argument("--most", type=int, default=20, metavar="N", help="those that asked most (default 20)")
+    revoke = add("revoke", "make a key worthless, at once")
+    revoke.add_argument("name", type=_name, metavar="NAME")
+    connections = add("connections", "who is connected, and what they ask")
+    connections.add_argument(
+        "--most", type=_number(MOST), default=20, metavar="N", help="those that asked most (default 20)"
+    )
+
+
+def _add_options(parser: argparse.ArgumentParser, *, may_be_absent: bool) -> None:
+    """On both sides of WHAT. Behind it an option that is not given leaves the one before it as it is."""
+
+    def add(name: str, default: Any, **more: Any) -> None:
+        parser.add_argument(name, default=argparse.SUPPRESS if may_be_absent else default, **more)
+
+    add("--datadir", None, type=Path, metavar="DIR", help="default: ~/.local/share/timeproto/node")
+    add("--json", False, action="store_true", help="print the node's answer as JSON")
+
+
+def _key(text: str) -> str:
+    if not re.fullmatch("[0-9a-f]{64}", text):
+        raise argparse.ArgumentTypeError(f"{text[:70]!r} is no masternode's key: 64 characters of lower-case hex")
+    return text
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch("[A-Za-z0-9_.:-]{1,64}", text):
+        raise argparse.ArgumentTypeError(
+            f"{text[:70]!r} cannot be a name: 1 to 64 letters, digits, and any of _ . : -"
+        )
+    return text
+
+
+def _number(most: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not re.fullmatch("[0-9]{1,12}", text) or not 1 <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"{text[:70]!r} is no number from 1 to {most}")
+        return int(text)
+
+    return number
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -52,10 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     fields = {"unban": ("key",), "mint": ("name", "cost_per_second"), "revoke": ("name",), "connections": ("most",)}
     given = {name: getattr(arguments, name) for name in fields.get(arguments.what, ())}
-    try:
-        question = msgspec.convert({"do": arguments.what, **given}, desk.AnyQuestion)
-    except ValueError as error:
-        raise ConfigurationError(f"that cannot be asked: {error}") from None
+    question: desk.AnyQuestion = msgspec.convert({"do": arguments.what, **given}, desk.AnyQuestion)
     answer = ask(expanded(arguments.datadir or default_datadir()).absolute(), question)
     if arguments.json:
         say(json.dumps(msgspec.to_builtins(answer)))
