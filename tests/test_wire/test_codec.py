@@ -162,6 +162,16 @@ class HostileBytes(SynchronousTestCase):
         error = self.assertRaises(Refusal, decode, b'{"type":"' + b"A" * 60_000 + b'"}')
         self.assertLess(len(error.message), 200)
 
+    def test_h11_what_is_wrong_with_the_type(self) -> None:
+        """Missing, no string, unknown: each in its own words, and none in those of a programming language."""
+        for payload, words in (
+            (b'{"id":1}', "`type` is missing"),
+            (b'{"type":5}', "`type` is not a string"),
+            (b'{"type":null}', "`type` is not a string"),
+            (b'{"type":"Future"}', "no message type is called 'Future'"),
+        ):
+            self.assertEqual(self.assertRaises(Refusal, decode, payload).message, words)
+
     def test_h11_the_request_is_named(self) -> None:
         """An unknown type's request id is in the details, so the error can be matched; a bad id is not."""
         error = self.assertRaises(Refusal, decode, b'{"type":"Future","id":7}')

@@ -178,9 +178,12 @@ def _diagnose(payload: bytes, error: Exception) -> Refusal:
     details: dict[str, str | int] = {}
     if type(request_id) is int and 0 <= request_id < 2**53:
         details["request_id"] = request_id
-    if not isinstance(name, str) or name not in CATALOGUE:
-        shown = name[:64] if isinstance(name, str) else type(name).__name__
-        return Refusal(ErrorCode.UNSUPPORTED, f"no message type is called {shown!r}", **details)
+    if "type" not in value:
+        return Refusal(ErrorCode.UNSUPPORTED, "`type` is missing", **details)
+    if not isinstance(name, str):
+        return Refusal(ErrorCode.UNSUPPORTED, "`type` is not a string", **details)
+    if name not in CATALOGUE:
+        return Refusal(ErrorCode.UNSUPPORTED, f"no message type is called {name[:64]!r}", **details)
     code = ErrorCode.BAD_NUMBER if "out of range" in str(error) else ErrorCode.BAD_FIELD
     return Refusal(code, f"{name}: {error}", **details)
 
