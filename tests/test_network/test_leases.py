@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from tests.cluster import address
@@ -206,6 +207,12 @@ class Time(LeaseCase):
         """What is granted is told."""
         self.assertEqual(self.lease(name="long", ttl_ms=2**52).ttl_ms, int(limits.LEASE * 1000))
         self.assertEqual(self.lease(name="short", ttl_ms=1).ttl_ms, int(limits.LEASE_LEAST * 1000))
+
+    def test_the_moment_of_the_answer_costs_nothing(self) -> None:
+        """What is left is told in whole milliseconds: some microseconds between grant and answer are not one."""
+        moments = itertools.count()
+        self.patch(self.node.clock, "seconds", lambda: self.node.clock.rightNow + next(moments) * 2e-5)
+        self.assertEqual(self.lease(ttl_ms=600_000).ttl_ms, 600_000)
 
     def test_its_end_in_a_commit(self) -> None:
         """The time is up while a commit is under way: the end comes after it, and says how far it was told."""

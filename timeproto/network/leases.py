@@ -120,7 +120,8 @@ class Leases:
 
     def left(self, lease: Lease) -> int:
         """Milliseconds until it ends."""
-        return max(0, int((lease.ends_at - self._clock.seconds()) * 1000))
+        seconds: float = lease.ends_at - self._clock.seconds()
+        return max(0, round(seconds * 1000))
 
     def take_up(self, lease: Lease, feed: Feed) -> None:
         lease.feed = feed
