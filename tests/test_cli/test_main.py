@@ -80,7 +80,7 @@ class Main(SynchronousTestCase):
                 ended = subprocess.run([sys.executable, "-c", code, *argv], stdout=full, stderr=subprocess.PIPE,
                                        env={**os.environ, "PYTHONUNBUFFERED": ""}, text=True, check=False)
             self.assertEqual((ended.returncode, ended.stderr),
-                             (3, "timeproto: the output cannot be written: No space left on device\n"))
+                             (3, "timeproto: standard output cannot be written: No space left on device\n"))
 
     def test_another_error_of_the_system_is_a_bug(self) -> None:
         """A command says itself which file it misses; if it does not, the traceback stays."""
