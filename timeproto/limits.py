@@ -120,7 +120,7 @@ VERIFIED_VOTES = 60_000
 ``LATE``, if it comes, and seven masternodes cast 40,000 within that at 1,000 payments a second; a vote takes some 400
 bytes (400,000 of them were half of a busy node's memory)."""
 VERIFIED_WORDS = 8_192
-"""Verified words about blocks that are remembered, for the same reason."""
+"""Verified words about blocks that are remembered, and as many cancels of owners, for the same reason."""
 REFUSED_CACHE = 10_000
 """Refused transactions remembered, so that the same bytes are not verified again."""
 EVIDENCE_PER_VOTER = 8

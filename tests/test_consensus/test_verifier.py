@@ -22,10 +22,11 @@ from tests.examples import (
 )
 from timeproto import limits
 from timeproto.consensus import verifier as module
-from timeproto.consensus.effects import Heard, Input, LinkUp, Submit, Tick
+from timeproto.consensus.effects import Cancel, Heard, Input, LinkUp, Submit, Tick
 from timeproto.consensus.verifier import Verified, Verifier
 from timeproto.errors import Refusal
 from timeproto.model import validation, vote
+from timeproto.model.keys import SigningKey
 from timeproto.model.transaction import Outpoint, Transaction
 from timeproto.model.utxo_state import SpentFinalized, to_wire
 from timeproto.model.vote import sign_batch
@@ -37,10 +38,15 @@ FORGED = replace(PAYMENT, signature=tuple(64 * [7]))
 OTHER = build([(Outpoint(GENESIS.hash, 1), ALICE)], [(500 * COIN - 10_000, address(BOB))])
 
 
+def cancel_of(owner: SigningKey, txid: str) -> messages.TransactionCancel:
+    unsigned = messages.TransactionCancel(txid=txid, key=owner.public_hex, signature="0" * 128)
+    return replace(unsigned, signature=owner.sign(unsigned.message(GENESIS.hash)).hex())
+
+
 class Stage(SynchronousTestCase):
     def setUp(self) -> None:
         self.verifier = Verifier(GENESIS)
-        self.checked = {"transactions": 0, "batches": 0}
+        self.checked = {"transactions": 0, "batches": 0, "cancels": 0}
         self.count_calls(validation, "transactions")
         self.count_calls(vote, "batches")
 
@@ -194,6 +200,29 @@ class NothingTwice(Stage):
             held = sum(each.tree.size for each in self.verifier._batches.values())
             self.assertLessEqual(held, 100)
         self.assertGreater(held, 60)
+
+    def test_a_second_copy_of_a_cancel_costs_nothing(self) -> None:
+        """Whoever hands it on, and whatever the request was called; another key or txid under it is none."""
+        self.count_calls(module, "cancels")
+        good = cancel_of(ALICE, PAYMENT.txid)
+        for number in range(20):
+            page = messages.Votes(cancels=(good, replace(good, id=number)))
+            self.assertEqual(self.hear(page), (page, []))
+            self.assertEqual(self.hear(good), (good, []))
+            self.assertEqual(self.check(Cancel(good, "a")).inputs, [Cancel(good, "a")])
+        self.assertEqual(self.checked["cancels"], 1)
+        for bad in (replace(good, txid=OTHER.txid), replace(good, key=BOB.public_hex)):
+            self.assertEqual(self.hear(bad), (None, ["bad_signature"]))
+            self.assertEqual(self.hear(messages.Votes(cancels=(bad, good)))[0], messages.Votes(cancels=(good,)))
+
+    def test_remembered_cancels_are_bounded(self) -> None:
+        """The oldest is forgotten first, and one that does not hold takes no room (L-7)."""
+        self.patch(limits, "VERIFIED_WORDS", 3)
+        good = [cancel_of(ALICE, f"{number:064x}") for number in range(10)]
+        for each in good:
+            self.hear(each)
+            self.hear(replace(each, signature="0" * 128))
+        self.assertEqual([txid for txid, *_ in self.verifier._cancels], [each.txid for each in good[-3:]])
 
     def test_a_known_transaction_is_not_checked_again(self) -> None:
         """What equals a transaction the replica holds, to the last byte, was verified before."""
