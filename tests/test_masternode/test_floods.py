@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Iterator
+from typing import Any
+
 import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests import examples
 from tests.alone_node import Node as AloneNode
 from tests.cluster import address, key, pay
+from tests.examples import DECIDED, PAYMENT, VOTERS, replace
 from timeproto import limits
 from timeproto.consensus.effects import Heard, Submit
-from timeproto.masternode.inbox import weight
+from timeproto.masternode.inbox import checks, weight
+from timeproto.model.block import BlockVote, BlockVoteKind, Verdict, inclusion_proof
+from timeproto.model.certificate import FinalityProof
 from timeproto.model.transaction import Outpoint
+from timeproto.model.utxo_state import SpentFinalized, to_wire
 from timeproto.params import COIN
-from timeproto.wire import messages
+from timeproto.wire import codec, messages
+
+UNIT, SIGNATURES = 5_500, 5
+"""Bytes in memory, and signature checks, that one unit of weight stands for at most."""
+SET = "00" * 32
 
 
 class FloodTests(SynchronousTestCase):
@@ -34,15 +47,106 @@ class FloodTests(SynchronousTestCase):
         self.assertEqual(before, node.integration.counters.dropped)
 
     def test_a_flood_of_the_largest_payments_fills_the_room_sooner(self) -> None:
-        """What waits is bounded by what it holds in memory: a thousand inputs count as 63 payments, from anybody."""
+        """What waits is bounded by what it holds in memory: a thousand inputs count as 112 payments, from anybody."""
         node = AloneNode()
         small = pay(node.genesis, [(*_coins(node)[0], node.wallets[0])], [(address(node.wallets[1]), COIN)])
         large = msgspec.structs.replace(small, inputs=small.inputs * limits.INPUTS)
-        for tx, heavy in ((small, 1), (large, 63)):
+        for tx, heavy in ((small, 1), (large, 112)):
             self.assertEqual(weight(Submit(tx, None)), heavy)
             self.assertEqual(weight(Heard(messages.TransactionBroadcast(tx=tx), "")), heavy)
             page = messages.Transactions(transactions=(tx, small))
             self.assertEqual(weight(Heard(page, "")), 2 + heavy)
+
+
+class WeightTests(SynchronousTestCase):
+    def test_no_message_holds_more_than_it_weighs(self) -> None:
+        """A liar chooses what it sends: of every kind, made as large as may be in each way, a unit is bounded."""
+        for name, message in _heavy():
+            payload = codec.encode(message)
+            codec.decode(payload)
+            tracemalloc.start()
+            held = Heard(codec.decode(payload), SET)
+            size = tracemalloc.get_traced_memory()[0]
+            tracemalloc.stop()
+            self.assertLess(size, UNIT * weight(held), name)
+            self.assertLessEqual(checks(held), SIGNATURES * weight(held), name)
+
+    def test_what_honest_masternodes_say_most_weighs_little(self) -> None:
+        """A payment, a turn's votes, a page of payments and a word about a block are what steps are made of."""
+        votes = examples.batch(VOTERS[0], lock=_txids(20), commit=_txids(20))
+        for message, heavy in (
+            (messages.TransactionBroadcast(tx=PAYMENT), 1),
+            (messages.Transactions(transactions=(PAYMENT,) * 10), 11),
+            (votes, 2),
+            (messages.Votes(batches=(votes,) * 3), 7),
+            (_word(1), 1),
+            (messages.FinalityProofs(proofs=(examples.proof_of(PAYMENT.txid),)), 5),
+            (messages.BlockProposal(vote=_word(1), block=DECIDED.block), 8),
+            (messages.Blocks(blocks=(DECIDED,) * 3, head=3), 25),
+        ):
+            self.assertEqual(weight(Heard(message, SET)), heavy, type(message).__name__)
+
+
+def _heavy() -> Iterator[tuple[str, Any]]:
+    """Messages that take much memory, or many signature checks, for their kind."""
+    vote = replace(examples.proof_of(PAYMENT.txid).votes[0], path=(SET,) * limits.PROOF_PATH)
+    votes = tuple(replace(vote, voter=f"{number:064x}") for number in range(limits.MASTERNODES))
+    words = tuple(map(_word, range(limits.WORDS_PAGE)))
+    cancels = tuple(
+        messages.TransactionCancel(txid=txid, key=SET, signature="0" * 128) for txid in _txids(limits.FETCH)
+    )
+    batches = tuple(replace(examples.batch(VOTERS[0], lock=_txids(1)), height=number) for number in range(1_000))
+    owners = tuple(replace(PAYMENT.outputs[0], amount=COIN, address="\U0001f600" * 48) for _ in range(1_000))
+    many = replace(PAYMENT, inputs=PAYMENT.inputs * 1_000, signature=PAYMENT.signature * 1_000)
+    wide = replace(PAYMENT, outputs=owners)
+    yield "cancels and words", messages.Votes(cancels=cancels, block_votes=words)
+    yield "cancels", messages.Votes(cancels=cancels)
+    yield "words", messages.Votes(block_votes=words)
+    yield "small batches", messages.Votes(batches=batches)
+    yield "a few words", messages.Votes(block_votes=words[:3], cancels=cancels[:4])
+    yield "inputs and signatures", messages.TransactionBroadcast(tx=many)
+    yield "outputs", messages.TransactionBroadcast(tx=wide)
+    yield "finals", messages.Finalized(txids=_txids(limits.CATCH_UP_PAGE), next=1, head=1)
+    yield "a question about transactions", messages.GetTransactions(txids=_txids(limits.FETCH))
+    yield "a question about votes", messages.GetVotes(txids=_txids(limits.FETCH))
+    for size in (1, 9, limits.MASTERNODES):
+        for signed in (votes[:size], tuple(replace(each, path=()) for each in votes[:size])):
+            proofs = tuple(FinalityProof(txid, SET, signed) for txid in _txids(8))
+            name = f"certificates of {size} with paths of {len(signed[0].path)}"
+            yield f"proofs: {name}", messages.FinalityProofs(proofs=proofs)
+            yield f"answer: {name}", messages.Votes(proofs=proofs)
+            yield f"page: {name}", messages.Transactions(proofs=proofs)
+            verdicts = tuple(Verdict("abort", txid, signed) for txid in _txids(8))
+            block = replace(DECIDED.block, verdicts=verdicts)
+            yield f"proposal: {name}", messages.BlockProposal(vote=words[0], block=block)
+            yield f"block: {name}", messages.Blocks(blocks=(replace(DECIDED, block=block),), head=1)
+            yield f"hint: {name}", _hint(proof=proofs[0])
+    commit = replace(DECIDED.commit, signatures=DECIDED.commit.signatures[:1] * limits.MASTERNODES)
+    blocks = tuple(replace(DECIDED, commit=commit) for _ in range(limits.BLOCKS_PAGE))
+    yield "commits", messages.Blocks(blocks=blocks, head=1)
+    yield "a hint with a commit", _hint(inclusion=replace(inclusion_proof(DECIDED, 0), commit=commit))
+    for coinbase in (many, wide):
+        block = replace(DECIDED.block, coinbase=coinbase, transactions=_txids(limits.BLOCK_TRANSACTIONS))
+        yield "a proposal with a large coinbase", messages.BlockProposal(vote=words[0], block=block)
+        yield "a block with a large coinbase", messages.Blocks(blocks=(replace(DECIDED, block=block),), head=1)
+    yield "a polka", messages.BlockProposal(vote=words[0], block=DECIDED.block, polka=words)
+
+
+def _txids(most: int) -> tuple[str, ...]:
+    return tuple(f"{number:064x}" for number in range(most))
+
+
+def _word(height: int) -> BlockVote:
+    return BlockVote(BlockVoteKind.PREVOTE, SET, SET, height, 0, SET, None, "0" * 128)
+
+
+def _hint(**more: Any) -> messages.UTXOStateNotification:
+    return messages.UTXOStateNotification(
+        notification=messages.StateChange(PAYMENT.outpoints[0], None, to_wire(SpentFinalized(SET, 1, 5)), 1, SET),
+        cursor=messages.Cursor(SET, 1),
+        output=PAYMENT.outputs[0],
+        **more,
+    )
 
 
 def _coins(node: AloneNode) -> list[tuple[Outpoint, int]]:

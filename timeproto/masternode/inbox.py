@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import attrs
 
 from timeproto import limits
 from timeproto.consensus.effects import Cancel, Heard, Input, Submit
 from timeproto.consensus.verifier import Known
-from timeproto.model.block import Block, BlockVote, Verdict
+from timeproto.model.block import Block, BlockVote, DecidedBlock, Verdict
 from timeproto.model.certificate import FinalityProof
 from timeproto.model.transaction import Transaction
 from timeproto.model.vote import VoteBatch
@@ -19,13 +19,21 @@ from timeproto.wire import messages
 Entry = tuple[Input, Known]
 
 VOTES_PER_UNIT = 32
-"""Votes that weigh what one transaction does."""
-COINS_PER_UNIT = 16
-"""Inputs and outputs of one that weigh as much again: they take the memory while it waits, about ten kilobytes."""
+"""Votes, or txids, that weigh what one transaction does: in memory they take as much while they wait."""
+COINS_PER_UNIT = 9
+"""Inputs, outputs and signatures of one that weigh as much again, for the same reason."""
+SIGNED_PER_UNIT = 4
+"""Small things, signed each for itself (cancels, words about blocks), that weigh so much: by the checks they cost."""
+CERTIFICATE, CERTIFYING_PER_UNIT = 4, 2
+"""What a certificate weighs at least, and how many of its votes weigh one: their paths may be long."""
 
 
 def weight(entry: Input) -> int:
-    """About how many transactions' worth of work an input is; at least 1."""
+    """About how many transactions' worth of work an input is; at least 1.
+
+    By whatever there is most of: work for the replica, signatures to check, or memory while it waits. So a unit is
+    never more than about five signature checks, nor than about five kilobytes, whatever a liar makes of a message.
+    """
     if isinstance(entry, Submit):
         return _transaction(entry.tx)
     if not isinstance(entry, Heard):
@@ -37,16 +45,24 @@ def weight(entry: Input) -> int:
             return 1 + _votes(entry.message) // VOTES_PER_UNIT
         case messages.Votes():
             batches = entry.message.batches
-            return 1 + len(batches) + sum(map(_votes, batches)) // VOTES_PER_UNIT + 4 * len(entry.message.proofs)
+            votes = len(batches) + sum(map(_votes, batches)) // VOTES_PER_UNIT
+            signed = (len(entry.message.cancels) + len(entry.message.block_votes)) // SIGNED_PER_UNIT
+            return 1 + votes + signed + _certificates(entry.message.proofs)
         case messages.Transactions():
-            return 1 + sum(map(_transaction, entry.message.transactions)) + 4 * len(entry.message.proofs)
+            return 1 + sum(map(_transaction, entry.message.transactions)) + _certificates(entry.message.proofs)
         case messages.FinalityProofs():
-            return 1 + 4 * len(entry.message.proofs)
+            return 1 + _certificates(entry.message.proofs)
+        case messages.UTXOStateNotification():
+            proof, inclusion = entry.message.proof, entry.message.inclusion
+            signed = 0 if inclusion is None else len(inclusion.commit.signatures) // SIGNED_PER_UNIT
+            return 1 + signed + (0 if proof is None else len(proof.votes) // CERTIFYING_PER_UNIT)
         case messages.BlockProposal():
             return 8 + _block(entry.message.block) + len(entry.message.polka)
         case messages.Blocks():
-            return 1 + sum(8 + _block(decided.block) for decided in entry.message.blocks)
-        case messages.Finalized() | messages.GetBlocks() | messages.GetVotes() | messages.GetTransactions():
+            return 1 + sum(map(_decided, entry.message.blocks))
+        case messages.Finalized() | messages.GetVotes() | messages.GetTransactions():
+            return max(8, 1 + len(entry.message.txids) // VOTES_PER_UNIT)
+        case messages.GetBlocks():
             return 8
     return 1
 
@@ -91,11 +107,22 @@ def _proofs(certificates: Iterable[FinalityProof | Verdict]) -> int:
 
 
 def _transaction(tx: Transaction) -> int:
-    return 1 + (len(tx.inputs) + len(tx.outputs)) // COINS_PER_UNIT
+    return 1 + (len(tx.inputs) + len(tx.outputs) + len(tx.signature) // 64) // COINS_PER_UNIT
+
+
+def _certificates(certificates: Sequence[FinalityProof | Verdict]) -> int:
+    if not certificates:
+        return 0
+    return sum(max(CERTIFICATE, len(certificate.votes) // CERTIFYING_PER_UNIT) for certificate in certificates)
 
 
 def _block(block: Block) -> int:
-    return len(block.transactions) // VOTES_PER_UNIT + 4 * len(block.verdicts)
+    coinbase = _transaction(block.coinbase) - 1  # nothing at all if it is an honest one
+    return coinbase + len(block.transactions) // VOTES_PER_UNIT + _certificates(block.verdicts)
+
+
+def _decided(decided: DecidedBlock) -> int:
+    return max(8, len(decided.commit.signatures) // SIGNED_PER_UNIT) + _block(decided.block)
 
 
 def _votes(batch: VoteBatch) -> int:
@@ -114,7 +141,12 @@ class Counters:
 
 
 class Inbox:
-    """First in, first out. Wallets have room of their own, and of the masternodes none takes that of the others."""
+    """First in, first out. Wallets have room of their own, and of the masternodes none takes that of the others.
+
+    So what waits is bounded in memory: ``limits.INBOX`` units of about five kilobytes (see :func:`weight`) of wallets,
+    as much of all masternodes and a quarter of it of one, each time with one message above it. What is taken is bounded
+    in signature checks: ``limits.STEP_INPUTS`` units of about five, and what the last message brings above that.
+    """
 
     def __init__(self) -> None:
         self._entries: deque[tuple[Entry, int, int]] = deque()
