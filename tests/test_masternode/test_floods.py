@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests import examples
@@ -14,8 +16,9 @@ from tests.alone_node import Node as AloneNode
 from tests.cluster import address, key, pay
 from tests.examples import DECIDED, PAYMENT, VOTERS, replace
 from timeproto import limits
-from timeproto.consensus.effects import Heard, Submit
-from timeproto.masternode.inbox import checks, weight
+from timeproto.consensus.effects import Heard, Input, LinkDown, LinkUp, Submit, Timer, Wake
+from timeproto.consensus.verifier import NONE_KNOWN
+from timeproto.masternode.inbox import TURN, Inbox, checks, weight
 from timeproto.model.block import BlockVote, BlockVoteKind, Verdict, inclusion_proof
 from timeproto.model.certificate import FinalityProof
 from timeproto.model.transaction import Outpoint
@@ -30,7 +33,7 @@ SET = "00" * 32
 
 class FloodTests(SynchronousTestCase):
     def test_the_flood_of_one_masternode_leaves_room_for_the_words_of_another(self) -> None:
-        """The inbox is one queue: a liar's 13,000 small requests, sent while one commit runs, fill it for everybody."""
+        """A liar's 13,000 small requests, sent while one commit runs, fill its own part of the inbox and no more."""
         node = AloneNode()
         node.hold()
         node.integration.tick()
@@ -56,6 +59,108 @@ class FloodTests(SynchronousTestCase):
             self.assertEqual(weight(Heard(messages.TransactionBroadcast(tx=tx), "")), heavy)
             page = messages.Transactions(transactions=(tx, small))
             self.assertEqual(weight(Heard(page, "")), 2 + heavy)
+
+
+class TurnTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.inbox = Inbox()
+        self.liar, self.honest, self.other = (voter.public_hex for voter in VOTERS[:3])
+        votes = _txids(limits.BATCH_VOTES)
+        self.large = examples.batch(VOTERS[0], lock=votes, commit=votes, abort=votes)
+
+    def hear(self, message: Any, sender: str) -> Heard:
+        heard = Heard(message, sender)
+        self.inbox.append(heard, NONE_KNOWN)
+        return heard
+
+    def flood(self) -> int:
+        """As much of the liar's largest messages as may wait; returns how many."""
+        many = 0
+        while self.inbox.has_room_for(self.liar):
+            self.hear(self.large, self.liar)
+            many += 1
+        return many
+
+    def take(self) -> list[Input]:
+        return [entry for entry, _ in self.inbox.take()]
+
+    def test_a_flood_does_not_stand_before_what_others_say(self) -> None:
+        """A quarter of the inbox, come first, keeps nobody's votes, payments or timers for more than a step."""
+        many = self.flood()
+        self.assertGreater(many, 50)
+        waiting: list[Input] = [self.hear(_word(height), self.honest) for height in range(5)]
+        waiting += [Submit(PAYMENT, None), Wake(1, 0, Timer.PREVOTE), self.hear(_word(9), self.other)]
+        for entry in waiting[5:7]:
+            self.inbox.append(entry, NONE_KNOWN)
+        taken = self.take()
+        self.assertEqual([entry for entry in waiting if entry not in taken], [])
+        self.assertLess(sum(map(weight, taken[:-1])), limits.STEP_INPUTS)
+
+    def test_turns_are_fair_by_weight_and_not_by_number(self) -> None:
+        """Whoever sends large messages has fewer of them taken: its debt is paid before its next turn."""
+        self.flood()
+        had = self.share_of_each(lambda: None)
+        self.assertLess(abs(had[self.liar] - had[self.honest]), weight(Heard(self.large, "")) + TURN)
+
+    def test_a_debt_outlives_an_empty_queue_while_others_wait(self) -> None:
+        """One large message at a time, the next sent when the last is taken, has no larger part than a heap of them."""
+        had = self.share_of_each(lambda: self.inbox._of(self.liar) or self.hear(self.large, self.liar))
+        self.assertLess(abs(had[self.liar] - had[self.honest]), weight(Heard(self.large, "")) + TURN)
+
+    def share_of_each(self, before_each: Callable[[], object]) -> dict[str, int]:
+        """The weight that is taken of the two in eight steps, while one who is honest has a heap of words waiting."""
+        for height in range(4_000):
+            self.hear(_word(height), self.honest)
+        had = {self.liar: 0, self.honest: 0}
+        for _ in range(8):
+            before_each()
+            for entry in self.take():
+                assert isinstance(entry, Heard)
+                had[entry.sender] += weight(entry)
+        return had
+
+    def test_a_debt_is_forgiven_when_nothing_waits(self) -> None:
+        """Who sent a large page while there was time for it owes nobody anything."""
+        self.hear(self.large, self.honest)
+        self.take()
+        word = self.hear(_word(1), self.honest)
+        self.flood()
+        self.assertEqual(self.take()[0], word)
+
+    def test_links_keep_their_place_among_the_words_of_their_masternode(self) -> None:
+        """What came before a link went down is heard before it, and what comes over the next one after it."""
+        links: list[Input] = [LinkUp(self.honest), LinkDown(self.honest)]
+        expected: list[Input] = []
+        for number, link in enumerate(links * 3):
+            self.inbox.append(link, NONE_KNOWN)
+            expected += [link, self.hear(_word(number), self.honest)]
+            self.inbox.append(Submit(PAYMENT, number), NONE_KNOWN)
+        self.assertEqual([entry for entry in self.take() if not isinstance(entry, Submit)], expected)
+
+    @given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from((1, 31, 900, 4_000)), st.booleans()), max_size=80))
+    def test_nothing_is_lost_doubled_or_overtaken(self, said: list[tuple[int, int, bool]]) -> None:
+        """However senders and sizes are mixed: each one's order is kept, and a take is a step's worth at most."""
+        self.inbox = Inbox()
+        sent: dict[str, list[Any]] = {}
+        taken: dict[str, list[Any]] = {}
+
+        def take() -> None:
+            entries = self.take()
+            self.assertTrue(entries)
+            self.assertLess(sum(map(weight, entries[:-1])), limits.STEP_INPUTS)
+            for entry in entries:
+                assert isinstance(entry, Heard)
+                taken.setdefault(entry.sender, []).append(entry)
+
+        for number, (sender, votes, is_taken) in enumerate(said):
+            batch = replace(self.large, height=number, lock=self.large.lock[:votes], commit=(), abort=())
+            sent.setdefault(str(sender), []).append(self.hear(batch, str(sender)))
+            if is_taken:
+                take()
+        while self.inbox:
+            take()
+        self.assertEqual(taken, sent)
+        self.assertEqual((self.inbox._weight, self.inbox._checks, self.take()), (0, 0, []))
 
 
 class WeightTests(SynchronousTestCase):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import attrs
 
 from timeproto import limits
-from timeproto.consensus.effects import Cancel, Heard, Input, Submit
+from timeproto.consensus.effects import Cancel, Heard, Input, LinkDown, LinkUp, Submit
 from timeproto.consensus.verifier import Known
 from timeproto.model.block import Block, BlockVote, DecidedBlock, Verdict
 from timeproto.model.certificate import FinalityProof
@@ -26,6 +26,9 @@ SIGNED_PER_UNIT = 4
 """Small things, signed each for itself (cancels, words about blocks), that weigh so much: by the checks they cost."""
 CERTIFICATE, CERTIFYING_PER_UNIT = 4, 2
 """What a certificate weighs at least, and how many of its votes weigh one: their paths may be long."""
+
+TURN = 32
+"""What one sender has taken before the next one's turn: so that all are heard in one step where a few wait."""
 
 
 def weight(entry: Input) -> int:
@@ -86,7 +89,7 @@ def _signatures(message: messages.AnyMessage) -> int:
             alone = len(message.batches) + len(message.cancels) + len(message.block_votes)
             return alone + _proofs(message.proofs)
         case messages.Transactions():
-            return sum(map(_keys, message.transactions)) + _proofs(message.proofs)
+            return sum([len(tx.signature) for tx in message.transactions]) // 64 + _proofs(message.proofs)
         case messages.FinalityProofs():
             return _proofs(message.proofs)
         case messages.UTXOStateNotification():
@@ -140,21 +143,35 @@ class Counters:
     proven: int = 0
 
 
+@attrs.define
+class _Queue:
+    """What waits of one sender. ``credit`` is what its turn has left; below zero it took more than its turn."""
+
+    entries: deque[tuple[Entry, int, int]] = attrs.field(factory=deque)
+    weight: int = 0
+    credit: int = 0
+
+
 class Inbox:
-    """First in, first out. Wallets have room of their own, and of the masternodes none takes that of the others.
+    """Each sender's first in, first out, and the senders in turn: a flood stands before nobody's words but its own.
+
+    A turn is a weight, not a number: whoever's last message was above it owes that to the others who wait. Wallets are
+    one sender, and the node itself with its timers another. Wallets have room of their own, and of the masternodes none
+    takes that of the others.
 
     So what waits is bounded in memory: ``limits.INBOX`` units of about five kilobytes (see :func:`weight`) of wallets,
-    as much of all masternodes and a quarter of it of one, each time with one message above it. What is taken is bounded
-    in signature checks: ``limits.STEP_INPUTS`` units of about five, and what the last message brings above that.
+    as much of all masternodes, a quarter of it of one; above that ``limits.INBOX_SHARE`` of each and its last message.
+    What is taken is bounded in signature checks: ``limits.STEP_INPUTS`` units of about five, and its last message.
     """
 
     def __init__(self) -> None:
-        self._entries: deque[tuple[Entry, int, int]] = deque()
-        self._weight = self._checks = 0
-        self._of: dict[str | None, int] = {}
+        self._queues: dict[str | None, _Queue] = {}
+        self._turns: deque[_Queue] = deque()
+        self._is_owed = False
+        self._count = self._weight = self._checks = 0
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return self._count
 
     @property
     def is_small(self) -> bool:
@@ -169,42 +186,72 @@ class Inbox:
     @property
     def is_full(self) -> bool:
         """True if there is no room for what a wallet asks."""
-        return self._of.get(None, 0) >= limits.INBOX
+        return self._of(None) >= limits.INBOX
 
     def has_room_for(self, sender: str) -> bool:
         """True if something more of the masternode ``sender`` may wait here."""
-        waiting = self._of.get(sender, 0)
+        waiting = self._of(sender)
         if waiting < limits.INBOX_SHARE:
             return True  # whatever others do
-        return waiting < limits.INBOX // 4 and self._weight - self._of.get(None, 0) < limits.INBOX
+        return waiting < limits.INBOX // 4 and self._weight - self._of(None) < limits.INBOX
+
+    def _of(self, sender: str | None) -> int:
+        queue = self._queues.get(sender)
+        return 0 if queue is None else queue.weight
 
     def append(self, entry: Input, known: Known) -> None:
-        heavy = weight(entry)
-        signed = checks(entry)
-        self._entries.append(((entry, known), heavy, signed))
-        self._checks += signed
-        self._add(entry, heavy)
-
-    def _add(self, entry: Input, heavy: int) -> None:
-        sender = entry.sender if isinstance(entry, Heard) else None
+        heavy, signed, sender = weight(entry), checks(entry), _sender(entry)
+        queue = self._queues.get(sender)
+        if queue is None:
+            queue = self._queues[sender] = _Queue()
+        if not queue.entries:
+            self._turns.append(queue)
+        queue.entries.append(((entry, known), heavy, signed))
+        queue.weight += heavy
+        self._count += 1
         self._weight += heavy
-        self._of[sender] = self._of.get(sender, 0) + heavy
-        if not self._of[sender]:
-            del self._of[sender]
+        self._checks += signed
 
     def take(self) -> list[Entry]:
         """The next step's worth: ``limits.STEP_INPUTS`` in weight, and always at least one."""
         taken: list[Entry] = []
         room = limits.STEP_INPUTS
-        while self._entries and room > 0:
-            entry, heavy, signed = self._entries.popleft()
-            taken.append(entry)
-            room -= heavy
-            self._checks -= signed
-            self._add(entry[0], -heavy)
+        while self._turns and room > 0:
+            queue = self._turns.popleft()
+            entries, credit = queue.entries, min(queue.credit, 0) + TURN
+            while entries and credit > 0 and room > 0:
+                entry, heavy, signed = entries.popleft()
+                taken.append(entry)
+                credit -= heavy
+                room -= heavy
+                queue.weight -= heavy
+                self._checks -= signed
+            queue.credit = credit
+            if credit < 0:
+                self._is_owed = True
+            if entries:
+                self._turns.append(queue)
+        self._count -= len(taken)
+        self._weight -= limits.STEP_INPUTS - room
+        if self._is_owed and not self._turns:
+            self._forgive()  # nobody waits for what is owed
         return taken
 
+    def _forgive(self) -> None:
+        self._is_owed = False
+        for queue in self._queues.values():
+            queue.credit = 0
+
     def clear(self) -> None:
-        self._entries.clear()
-        self._weight = self._checks = 0
-        self._of.clear()
+        self._queues.clear()
+        self._turns.clear()
+        self._count = self._weight = self._checks = 0
+
+
+def _sender(entry: Input) -> str | None:
+    """Whose turn it is: None for all wallets, nobody's name for what the node itself has to do."""
+    if isinstance(entry, Heard):
+        return entry.sender
+    if isinstance(entry, Submit | Cancel):
+        return None
+    return entry.key if isinstance(entry, LinkUp | LinkDown) else ""
