@@ -129,6 +129,29 @@ class GreedTests(SynchronousTestCase):
         chained.tick(1)
         self.assertEqual(told(), first)
 
+    def test_the_list_of_finals_comes_out_of_the_same_budget(self) -> None:
+        """A list may be long: 400 small questions in one step were told 54 MB. What comes after a tick is answered."""
+        self.patch(limits, "ANSWER", 20_000)
+        chained = Chained(coins=40)
+        payments = [chained.pay([coin]) for coin in chained.coins()]
+        chained.hear(messages.Transactions(
+            transactions=tuple(payments), proofs=tuple(chained.proof(tx) for tx in payments)
+        ))
+        question = Heard(messages.GetFinalized(since=0), chained.keys[1].public_hex)
+        listed = messages.Finalized(txids=tuple(tx.txid for tx in payments), next=40, head=40)
+
+        def told(*more: Heard) -> list[messages.AnyMessage]:
+            return [message for _, message in chained.act(*[question] * 30, *more).send]
+
+        first = told(Heard(messages.GetTransactions(txids=(payments[0].txid,)), question.sender))
+        self.assertEqual(first, [listed] * len(first))
+        self.assertTrue(17_500 < sum(len(codec.encode(each)) for each in first) < 25_000)
+        self.assertEqual(told(), [])
+        self.assertEqual([len(chained.act(Heard(question.message, each.public_hex)).send) for each in chained.keys[2:]],
+                         [1] * len(chained.keys[2:]))
+        chained.tick(1)
+        self.assertEqual(told(), first)
+
 
 class LateTests(SynchronousTestCase):
     def test_each_peer_is_asked_about_each_late_payment(self) -> None:

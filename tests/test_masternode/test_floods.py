@@ -176,6 +176,12 @@ class WeightTests(SynchronousTestCase):
             self.assertLess(size, UNIT * weight(held), name)
             self.assertLessEqual(checks(held), SIGNATURES * weight(held), name)
 
+    def test_all_questions_weigh_the_same(self) -> None:
+        """Each is a look at the ledger and a long answer, whatever it asks for."""
+        questions = (messages.GetFinalized(since=0), messages.GetBlocks(since=0), messages.GetVotes(txids=(SET,)),
+                     messages.GetTransactions(txids=(SET,)))
+        self.assertEqual([weight(Heard(question, SET)) for question in questions], [8] * 4)
+
     def test_what_honest_masternodes_say_most_weighs_little(self) -> None:
         """A payment, a turn's votes, a page of payments and a word about a block are what steps are made of."""
         votes = examples.batch(VOTERS[0], lock=_txids(20), commit=_txids(20))

@@ -118,7 +118,7 @@ class Bounds(Bridge):
     def test_a_full_inbox_says_busy_and_drops_what_is_asked_for_again(self) -> None:
         """Wallets are told; a peer's message is counted and dropped; links are never lost (L-7)."""
         self.patch(limits, "INBOX", 5)
-        self.patch(limits, "INBOX_SHARE", 5)
+        self.patch(limits, "INBOX_SHARE", 5 * 8)
         self.verifying.open = False
         self.hear(messages.GetFinalized(since=0))
         for _ in range(20):

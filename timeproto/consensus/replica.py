@@ -30,6 +30,9 @@ from timeproto.model.transaction import Transaction
 from timeproto.model.vote import VoteBatch, VoteKind
 from timeproto.wire import messages
 
+_Question = messages.GetTransactions | messages.GetVotes | messages.GetBlocks | messages.GetFinalized
+_Answer = messages.Transactions | messages.Votes | messages.Blocks | messages.Finalized
+
 
 def found(ledger: Ledger, genesis: Genesis) -> Changes | None:
     """What must be committed before a replica can run on ``ledger``: the coins of genesis, None if it has them."""
@@ -252,7 +255,7 @@ class Replica:
                 gossip.hear_hint(message, sender)
             case messages.Finalized():
                 gossip.hear_finalized(message, sender)
-            case messages.GetTransactions() | messages.GetVotes() | messages.GetBlocks():
+            case messages.GetTransactions() | messages.GetVotes() | messages.GetBlocks() | messages.GetFinalized():
                 self._answer(message, sender)
             case messages.TransactionCancel():
                 self._contest.hear_cancel(message)
@@ -261,17 +264,17 @@ class Replica:
             case messages.Blocks():
                 self._agreement.sync.hear_blocks(message, sender)
                 self._agreement.sync.vouch()
-            case messages.GetFinalized():
-                self._finality.turn.effects.send.append((sender, self._finals.page(message)))
             case _:
                 raise TypeError(f"{type(message).__name__} is not for a replica")
 
-    def _answer(self, message: messages.GetTransactions | messages.GetVotes | messages.GetBlocks, peer: str) -> None:
+    def _answer(self, message: _Question, peer: str) -> None:
         room = self._gossip.room_for(peer)
         if room <= 0:
             return
-        found: Iterable[messages.Transactions | messages.Votes | messages.Blocks]
+        found: Iterable[_Answer]
         match message:
+            case messages.GetFinalized():
+                found = [self._finals.page(message)]
             case messages.GetTransactions():
                 found = answers.transactions(message, self.payments, self._ledger, room)
             case messages.GetBlocks():
@@ -281,5 +284,10 @@ class Replica:
                     return  # asked again in no time: the answer on its way is good enough
                 found = answers.votes(message, self.payments, self._ledger, self._agreement.votes_of, room)
         for answer in found:
-            self._gossip.spend(peer, answers.size(answer))
+            self._gossip.spend(peer, _size(answer))
             self._finality.turn.effects.send.append((peer, answer))
+
+
+def _size(answer: _Answer) -> int:
+    """At most how many bytes of JSON an answer takes."""
+    return 67 * len(answer.txids) + 500 if isinstance(answer, messages.Finalized) else answers.size(answer)

@@ -65,7 +65,7 @@ def weight(entry: Input) -> int:
             return 1 + sum(map(_decided, entry.message.blocks))
         case messages.Finalized() | messages.GetVotes() | messages.GetTransactions():
             return max(8, 1 + len(entry.message.txids) // VOTES_PER_UNIT)
-        case messages.GetBlocks():
+        case messages.GetBlocks() | messages.GetFinalized():
             return 8
     return 1
 
