@@ -331,16 +331,14 @@ class OnTheSpot(Bridge):
             return step(*given)
 
         self.patch(self.bridge.replica, "step", counted)
+        self.patch(limits, "STEP_INPUTS", 1)
         for number in range(5):
             self.hear(messages.TransactionBroadcast(tx=self.payment(number)))
-        elsewhere.open = False
-        self.verifying.let_go()
-        self.patch(limits, "STEP_INPUTS", 1)
+        elsewhere.open, self.verifying.open = False, True
         self.verifying.let_go()
         self.assertEqual((self.bridge.counters.commits, len(elsewhere.jobs), deepest), (5, 0, 1))
         large = self.alone.pay(self.alone.coins()[5:8])
         self.hear(messages.TransactionBroadcast(tx=large))
-        self.verifying.let_go()
         self.assertEqual((self.bridge.counters.commits, len(elsewhere.jobs)), (6, 1))
 
 

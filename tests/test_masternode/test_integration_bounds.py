@@ -149,6 +149,25 @@ class Bounds(Bridge):
         self.storing.let_go()
         self.successResultOf(self.bridge.when_idle())
 
+    def test_a_step_is_bounded_by_its_work_however_long_the_disk_takes(self) -> None:
+        """Large messages that are verified meanwhile do not all go into the next step; small ones do, up to so many."""
+        self.patch(limits, "STEP_INPUTS", 10)
+        steps: list[list[Any]] = []
+        step = self.bridge.replica.step
+        self.patch(self.bridge.replica, "step", lambda inputs, now: (steps.append(inputs), step(inputs, now))[1])
+        large = messages.Finalized(txids=tuple(f"{number:064x}" for number in range(9 * 32)), next=0, head=0)
+        for number, (message, most, longest) in enumerate(((large, 3, 2), (messages.Votes(), 20, 10))):
+            self.storing.open = False
+            self.bridge.process_transaction(self.payment(number))
+            steps.clear()
+            for peer in (1, 2, 3):
+                for _ in range(10):
+                    self.hear(message, peer)
+            self.assertLessEqual(len(self.bridge._ready), most)
+            self.storing.open = True
+            self.storing.let_go()
+            self.assertEqual((sum(map(len, steps)), max(map(len, steps))), (30, longest))
+
     def test_votes_for_what_is_final_cost_nothing_and_hold_nobody_up(self) -> None:
         """A thousand late copies are neither verified nor piled up, and a payment among them is served at once."""
         self.patch(limits, "STEP_INPUTS", 10)

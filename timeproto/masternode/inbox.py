@@ -1,4 +1,7 @@
-"""What waits for the replica, weighed: so that a step is bounded by its work, and the wait by what it holds."""
+"""What waits for the replica, weighed: so that a step is bounded by its work, and the wait by what it holds.
+
+Before it is verified it waits in the :class:`Inbox`, and then, no more than a step or two of it, as :class:`Ready`.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,9 @@ CERTIFICATE, CERTIFYING_PER_UNIT = 4, 2
 
 TURN = 32
 """What one sender has taken before the next one's turn: so that all are heard in one step where a few wait."""
+
+STEPS_IN_ONE = 2
+"""How many times a step's worth goes into one step at most, if it was verified while the last one was committed."""
 
 
 def weight(entry: Input) -> int:
@@ -168,6 +174,8 @@ class Inbox:
         self._queues: dict[str | None, _Queue] = {}
         self._turns: deque[_Queue] = deque()
         self._is_owed = False
+        self.taken = 0
+        """What was taken last, by weight."""
         self._count = self._weight = self._checks = 0
 
     def __len__(self) -> int:
@@ -232,7 +240,8 @@ class Inbox:
             if entries:
                 self._turns.append(queue)
         self._count -= len(taken)
-        self._weight -= limits.STEP_INPUTS - room
+        self.taken = limits.STEP_INPUTS - room
+        self._weight -= self.taken
         if self._is_owed and not self._turns:
             self._forgive()  # nobody waits for what is owed
         return taken
@@ -246,6 +255,52 @@ class Inbox:
         self._queues.clear()
         self._turns.clear()
         self._count = self._weight = self._checks = 0
+
+
+class Ready:
+    """What is verified and waits for its step, in the pieces in which it was taken from the inbox.
+
+    Of small inputs a step takes ``limits.STEP_INPUTS`` by number, since what they cost together is less than their sum;
+    of any not more than ``STEPS_IN_ONE`` times that by weight, however much was verified while the disk was slow.
+    """
+
+    def __init__(self) -> None:
+        self._pieces: deque[tuple[list[Input], int]] = deque()
+        self._count = self._weight = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def is_enough(self) -> bool:
+        """True if nothing more need be verified before the next step."""
+        return self._count >= limits.STEP_INPUTS or self._weight >= STEPS_IN_ONE * limits.STEP_INPUTS
+
+    def append(self, inputs: list[Input], heavy: int) -> None:
+        """``inputs`` were taken together, and weighed ``heavy``."""
+        if inputs:
+            self._pieces.append((inputs, heavy))
+            self._count += len(inputs)
+            self._weight += heavy
+
+    def take(self) -> list[Input]:
+        """The next step's inputs: one piece, if there is any, and those after it that fit."""
+        taken: list[Input] = []
+        room = STEPS_IN_ONE * limits.STEP_INPUTS
+        while self._pieces:
+            inputs, heavy = self._pieces[0]
+            if taken and (heavy > room or len(taken) + len(inputs) > limits.STEP_INPUTS):
+                break
+            self._pieces.popleft()
+            taken += inputs
+            room -= heavy
+            self._weight -= heavy
+        self._count -= len(taken)
+        return taken
+
+    def clear(self) -> None:
+        self._pieces.clear()
+        self._count = self._weight = 0
 
 
 def _sender(entry: Input) -> str | None:

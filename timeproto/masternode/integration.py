@@ -26,7 +26,7 @@ from timeproto.consensus.replica import Replica
 from timeproto.consensus.verifier import NONE_KNOWN, Known, Verified, Verifier
 from timeproto.errors import ConfigurationError, ErrorCode, IdentityConflict, Refusal, StorageError
 from timeproto.masternode.ends import Peers, Wallets
-from timeproto.masternode.inbox import Counters, Inbox
+from timeproto.masternode.inbox import Counters, Inbox, Ready
 from timeproto.masternode.pace import Pace
 from timeproto.masternode.reads import Reads
 from timeproto.masternode.timers import Timers
@@ -80,7 +80,7 @@ class MasternodeUTXOIntegration:
         self._peers: Peers | None = None
         self._wallets: Wallets | None = None
         self._inbox = Inbox()
-        self._ready: list[Input] = []
+        self._ready = Ready()
         self._tick_due = False
         self._reads = Reads(timers, lambda: not self._busy, self._advance)
         self._tickets: dict[Deferred[Any], None] = {}
@@ -205,7 +205,7 @@ class MasternodeUTXOIntegration:
 
     def _verify(self) -> None:
         """Starts the verify stage unless it is at work, or a step's worth waits already: so the inbox is what fills."""
-        if self._verifying or not self._inbox or len(self._ready) >= limits.STEP_INPUTS:
+        if self._verifying or not self._inbox or self._ready.is_enough:
             return
         if self._gathering and not self._inbox.is_a_step:
             return
@@ -221,7 +221,7 @@ class MasternodeUTXOIntegration:
         self._blame(verified.blame)
         for fault in verified.faults:
             self.log.failure("an input could not be verified", failure=Failure(fault))
-        self._ready += verified.inputs
+        self._ready.append(verified.inputs, self._inbox.taken)
         self._verify()
         self._advance()
 
@@ -235,7 +235,7 @@ class MasternodeUTXOIntegration:
             self._reads.ask()
             if self._busy or self._broken is not None or not (self._ready or self._tick_due):
                 break
-            inputs, self._ready = self._ready[: limits.STEP_INPUTS], self._ready[limits.STEP_INPUTS :]
+            inputs = self._ready.take()
             if self._tick_due:
                 inputs.append(Tick())
                 self._tick_due = False
@@ -362,7 +362,7 @@ class MasternodeUTXOIntegration:
     def _give_up(self, reason: Exception) -> None:
         first, self._broken = self._broken is None, self._broken or reason
         self.replica.halt(str(reason))
-        self._ready = []
+        self._ready.clear()
         self._inbox.clear()
         for ticket in list(self._tickets):
             _answer(ticket, self._not_voting())
