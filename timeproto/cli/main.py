@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.errno not in _NO_ROOM:
             raise
         terminal.let_go()
-        what = "the output" if error.filename is None else error.filename
+        what = "standard output" if error.filename is None else error.filename
         terminal.warn(f"{what} cannot be written: {error.strerror}")
         return ExitStatus.STORAGE
     return status
