@@ -128,6 +128,16 @@ class Resumed(SynchronousTestCase):
         for reader in (Reader(self.web, Last_Event_ID=f"{KEY}:2"), Reader(self.web, f"?since={KEY}:2")):
             self.assertEqual(reader.read().positions(), list(range(3, self.head + 1)))
 
+    def test_the_height_is_of_what_was_told(self) -> None:
+        """No block is said to be behind a reader who is about to be told of it: the watermark comes after the rest."""
+        for is_kept in (True, False):
+            if not is_kept:
+                self.web.service.feed._recent.clear()
+            reader = Reader(self.web, Last_Event_ID=f"{KEY}:2").read()
+            self.assertEqual(reader.kinds(), ["transition"] * (self.head - 2) + ["watermark"])
+            self.assertEqual(reader.events[-1][2]["height"], 1)
+            self.assertEqual(reader.events[-1][2]["cursor"]["position"], self.head)
+
     def test_from_the_log(self) -> None:
         """What is not in memory any more is read from the log, with its proofs, and then it goes on live."""
         self.web.service.feed._recent.clear()
@@ -161,7 +171,7 @@ class Resumed(SynchronousTestCase):
         self.web.service.feed._recent.clear()
         self.web.node.pruned = 3
         reader = Reader(self.web, Last_Event_ID=f"{KEY}:1").read()
-        self.assertEqual(reader.kinds(), ["watermark", "gap"])
+        self.assertEqual(reader.kinds(), ["gap"])
         self.assertEqual(reader.events[-1][2]["reason"], "too_old")
         self.web.node.pay(OTHER)
         self.assertEqual(reader.read().positions()[0], self.head + 1)
@@ -250,7 +260,7 @@ class Behind(SynchronousTestCase):
         self.patch(limits, "REPLAY", len(self.all) - 1)
         reader = Reader(self.web, f"?since={KEY}:0").read()
         self.assertEqual([(event, data.get("reason")) for _, event, data in reader.events],
-                         [("watermark", None), ("gap", "too_long")])  # fmt: skip
+                         [("gap", "too_long")])  # fmt: skip
         self.assertEqual(reader.events[-1][2]["cursor"]["position"], self.all[-1])
         self.web.node.pay(OTHER)
         self.assertEqual(reader.read().positions()[0], self.all[-1] + 1)

@@ -84,7 +84,7 @@ class Stream:
         self._live_from = 0
         self._paused = False
         self._reading = True
-        self._ended = False
+        self._ended = self._is_placed = False
         self._beat: Any = None
         self._due: Any = None
         self._held: Any = None
@@ -112,13 +112,19 @@ class Stream:
             self._at = since.position
         if gap is not None:
             self._tell("gap", Gap(gap, Cursor(self._view.node_key, head)))  # type: ignore[arg-type]
-        else:
-            self._tell("watermark", Watermark(self._cursor(), self._view.confirmed_height()))
+            self._is_placed = True
+        elif self._at == head:
+            self._tell_watermark()
         self._reading = False
         self._pump()
 
     def _cursor(self) -> Cursor:
         return Cursor(self._view.node_key, self._at)
+
+    def _tell_watermark(self) -> None:
+        """At a boundary at which everything has been told: else the height would be of what is still to come."""
+        self._is_placed = True
+        self._tell("watermark", Watermark(self._cursor(), self._view.confirmed_height()))
 
     # -- writing -------------------------------------------------------------------------------------
 
@@ -203,6 +209,7 @@ class Stream:
                 self._rearm()
                 return
             if isinstance(found, Gap):
+                self._is_placed = True
                 self._at = found.cursor.position
                 self._tell("gap", found)
             else:
@@ -228,16 +235,20 @@ class Stream:
             self._beat.reset(bounds.WEB_STREAM_BEAT)
         elif not self._ended:
             self._beat = self._clock.callLater(bounds.WEB_STREAM_BEAT, self._beats)
+        if not self._is_placed:
+            self._say_how_far()
 
     def _beats(self) -> None:
         """Silence becomes information: everything up to here has been told."""
+        self._say_how_far()
+        self._rearm()
 
+    def _say_how_far(self) -> None:
         def tell() -> None:
             if not (self._ended or self._paused or self._reading) and self._at >= self._view.position():
-                self._tell("watermark", Watermark(self._cursor(), self._view.confirmed_height()))
+                self._tell_watermark()
 
         self._view.read(tell).addErrback(self._failed)
-        self._rearm()
 
     # -- IPushProducer -------------------------------------------------------------------------------
 
