@@ -12,7 +12,7 @@ from tests.test_consensus.blocks import PRECOMMIT, PREVOTE, PROPOSAL, Chained
 from tests.test_consensus.test_chain import final
 from timeproto import limits
 from timeproto.consensus.agreement import PATIENCE
-from timeproto.consensus.effects import Heard, Tick, Timer
+from timeproto.consensus.effects import Heard, LinkUp, Tick, Timer
 from timeproto.consensus.evidence import check_evidence
 from timeproto.model.block import Block, BlockVote
 from timeproto.model.ledger import BlockEvidence
@@ -139,6 +139,34 @@ class Silence(SynchronousTestCase):
         alone.tick()
         alone.propose(alone.block())
         self.assertEqual(len(alone.said()), 1 + (alone.proposer() == 0))
+
+    def test_what_it_casts_with_its_mandate_is_signed_before_it_proposes(self) -> None:
+        """The block that is its last condition is decided, and so much is in line that it proposes in the same step."""
+        self.patch(limits, "BLOCK_WORTH", 2)
+        alone = Chained(4, voting=False)
+        tx, rival = (alone.pay(alone.coins()[:1], amount=amount) for amount in (1_000_000, 2_000_000))
+        chain = []
+        while not chain or alone.proposer() != 0:
+            block = alone.block()
+            chain.append(alone.decided(block))
+            alone.passed(block)
+        for peer in alone.others:
+            alone.act(LinkUp(alone.keys[peer].public_hex))
+            alone.hear(messages.Blocks(blocks=(), head=len(chain)), peer)
+            alone.hear(messages.Finalized(txids=(), next=0, head=0), peer)
+            alone.hear(messages.Votes(voter=alone.node.key), peer)
+        alone.show(tx, rival)
+        for voter in (1, 2):
+            alone.vote(voter, lock=[tx])
+        paid = tuple(alone.pay([coin]) for coin in alone.coins()[1:3])
+        alone.hear(messages.Transactions(transactions=paid, proofs=tuple(map(alone.proof, paid))))
+        alone.tick(4)
+        self.assertEqual((alone.cast(), alone.said()), ([], []))
+        alone.hear(messages.Blocks(blocks=tuple(chain), head=len(chain)))
+        self.assertIsNone(alone.replica.not_voting)
+        self.assertEqual(alone.said()[0][:2], (str(PROPOSAL), 0))
+        (_, proposal), *_ = [each for each in alone.node.effects[-1].send if isinstance(each[1], messages.BlockProposal)]
+        self.assertEqual([each.txid for each in proposal.block.verdicts], [tx.txid])
 
     def test_a_word_of_its_own_that_it_does_not_know_ends_it(self) -> None:
         """Another process has its key, or its data are old: told in an answer, or by the way (O-05)."""

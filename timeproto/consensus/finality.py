@@ -390,9 +390,11 @@ class Finality(Suspicion):
             rival.standing = Standing.RIVAL
 
     def vote_after(self, fulfil: Callable[[str], None], peer: str) -> None:
-        """``fulfil(peer)`` meets a condition of the mandate; if it was the last, votes for what was found meanwhile."""
+        """``fulfil(peer)`` meets a condition of the mandate; if it was the last, votes for what was found meanwhile. What
+        is cast is signed here, since a decided block may be the last condition, and the next one proposed after it."""
         before = self.not_voting
         fulfil(peer)
         if before is not None and self.not_voting is None:
             for payment in self.payments:
                 self.reconsider(payment)
+            self.settle()
