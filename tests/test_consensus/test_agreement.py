@@ -165,8 +165,9 @@ class Silence(SynchronousTestCase):
         alone.hear(messages.Blocks(blocks=tuple(chain), head=len(chain)))
         self.assertIsNone(alone.replica.not_voting)
         self.assertEqual(alone.said()[0][:2], (str(PROPOSAL), 0))
-        (_, proposal), *_ = [each for each in alone.node.effects[-1].send if isinstance(each[1], messages.BlockProposal)]
-        self.assertEqual([each.txid for each in proposal.block.verdicts], [tx.txid])
+        sent = [message for _, message in alone.node.effects[-1].send]
+        proposals = [message for message in sent if isinstance(message, messages.BlockProposal)]
+        self.assertEqual([[each.txid for each in proposal.block.verdicts] for proposal in proposals], [[tx.txid]])
 
     def test_a_word_of_its_own_that_it_does_not_know_ends_it(self) -> None:
         """Another process has its key, or its data are old: told in an answer, or by the way (O-05)."""
@@ -305,7 +306,7 @@ class Liars(SynchronousTestCase):
                     alone.propose(block, later)
         agreement: Any = alone.replica._agreement
         self.assertLessEqual(len(agreement._blocks), 1 + 4)
-        self.assertLessEqual(len(alone.replica._finality.wanted), 4 * 50)
+        self.assertEqual(alone.replica._finality.wanted, frozenset())
         alone.say(PREVOTE, round_, good)
         alone.say(PRECOMMIT, round_, good)
         self.assertEqual(alone.tip, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.cluster import address, sign
+from tests.examples import replace
 from tests.test_consensus.blocks import PRECOMMIT, PREVOTE, PROPOSAL, Chained
 from timeproto import limits
 from timeproto.consensus.effects import Heard, Timer
@@ -215,6 +216,55 @@ class WorkTests(SynchronousTestCase):
         self.patch(chained.store, "transaction", lambda txid: looks.append(txid) or look(txid))
         chained.hear(messages.GetFinalized(since=0))
         self.assertEqual([], looks)
+
+
+class NamingTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.patch(limits, "RIVALS_PER_OUTPOINT", 4)
+        self.chained = Chained()
+        if self.chained.proposer() == 0:
+            self.chained.decide()
+        self.rivals = [self.chained.pay(self.chained.coins(0)[:1], amount=COIN + each) for each in range(20)]
+        self.chained.tick()
+        self.chained.begin()
+
+    def kept(self) -> list[str]:
+        """The rivals that the replica keeps."""
+        return [each.txid for each in self.chained.replica.payments.wanting(self.rivals[0].outpoints[0])]
+
+    def test_a_liars_proposal_lets_no_crowd_in(self) -> None:
+        """It names twenty rivals of one coin and shows them: the replica keeps as many as without it."""
+        block = self.chained.block(self.rivals[:1])
+        block = replace(block, transactions=tuple(sorted(each.txid for each in self.rivals)))
+        block = replace(block, header=replace(block.header, root=block.tree.root.hex()))
+        self.chained.propose(block)
+        self.chained.show(*self.rivals, peer=self.chained.proposer())
+        self.assertEqual(self.kept(), [each.txid for each in self.rivals[:4]])
+
+    def test_what_a_verdict_commits_is_let_in(self) -> None:
+        """The coin's crowd is here and the one that is certified is not: it is fetched, and the block voted for."""
+        chained, tx = self.chained, self.rivals[19]
+        chained.show(*self.rivals[:4])
+        block = chained.block([tx], [chained.verdict(tx, "commit")])
+        effects = chained.propose(block)
+        proposer = chained.keys[chained.proposer()].public_hex
+        self.assertIn((proposer, messages.GetTransactions(txids=(tx.txid,))), effects.send)
+        chained.show(*self.rivals[5:])
+        self.assertEqual(self.kept(), [each.txid for each in [*self.rivals[:4], tx]])
+        self.assertEqual(chained.said(), [("prevote", 0, chained.hash(block))])
+
+    def test_what_is_final_is_let_in_with_its_proof(self) -> None:
+        """An honest block names what is final and not here, and nothing undecided has room any more."""
+        self.patch(limits, "IN_FLIGHT_PEER", 4)
+        chained = self.chained
+        chained.show(*self.rivals[:4])
+        paid = chained.pay(chained.coins(0)[1:2])
+        block = chained.block([paid])
+        chained.propose(block)
+        chained.show(paid)
+        self.assertEqual(chained.said(), [])
+        chained.hear(messages.Transactions(transactions=(paid,), proofs=(chained.proof(paid),)))
+        self.assertEqual(chained.said(), [("prevote", 0, chained.hash(block))])
 
 
 class LastRoundTests(SynchronousTestCase):

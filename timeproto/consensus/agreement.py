@@ -16,15 +16,7 @@ from timeproto.consensus.effects import Timer, Wake
 from timeproto.consensus.finality import Finality
 from timeproto.consensus.rounds import Await, Decide, Propose, Rounds, Say
 from timeproto.consensus.utxo_state_manager import IllegalTransition
-from timeproto.model.block import (
-    Block,
-    BlockVote,
-    BlockVoteKind,
-    Commit,
-    DecidedBlock,
-    Precommit,
-    sign_block_vote,
-)
+from timeproto.model.block import Block, BlockVote, BlockVoteKind, Commit, DecidedBlock, Precommit, sign_block_vote
 from timeproto.model.ledger import BlockEvidence, SignState
 from timeproto.wire import messages
 
@@ -294,7 +286,8 @@ class Agreement:
                 self._lacking[digest] = judgement
                 if digest in self._senders:  # once from whoever showed it; then time asks
                     self._finality.ask_for(judgement.txids, self._senders.pop(digest))
-        self._finality.wanted = self.sync.wanted.union(*(missing.txids for missing in self._lacking.values()))
+        # A name alone is a liar's to give. A verdict has its certificate; what is final is fetched with its proof.
+        self._finality.wanted = self.sync.wanted.union(*(self._blocks[each].committed for each in self._lacking))
 
     def _act(self) -> None:
         actions = self._rounds.take()

@@ -108,7 +108,7 @@ class Finality(Suspicion):
         self.admit(payment)
 
     def _has_room(self, tx: Transaction, payment: Payment | None) -> bool:
-        """True if ``tx`` is to be kept; always if a block names it, or at least one honest masternode voted for it."""
+        """True if ``tx`` is to be kept; always if it is wanted or proven, or somebody honest locked it."""
         if tx.txid in self.wanted:
             return True
         if payment is not None and (payment.proof or payment.votes.count(LOCK) > self.masternodes.faulty):
@@ -390,8 +390,8 @@ class Finality(Suspicion):
             rival.standing = Standing.RIVAL
 
     def vote_after(self, fulfil: Callable[[str], None], peer: str) -> None:
-        """``fulfil(peer)`` meets a condition of the mandate; if it was the last, votes for what was found meanwhile. What
-        is cast is signed here, since a decided block may be the last condition, and the next one proposed after it."""
+        """``fulfil(peer)`` meets a condition of the mandate; if it was the last, votes for what was found meanwhile.
+        They are signed here: after a block, which may be the last condition, the next is proposed in the same step."""
         before = self.not_voting
         fulfil(peer)
         if before is not None and self.not_voting is None:

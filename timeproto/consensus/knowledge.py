@@ -36,8 +36,9 @@ class Contained:
 class Knowledge:
     """``turn`` is where the running step collects what it decides; the hub replaces it at every step. ``height`` is the
     last decided block's, ``unconfirmed`` what is final and in no block yet, with those parents that are not either;
-    ``wanted`` are transactions that a block names and that are not here; ``confirming`` those of the last blocks that
-    are not marked Confirmed yet (see consensus.decided), in the order of the chain.
+    ``wanted`` are transactions for which there is always room: a decided block names them, or one that is not
+    judged yet has a certified verdict for them; ``confirming`` those of the last blocks that are not marked Confirmed
+    yet (see consensus.decided), in the order of the chain.
 
     The records of what waits for a block are kept at hand, up to ``limits.RECORDS_AT_HAND``: a block asks for each of
     its transactions several times, and to read one from the disk costs what a signature check does.
