@@ -83,6 +83,9 @@ IN_FLIGHT = 50_000
 """Undecided transactions; beyond it wallets are told ``busy`` …"""
 IN_FLIGHT_PEER = 100_000
 """… and beyond this one those of peers are left to be fetched again later."""
+IN_FLIGHT_BYTES, IN_FLIGHT_PEER_BYTES = 32 * 1024 * 1024, 64 * 1024 * 1024
+"""The same in bytes, canonical and of signatures; usual payments, about 300 bytes, reach the numbers first. In memory
+they are three times that if they have many outputs, and eleven times if they have many inputs: 350 and 700 MB."""
 RIVALS_PER_OUTPOINT = 16
 """Transactions kept that want one coin, beside those that bring the lock vote of one who locked none of them."""
 ORPHANS_PEER = 1_000
@@ -105,20 +108,17 @@ RECENTLY_FINAL = 20_000
 RECORDS_AT_HAND = 8_000
 """Records of what is final and in no block yet that are kept in memory: several blocks' worth. The others are read."""
 COINS_AT_HAND = 40_000
-"""Coins kept in memory since a payment came to them, about half a kilobyte each: it looks at its own a dozen times, the
-last when a block that contains it is marked. Where they are read again by then, a busy node has more to do the longer
-everything takes."""
+"""Coins kept in memory since a payment came to them, half a kilobyte each: it looks at its own a dozen times, the last
+when a block that contains it is marked. Where they are read again by then, a busy node gets busier."""
 TICK = 1.0
 """Pause between two rounds of asking peers for what is missing …"""
 LATE = 3.0
-"""… and how long a payment that is here is undecided before others are asked about its votes. A busy network takes a
-second for one, and would keep itself busy by asking about all of them."""
+"""… and how long one that is here is undecided before others are asked for votes: a busy network takes a second."""
 VOTE_LEAVES = 8_192
 """Hashes of votes for one transaction, kept for those who vote alike."""
 VERIFIED_VOTES = 60_000
-"""Votes in the verified batches that are remembered, so that a second copy costs no signature check. It comes after
-``LATE``, if it comes, and seven masternodes cast 40,000 within that at 1,000 payments a second; a vote takes some 400
-bytes (400,000 of them were half of a busy node's memory)."""
+"""Votes in the verified batches that are remembered, so that a second copy, which comes after ``LATE``, costs no check:
+seven masternodes cast 40,000 within that at 1,000 payments a second. A vote takes some 400 bytes."""
 VERIFIED_WORDS = 8_192
 """Verified words about blocks that are remembered, and as many cancels of owners, for the same reason."""
 REFUSED_CACHE = 10_000
@@ -142,8 +142,7 @@ FILTERS_CONNECTION = 20_000
 SUBSCRIPTIONS_NODE = 50_000
 """Subscriptions of one node, over all connections …"""
 FILTERS_BLOCK = 60_000
-"""The same of all connections of one address block, and of its leases that wait; who has an operator's key is not among
-them …"""
+"""The same of all connections of one address block, and its leases that wait, but for those with an operator's key …"""
 FILTERS_NODE = 300_000
 """… and what they watch: outpoints and addresses, about half a kilobyte each."""
 LEASE = 3_600.0
@@ -269,8 +268,7 @@ FAN_OUT_BYTES = 1024 * 1024
 """… and the bytes of them, for the same reason."""
 COMMIT_AT_ONCE = 1_000
 """Transitions, of about two hundred payments, that are committed in the reactor. The store lets no other thread run
-while it writes, so all that a thread could take off the reactor is their packing, some milliseconds of it; and where
-others want the processor each of the two turns that it needs has to be waited for."""
+while it writes, so one could take off the reactor some milliseconds of packing, and waits for its turn twice."""
 INBOX = 100_000
 """Inputs that wait for the replica, by weight: of wallets, and as much of masternodes, of one at most a quarter …"""
 INBOX_SHARE = 200
@@ -343,7 +341,8 @@ _RELATIONS = (
     REPLAY_TURN <= REPLAY_PAGE,
     REPLAY_PAGE * REPLAY_PAGES < REPLAY,
     ORPHANS_PEER <= IN_FLIGHT < IN_FLIGHT_PEER,
-    TRANSACTION_SIZE <= ORPHANS_BYTES,
+    600 * IN_FLIGHT < IN_FLIGHT_BYTES < IN_FLIGHT_PEER_BYTES,
+    TRANSACTION_SIZE + 64 * INPUTS <= ORPHANS_BYTES,
     # the largest batch is kept, and all that is kept of one voter fits what may wait for it; so does any answer
     3 * BATCH_VOTES + 8 <= VOTES_KEPT,
     VOTES_KEPT * 67 + VOTES_KEPT // 9 * 500 < OUT_QUEUE_PEER,
@@ -385,6 +384,7 @@ def published(connections: int | None = None) -> dict[str, int]:
         "cost_block_burst": COST_BLOCK_BURST,
         "cost_node_per_second": COST_NODE_PER_SECOND,
         "in_flight": IN_FLIGHT,
+        "in_flight_bytes": IN_FLIGHT_BYTES,
         "out_queue_wallet": OUT_QUEUE_WALLET,
     }
     times = {

@@ -123,7 +123,7 @@ class Orphans(SynchronousTestCase):
     def test_large_ones_are_fewer(self) -> None:
         """What waits is bounded by its size too, or a liar's thousand of the largest would take a gigabyte."""
         alone = Alone(4)
-        size = len(orphan(alone, 0).canonical)
+        size = len(orphan(alone, 0).canonical) + len(orphan(alone, 0).signature)
         self.patch(limits, "ORPHANS_BYTES", 10 * size + size // 2)
         for number in range(100):
             alone.show(orphan(alone, number), peer=3)
@@ -237,6 +237,26 @@ class Crowds(SynchronousTestCase):
         alone.finish(*payments[:3])
         self.assertEqual(alone.answer(alone.submit(payments[9])), "accepted")
 
+    def test_large_ones_in_flight_are_fewer(self) -> None:
+        """They are bounded by their size as by their number, for wallets and peers; what is decided makes room."""
+        alone = Alone(4, coins=12)
+        payments = [alone.pay([coin]) for coin in alone.coins()]
+        size = len(payments[0].canonical) + len(payments[0].signature)
+        self.patch(limits, "IN_FLIGHT_BYTES", 3 * size)
+        self.patch(limits, "IN_FLIGHT_PEER_BYTES", 5 * size)
+        for number in range(20):
+            alone.show(orphan(alone, number), peer=3)  # these have a bound of their own
+        tickets = [alone.submit(tx) for tx in payments[:4]]
+        self.assertEqual([alone.answer(ticket) for ticket in tickets], ["accepted"] * 3 + ["busy"])
+        details = alone.node.replies[tickets[3]].details
+        self.assertEqual((details["limit"], details["value"]), ("in_flight_bytes", 3 * size))
+        alone.show(*payments[3:])
+        self.assertEqual((alone.replica.payments.seen_count, alone.replica.payments.seen_bytes), (5, 5 * size))
+        alone.finish(*payments[:3])
+        self.assertEqual(alone.answer(alone.submit(payments[9])), "accepted")
+        alone.finish(*payments[3:5], payments[9])
+        self.assertEqual((alone.replica.payments.seen_count, alone.replica.payments.seen_bytes), (0, 0))
+
 
 class Traces(SynchronousTestCase):
     def test_final_payments_leave_nothing_behind(self) -> None:
@@ -280,6 +300,6 @@ def leftovers(holder: Any) -> dict[str, int]:
     payments = holder.replica.payments
     sizes = {name: len(value) for name, value in vars(payments).items() if isinstance(value, dict)}
     sizes["_early"] = sum(len(spoken) for spoken in payments._early.values())
-    sizes["seen"] = payments.seen_count
+    sizes["seen"], sizes["seen_bytes"] = payments.seen_count, payments.seen_bytes
     sizes["finishing"] = len(holder.replica._finality._finishing)
     return {name: size for name, size in sizes.items() if size}

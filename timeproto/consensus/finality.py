@@ -17,9 +17,8 @@ from timeproto.consensus.payments import CONTEST_TICKS, JUDGED, Payment, Standin
 from timeproto.consensus.refusals import (
     aborted,
     backlog,
-    crowded,
     double_spend,
-    in_flight,
+    no_room,
     not_synced,
     not_voting,
     unknown_input,
@@ -85,9 +84,9 @@ class Finality(Suspicion):
             self.turn.answer(ticket, backlog())
             return
         if payment is None or payment.tx is None:
-            full = self.payments.seen_count >= limits.IN_FLIGHT
-            if full or self.payments.crowded(tx):
-                self.turn.answer(ticket, in_flight() if full else crowded())
+            full = no_room(tx, self.payments)
+            if full is not None:
+                self.turn.answer(ticket, full)
                 return
             payment = payment or self.payments.open(tx.txid, self.tick)
             self.payments.seen(payment, tx, None, self.turn.now)
@@ -113,7 +112,7 @@ class Finality(Suspicion):
             return True
         if payment is not None and (payment.proof or payment.votes.count(LOCK) > self.masternodes.faulty):
             return True
-        if self.payments.seen_count >= limits.IN_FLIGHT_PEER:
+        if self.payments.seen_count >= limits.IN_FLIGHT_PEER or self.payments.seen_bytes >= limits.IN_FLIGHT_PEER_BYTES:
             return False
         return not self.payments.crowded(tx) or (payment is not None and self.payments.is_backed(payment, tx))
 

@@ -76,6 +76,11 @@ class Payment:
     early_voters: set[str] = attrs.field(factory=set)
     times: Times = NO_TIMES
 
+    @property
+    def size(self) -> int:
+        """Bytes of the transaction, in its canonical encoding and its signatures; 0 while it is not here."""
+        return 0 if self.tx is None else len(self.tx.canonical) + len(self.tx.signature)
+
     def note(self, **when: int) -> Times:
         """How far it came, and when (Unix ms)."""
         self.times = msgspec.structs.replace(self.times, **when)
@@ -92,11 +97,11 @@ class Payments:
         self._children: dict[str, dict[str, None]] = {}
         self._early: dict[str, dict[str, None]] = {}
         self._waiting: dict[str | None, dict[str, int]] = {}
-        self._parked = 0
+        self._parked = self._parked_bytes = 0
         self._refused: dict[str, Reason] = {}
         self._contested: dict[str, None] = {}
         self._beaten: dict[str, dict[str, None]] = {}
-        self._seen = 0
+        self._seen = self._seen_bytes = 0
         self._retained = Retained()
 
     def __len__(self) -> int:
@@ -117,6 +122,11 @@ class Payments:
         """Payments whose transaction and parents are here. What votes alone announce takes nobody's room, and what
         waits for a parent has a bound of its own: liars cannot fill a node for wallets with children of nobody."""
         return self._seen - self._parked
+
+    @property
+    def seen_bytes(self) -> int:
+        """Bytes of the same: a wallet's largest transaction takes a hundred times the memory of most."""
+        return self._seen_bytes - self._parked_bytes
 
     @property
     def waiting(self) -> int:
@@ -163,6 +173,7 @@ class Payments:
         """The transaction arrived at ``now`` (Unix ms), from the masternode ``source`` or from a wallet."""
         payment.tx, payment.source, payment.times = tx, source, Times(now)
         self._seen += 1
+        self._seen_bytes += payment.size
         self._forget_early(payment)
 
     def wait(self, payment: Payment, parents: Iterable[str]) -> list[Payment]:
@@ -176,8 +187,9 @@ class Payments:
             self._children.setdefault(parent, {})[payment.txid] = None
         queue = self._waiting.setdefault(payment.source, {})
         bound = limits.ORPHANS_WALLET if payment.source is None else limits.ORPHANS_PEER
-        queue[payment.txid] = len(payment.tx.canonical)
+        queue[payment.txid] = payment.size
         self._parked += 1
+        self._parked_bytes += payment.size
         excess, count = sum(queue.values()) - limits.ORPHANS_BYTES, len(queue) - bound
         pushed_out = []
         for txid, size in queue.items():
@@ -251,6 +263,7 @@ class Payments:
             self._retained.remove(payment.votes.carriers())
             if payment.tx is not None:
                 self._seen -= 1
+                self._seen_bytes -= payment.size
         self._forget_early(payment)
         self._unpark(payment)
         self._contested.pop(payment.txid, None)
@@ -329,6 +342,9 @@ class Payments:
         payment.missing = {}
         queue = self._waiting.get(payment.source)
         if queue is not None:
-            self._parked -= queue.pop(payment.txid, None) is not None
+            size = queue.pop(payment.txid, None)
+            if size is not None:
+                self._parked -= 1
+                self._parked_bytes -= size
             if not queue:
                 del self._waiting[payment.source]

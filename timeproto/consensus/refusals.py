@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from timeproto import limits
+from timeproto.consensus.payments import Payments
 from timeproto.consensus.utxo_state_manager import IllegalTransition, UTXOStateManager
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.ledger import Ending
@@ -35,13 +36,17 @@ def not_voting(reason: str) -> Refusal:
     return Refusal(ErrorCode.NOT_VOTING, f"this node does not vote now: {reason}")
 
 
-def in_flight() -> Refusal:
-    return busy("too many payments are undecided; try again", "in_flight", limits.IN_FLIGHT)
-
-
-def crowded() -> Refusal:
-    message = "too many transactions want one of these coins; it waits for a verdict"
-    return busy(message, "rivals_per_outpoint", limits.RIVALS_PER_OUTPOINT)
+def no_room(tx: Transaction, payments: Payments) -> Refusal | None:
+    """Which bound on what is undecided keeps a wallet's transaction out; None if there is room for it."""
+    message = "too many payments are undecided; try again"
+    if payments.seen_count >= limits.IN_FLIGHT:
+        return busy(message, "in_flight", limits.IN_FLIGHT)
+    if payments.seen_bytes >= limits.IN_FLIGHT_BYTES:
+        return busy(message, "in_flight_bytes", limits.IN_FLIGHT_BYTES)
+    if payments.crowded(tx):
+        message = "too many transactions want one of these coins; it waits for a verdict"
+        return busy(message, "rivals_per_outpoint", limits.RIVALS_PER_OUTPOINT)
+    return None
 
 
 def busy(message: str, limit: str, value: int) -> Refusal:

@@ -21,6 +21,8 @@ TIGHT: dict[str, float] = {
     "ORPHANS_WALLET": 6,
     "IN_FLIGHT": 6,
     "IN_FLIGHT_PEER": 12,
+    "IN_FLIGHT_BYTES": 1_500,
+    "IN_FLIGHT_PEER_BYTES": 3_000,
     "RIVALS_PER_OUTPOINT": 2,
     "EARLY_VOTES": 12,
     "EARLY_WAIT": 4,
