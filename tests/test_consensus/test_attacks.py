@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.cluster import address, sign
+from tests.cluster import address, pay, sign
 from tests.examples import replace
 from tests.test_consensus.blocks import PRECOMMIT, PREVOTE, PROPOSAL, Chained
 from timeproto import limits
@@ -171,6 +171,57 @@ class LateTests(SynchronousTestCase):
             if isinstance(message, messages.GetVotes) and txids[0] in message.txids
         }
         self.assertEqual(asked, {each.public_hex for each in chained.keys[1:]})
+
+    def flood(self, chained: Chained, liar: int, number: int) -> None:
+        """``liar`` votes for so many payments that nobody can show."""
+        for start in range(0, number, limits.FETCH):
+            votes = [f"{liar:032x}{each:032x}" for each in range(start, start + limits.FETCH)]
+            chained.hear(sign_batch(chained.keys[liar], chained.genesis.hash, chained.set.hash, 0, lock=votes), liar)
+
+    def asked_by(self, chained: Chained, ticks: int, kind: type, txid: str) -> dict[str | None, int]:
+        """Who is asked about ``txid`` within so many ticks, and in which of them first."""
+        first: dict[str | None, int] = {}
+        for tick in range(1, ticks + 1):
+            chained.tick()
+            for to, message in chained.node.effects[-1].send:
+                if isinstance(message, kind) and txid in message.txids:  # type: ignore[attr-defined]
+                    first.setdefault(to, tick)
+        return first
+
+    def test_what_nobody_can_show_keeps_no_payment_waiting(self) -> None:
+        """Two liars speak of thousands that do not exist: all are asked about what is here, as soon as it is late."""
+        chained = Chained(7)
+        for liar in (5, 6):
+            self.flood(chained, liar, 6 * limits.FETCH)
+        tx = chained.pay(chained.coins(0)[:1])
+        chained.submit(tx)
+        late = int(limits.LATE / limits.TICK) + len(chained.others)
+        self.assertEqual(len(self.asked_by(chained, late, messages.GetVotes, tx.txid)), 6)
+
+    def test_each_voter_has_its_share_of_what_is_not_here(self) -> None:
+        """An honest one alone speaks of a payment, beside a flood of liars and a thousand late ones: it is asked."""
+        chained = Chained(7, coins=3 * limits.FETCH)
+        coins = chained.coins(0)
+        chained.show(*(chained.pay([coin]) for coin in coins[:-1]))
+        for liar in (5, 6):
+            self.flood(chained, liar, 6 * limits.FETCH)
+        tx = chained.pay(coins[-1:])
+        chained.vote(2, lock=[tx])
+        chained.tick(int(limits.LATE / limits.TICK))
+        asked = self.asked_by(chained, 2, messages.GetTransactions, tx.txid)
+        self.assertEqual(list(asked), [chained.keys[2].public_hex])
+
+    def test_made_up_parents_keep_no_other_parent_waiting(self) -> None:
+        """A liar's orphans have thousands of them: the one that an honest payment waits for is asked for in turn."""
+        chained = Chained()
+        parent = chained.pay(chained.coins(0)[:1])
+        child = chained.pay([chained.change_of(parent)])
+        for number in range(20):
+            made_up = [(Outpoint(f"{number:032x}{each:032x}", 0), COIN, chained.wallets[0]) for each in range(200)]
+            chained.show(pay(chained.genesis, made_up, [], fee=100_000), peer=3)
+        chained.show(child, peer=1)
+        asked = self.asked_by(chained, 4, messages.GetTransactions, parent.txid)
+        self.assertEqual(set(asked), {each.public_hex for each in chained.keys[1:]})
 
 
 class VerdictTests(SynchronousTestCase):

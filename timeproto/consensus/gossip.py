@@ -5,19 +5,24 @@ Nothing here decides about a coin. Whatever arrives goes through :class:`~timepr
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from timeproto import limits
 from timeproto.consensus import answers, own_votes
 from timeproto.consensus.catch_up import CatchUp
 from timeproto.consensus.finality import Finality
-from timeproto.consensus.payments import Payment, Standing
+from timeproto.consensus.payments import JUDGED, Payment, Standing
 from timeproto.consensus.refusals import unknown_input
 from timeproto.model.utxo_state import from_wire, holder
+from timeproto.model.vote import LOCK
 from timeproto.wire import messages
 
-STRIDE = 499
-"""By how many payments the window of those that are asked about moves."""
+T = TypeVar("T")
+
+UNSETTLED = 4
+"""One part in so many of what is asked about at once is for what nobody honest need have spoken of, if there is any."""
 
 
 class Gossip:
@@ -146,24 +151,60 @@ class Gossip:
 
     def _exchange_late(self, peer: str) -> None:
         finality = self._finality
-        payments = finality.payments
-        late = [payment for payment in payments if self._is_late(payment)]
-        # A window that moves on when all peers had it, so that payments which stay undecided keep no other from being
-        # asked for; by a prime, so that each comes first one day, since an answer may end early.
-        start = finality.tick // len(self._links) * STRIDE % len(late) if late else 0
-        late = (late[start:] + late[:start])[: limits.FETCH]
+        late: dict[str, Payment] = {}
         absent: dict[str, list[str]] = {peer: []}
-        for payment in late:
-            if payment.tx is None:
+        for some, room in self._late():
+            late.update((payment.txid, payment) for payment in some)
+            unseen = [payment for payment in some if payment.tx is None]
+            for payment in unseen:
                 absent.setdefault(self._who_has(payment) or peer, []).append(payment.txid)
-            absent[peer] += [txid for txid in payment.missing if payments.get(txid) is None]
+            children = [payment for payment in some if payment.missing]
+            for child in children:  # whoever made up five hundred parents has as many asked for as anybody
+                parents = self._in_turn(list(child.missing), max(1, (room - len(unseen)) // len(children)))
+                known = ((txid, finality.payments.get(txid)) for txid in parents)
+                absent[peer] += [txid for txid, parent in known if parent is None or parent.tx is None]
         for each, txids in absent.items():
             finality.ask_for(txids, each)
         if late:
-            self._send(peer, messages.GetVotes(txids=tuple(payment.txid for payment in late)))
-            self._hand_over(late, peer)  # the peer may never have heard of them
+            self._send(peer, messages.GetVotes(txids=tuple(late)))
+            self._hand_over(late.values(), peer)  # the peer may never have heard of them
         self._catch_up.forget(peer)
         self._ask_finalized(peer)
+
+    def _late(self) -> Iterator[tuple[list[Payment], int]]:
+        """Which late payments are asked about now, ``limits.FETCH`` at most, in lists with the room that each has.
+
+        First what is valid here, or somebody honest spoke of. Then the others, by who spoke of them or brought them,
+        each as many: a liar that speaks of ten thousand which do not exist has its own waiting.
+        """
+        payments, room = self._finality.payments, limits.FETCH
+        unsettled = payments.unsettled()
+        most = room - min(sum(map(len, unsettled)), max(1, room // UNSETTLED))
+        settled = self._in_turn([each for each in payments if self._is_settled(each) and self._is_late(each)], most)
+        yield settled, most
+        room -= len(settled)
+        queues = self._in_turn(unsettled, room)
+        for queue in queues:
+            share = room // len(queues)
+            found = map(payments.get, self._in_turn(queue, share))
+            yield [each for each in found if each is not None and self._is_late(each)], share
+
+    def _is_settled(self, payment: Payment) -> bool:
+        """True if it costs something that it is here, or if f + 1 spoke of it."""
+        faulty = self._finality.masternodes.faulty
+        voters = max(len(payment.early_voters), payment.votes.count(LOCK))
+        return payment.standing in JUDGED or payment.proof is not None or voters > faulty
+
+    def _in_turn(self, items: list[T], room: int) -> list[T]:
+        """As many of ``items`` as there is room for, the next when all peers had these, so that none which stays keeps
+        another from its turn; and each comes first one day, since an answer may end early."""
+        if not items or room < 1:
+            return []
+        step = max(1, min(room, len(items)) - 1)
+        while math.gcd(step, len(items)) > 1:
+            step -= 1
+        start = self._finality.tick // max(1, len(self._links)) * step % len(items)
+        return (items[start:] + items[:start])[:room]
 
     def _is_late(self, payment: Payment) -> bool:
         """Sooner if something is missing that makes it a payment: that may be nowhere else on its way. And sooner if it

@@ -156,6 +156,10 @@ class Payments:
         oldest.early_voters.discard(voter)
         return None if oldest.early_voters else oldest
 
+    def unsettled(self) -> list[list[str]]:
+        """What is not here, by who spoke of it, and what waits for a parent, by who brought it: oldest first."""
+        return [list(spoken) for spoken in self._early.values() if spoken] + list(map(list, self._waiting.values()))
+
     @property
     def retained(self) -> Retained:
         """The batches of others, as long as a vote in them counts."""
