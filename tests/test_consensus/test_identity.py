@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.cluster import Cluster
 from tests.test_consensus.alone import Alone
+from timeproto import limits
 from timeproto.model.vote import VoteBatch, sign_batch
 from timeproto.storage.memory import MemoryStore
 from timeproto.wire import messages
@@ -98,12 +99,69 @@ class Amnesia(SynchronousTestCase):
             alone.show(alone.pay(alone.coins()[1:2]))
             self.assertEqual(alone.cast(), [])
 
-    def test_a_forgotten_vote_inside_a_proof_is_one_too(self) -> None:
-        """The payment is final and nobody holds its batches any more: the proof itself remembers."""
+    def test_a_forgotten_vote_for_what_is_final_is_none_while_it_catches_up(self) -> None:
+        """A proof tells of it before there is a mandate: no vote until that payment is final here; then it votes."""
         alone = Alone(4, voting=False)
+        tx, rival = (alone.pay(alone.coins()[:1], amount=amount) for amount in (1_000_000, 2_000_000))
+        other = alone.pay(alone.coins()[1:2])
+        proof = alone.proof(tx, voters=[0, 1, 2])
+        self.assertIsNone(alone.hear(messages.FinalityProofs(proofs=(proof,)), 3).identity_conflict)
+        alone.show(rival, other)
+        for peer in (1, 2, 3):
+            alone.vouch(peer)
+        alone.tick(3)
+        self.assertIn("waiting for 1 payments", alone.replica.not_voting or "")
+        self.assertEqual((alone.cast(), alone.replica.is_synced), ([], False))
+        self.assertEqual(alone.answer(alone.submit(other)), "not_synced")
+        alone.show(tx)
+        self.assertTrue(alone.is_final(tx))
+        self.assertIsNone(alone.replica.not_voting)
+        self.assertEqual((alone.voted(rival), alone.voted(other)), ((False, False), (True, False)))
+        again = alone.hear(messages.FinalityProofs(proofs=(proof, alone.proof(tx, voters=[0, 1, 3]))), 3)
+        self.assertIsNone(again.identity_conflict)  # or whoever kept a proof could end this node whenever he likes
+
+    def test_an_unknown_vote_inside_a_proof_is_one_from_the_mandate_on(self) -> None:
+        """This node knows its votes by then: another process cast that one."""
+        alone = Alone(4)
         tx = alone.pay(alone.coins()[:1])
         effects = alone.hear(messages.FinalityProofs(proofs=(alone.proof(tx, voters=[0, 1, 2]),)), 1)
         self.assertIn("commit vote", effects.identity_conflict or "")
+        alone.show(tx, alone.pay(alone.coins()[1:2]))
+        self.assertEqual((alone.is_final(tx), alone.cast()), (True, []))
+
+    def test_who_is_halted_or_has_too_many_to_wait_for_ends(self) -> None:
+        """An alarm is not forgotten for a proof, and a list that somebody else makes longer has an end."""
+        self.patch(limits, "EARLY_VOTES", 2)
+        for halted in (True, False):
+            alone = Alone(4, voting=False)
+            if halted:
+                alone.replica.halt("the disk is full")
+            found = []
+            for coin in alone.coins()[:3]:
+                proof = alone.proof(alone.pay([coin]), voters=[0, 1, 2])
+                found.append(alone.hear(messages.FinalityProofs(proofs=(proof,)), 1).identity_conflict is not None)
+            self.assertEqual(found, [halted, halted, True])
+
+    def test_a_lost_data_directory_comes_back_from_the_others(self) -> None:
+        """The key is left, everything is final elsewhere and half of it by this node's votes: one start is enough."""
+        for seed in range(10):
+            cluster = Cluster(4, seed)
+            cluster.settle(2)
+            for coin in range(4):
+                cluster.submit(cluster.payment(0, coin, 1), coin)
+            cluster.settle(4)
+            cluster.kill(0)
+            cluster.pass_time(10_000)
+            node = cluster.restart(0, MemoryStore())
+            cluster.settle(8)
+            self.assertEqual([each.identity_conflict for each in node.effects if each.identity_conflict], [])
+            self.assertIsNone(node.replica.not_voting, f"seed {seed}")
+            paid = cluster.payment(1, 0, 2)
+            cluster.submit(paid, 0)
+            cluster.settle(3)
+            self.assertEqual(cluster.final(paid.txid), [True] * 4, f"seed {seed}")
+            self.assertTrue(any(paid.txid in batch.lock for batch in votes_sent(cluster, node.key, 0)))
+            self.assertEqual(len(cluster.digests()), 1, f"seed {seed}")
 
     def test_own_votes_that_are_remembered_are_no_conflict(self) -> None:
         """Echoes of everything this node ever signed, undecided or final, in this life or the last."""

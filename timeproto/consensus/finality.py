@@ -14,15 +14,7 @@ from timeproto.consensus.ballot import Ballot
 from timeproto.consensus.effects import Ticket
 from timeproto.consensus.mandate import Mandate
 from timeproto.consensus.payments import CONTEST_TICKS, JUDGED, Payment, Standing
-from timeproto.consensus.refusals import (
-    aborted,
-    backlog,
-    double_spend,
-    no_room,
-    not_synced,
-    not_voting,
-    unknown_input,
-)
+from timeproto.consensus.refusals import aborted, backlog, double_spend, no_room, not_synced, not_voting, unknown_input
 from timeproto.consensus.suspicion import Suspicion
 from timeproto.consensus.utxo_state_manager import IllegalTransition, are_free
 from timeproto.errors import ErrorCode, Refusal
@@ -273,6 +265,9 @@ class Finality(Suspicion):
 
     def conclude(self) -> None:
         """At the very end of a step, since within it what was counted stays counted."""
+        if not self.mandate.is_met:
+            for txid in list(self.turn.finalized):
+                self.vote_after(self.mandate.became_final, txid)
         self.ask_for_unseen()
         for voter in self._heard_of:
             self.payments.forget_least(voter)
@@ -343,7 +338,7 @@ class Finality(Suspicion):
 
     def hear_proof(self, proof: FinalityProof, sender: str) -> None:
         if any(vote.voter == self.key.public_hex for vote in proof.votes):
-            own_votes.compare(self, COMMIT, proof.txid)
+            own_votes.compare_proven(self, proof.txid)
         if self.payments.is_refused(proof.txid) or self.ending(proof.txid) is not None:
             raise IllegalTransition(f"{proof.txid} is proven final, but it is not valid, or a block ended it")
         payment = self.spoken_of(proof.txid, sender, sender, is_wanted=True)
@@ -388,11 +383,11 @@ class Finality(Suspicion):
         else:
             rival.standing = Standing.RIVAL
 
-    def vote_after(self, fulfil: Callable[[str], None], peer: str) -> None:
-        """``fulfil(peer)`` meets a condition of the mandate; if it was the last, votes for what was found meanwhile.
+    def vote_after(self, fulfil: Callable[[str], None], what: str) -> None:
+        """``fulfil(what)`` meets a condition of the mandate; if it was the last, votes for what was found meanwhile.
         They are signed here: after a block, which may be the last condition, the next is proposed in the same step."""
         before = self.not_voting
-        fulfil(peer)
+        fulfil(what)
         if before is not None and self.not_voting is None:
             for payment in self.payments:
                 self.reconsider(payment)

@@ -3,10 +3,14 @@
 A replica that starts may have forgotten what it signed: an old copy of its data, or none. So it casts no vote until
 a quorum of masternodes, itself among them, has told what it holds of this replica's votes, and until what was final
 and decided with those masternodes is so here. And it never votes again once something happened that cannot be.
+
+If it is shown meanwhile that it committed to a payment which is final, and which it does not know, then its data are
+old, and it votes for nothing before that payment is final here (:func:`timeproto.consensus.own_votes.compare_proven`).
 """
 
 from __future__ import annotations
 
+from timeproto import limits
 from timeproto.model.masternodes import MasternodeSet
 
 
@@ -19,6 +23,7 @@ class Mandate:
         self._vouched: set[str] = set()
         self._level: set[str] = set()
         self._same_chain: set[str] = set()
+        self._awaited: dict[str, None] = {}
         self._heard = 1
 
     @property
@@ -29,7 +34,7 @@ class Mandate:
     @property
     def is_met(self) -> bool:
         """True once a quorum has told what it knows, and all that is here."""
-        return self._heard >= self._needed
+        return self._heard >= self._needed and not self._awaited
 
     @property
     def not_voting(self) -> str | None:
@@ -38,6 +43,11 @@ class Mandate:
             return self._halted
         if self.is_met:
             return None
+        if self._heard >= self._needed:
+            return (
+                f"waiting for {len(self._awaited)} payments that are final and that this node voted for: it has lost"
+                " what it knew of them"
+            )
         return (
             "waiting for peers to say which of this node's votes they hold, and for their blocks and final payments"
             f" ({self._heard} of {self._needed} masternodes)"
@@ -64,6 +74,16 @@ class Mandate:
         """The blocks that ``peer`` had when it was first asked are here."""
         self._same_chain.add(peer)
         self._count()
+
+    def await_final(self, txid: str) -> bool:
+        """Not before this payment is final here; False if there are so many that this cannot be remembered."""
+        if len(self._awaited) < limits.EARLY_VOTES:
+            self._awaited[txid] = None
+        return txid in self._awaited
+
+    def became_final(self, txid: str) -> None:
+        """It is final here now, if it was waited for."""
+        self._awaited.pop(txid, None)
 
     def _count(self) -> None:
         self._heard = len(self._vouched & self._level & self._same_chain) + 1

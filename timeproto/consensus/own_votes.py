@@ -1,7 +1,8 @@
 """What this replica signed before: taken up at a restart, served again, compared with what others show of it.
 
 A vote signed with this replica's key that it does not know means that another process has the key, or that the data are
-older than the votes: it must not vote again (protocol §4; O-05, P-19 of the fault catalogue).
+older than the votes: it must not vote again (protocol §4; O-05, P-19 of the fault catalogue). For what is final that
+is different, see :func:`compare_proven`.
 """
 
 from __future__ import annotations
@@ -64,12 +65,40 @@ def batches(finality: Finality, payments: Iterable[Payment]) -> list[VoteBatch]:
 
 def compare(finality: Finality, kind: VoteKind, txid: str) -> None:
     """A vote for ``txid`` that is signed with this replica's own key: it must be remembered."""
+    if not _is_known(finality, kind, txid):
+        _unknown(finality, kind, txid)
+
+
+def compare_proven(finality: Finality, txid: str) -> None:
+    """The same for this replica's commit vote inside a proof that ``txid`` is final.
+
+    What is final here cannot be contradicted by any vote: its coins are spent for ever, and it is not voted on again.
+    So an unknown vote for it says no more than that the data were older once, and were brought up to date since.
+
+    Nor is it a conflict, before this replica has its mandate, if the payment is not final here yet. Whoever lost his
+    data is shown such proofs as soon as he catches up; that something undecided may be forgotten, too, is what the
+    mandate is for. But until the payment is final here a rival of it could be locked. So the mandate waits for it,
+    whoever has vouched.
+
+    With the mandate this replica knows what a quorum knew of its votes, and the vote is somebody else's.
+    """
+    if _is_known(finality, VoteKind.COMMIT, txid) or finality.is_final(txid):
+        return
+    mandate = finality.mandate
+    if mandate.is_met or mandate.is_halted or not mandate.await_final(txid):
+        _unknown(finality, VoteKind.COMMIT, txid)
+
+
+def _is_known(finality: Finality, kind: VoteKind, txid: str) -> bool:
     payment = finality.payments.get(txid)
     if payment is not None and payment.votes.has(kind, finality.key.public_hex):
-        return
+        return True
     own = finality.ledger.own_votes(txid) or OwnVotes()  # the payment may have been forgotten since, not the vote
-    if {VoteKind.LOCK: own.lock, VoteKind.COMMIT: own.commit, VoteKind.ABORT: own.abort}[kind] is None:
-        conflict(finality, f"a {kind.name.lower()} vote for {txid}")
+    return {VoteKind.LOCK: own.lock, VoteKind.COMMIT: own.commit, VoteKind.ABORT: own.abort}[kind] is not None
+
+
+def _unknown(finality: Finality, kind: VoteKind, txid: str) -> None:
+    conflict(finality, f"a {kind.name.lower()} vote for {txid}")
 
 
 def conflict(finality: Finality, what: str) -> None:
