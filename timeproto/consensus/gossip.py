@@ -191,9 +191,10 @@ class Gossip:
 
     def _is_settled(self, payment: Payment) -> bool:
         """True if it costs something that it is here, or if f + 1 spoke of it."""
-        faulty = self._finality.masternodes.faulty
-        voters = max(len(payment.early_voters), payment.votes.count(LOCK))
-        return payment.standing in JUDGED or payment.proof is not None or voters > faulty
+        if payment.standing in JUDGED or payment.proof is not None:
+            return True
+        spoken = len(payment.early_voters) if payment.tx is None else payment.votes.count(LOCK)
+        return spoken > self._finality.masternodes.faulty
 
     def _in_turn(self, items: list[T], room: int) -> list[T]:
         """As many of ``items`` as there is room for, the next when all peers had these, so that none which stays keeps
