@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from twisted.internet.defer import Deferred, ensureDeferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, succeed
 from twisted.internet.error import ProcessDone, ProcessTerminated
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
@@ -154,6 +154,24 @@ class Processes(SynchronousTestCase):
         failing.errback(ZeroDivisionError())
         self.failureResultOf(guarded, ZeroDivisionError)
         self.end_all()
+
+    def test_called_off_before_the_nodes_end(self) -> None:
+        """By Ctrl-C, which they hear too: however the work takes it, who stops them is told of each that has ended."""
+        self.successResultOf(self.start())
+        going_on: Deferred[None] = Deferred()
+
+        async def tidies_up() -> None:
+            try:
+                await Deferred()
+            finally:
+                await going_on
+
+        guarded = self.devnet.while_all_run(ensureDeferred(tidies_up()))
+        guarded.cancel()
+        self.failureResultOf(guarded, CancelledError)
+        self.end_all()
+        going_on.callback(None)
+        self.assertEqual(self.devnet._mourners, [])
 
     def test_words_of_an_earlier_life_are_not_the_last(self) -> None:
         """A log that is kept is written on: what was said in it before this process is not its reason."""

@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     from twisted.internet.defer import ensureDeferred
 
     from timeproto.cli.devnet import check_masternodes
-    from timeproto.cli.running import run_until_done
+    from timeproto.cli.running import run_until_done, when_interrupted
     from timeproto.devnet.layout import lay_out
     from timeproto.devnet.processes import Devnet
 
@@ -46,9 +46,15 @@ def run(arguments: argparse.Namespace) -> int:
         )
 
         async def main(reactor: Any) -> int:
-            devnet = Devnet(reactor, layout)
+            devnet, interrupted = Devnet(reactor, layout), when_interrupted(reactor)
+            telling = devnet.while_all_run(ensureDeferred(_Story(reactor, devnet).tell()))
+            interrupted.addCallback(lambda _: telling.cancel())
             try:
-                return await devnet.while_all_run(ensureDeferred(_Story(reactor, devnet).tell()))
+                return await telling
+            except Exception:
+                if interrupted.called:  # whatever it was in the midst of; the nodes hear of Ctrl-C, too
+                    raise KeyboardInterrupt from None
+                raise
             finally:
                 await devnet.stop()
                 _say("Everything is stopped, and nothing is left behind.")

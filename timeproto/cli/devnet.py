@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -72,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _run_in(datadir: Path, arguments: argparse.Namespace) -> int:
     from twisted.internet.defer import ensureDeferred
 
-    from timeproto.cli.running import run_until_done
+    from timeproto.cli.running import run_until_done, when_interrupted
     from timeproto.devnet.layout import lay_out
     from timeproto.devnet.processes import Devnet
 
@@ -95,7 +94,7 @@ def _run_in(datadir: Path, arguments: argparse.Namespace) -> int:
 
     async def main(reactor: Any) -> int:
         devnet = Devnet(reactor, layout)
-        interrupted = _interrupt(reactor)
+        interrupted = when_interrupted(reactor)
 
         async def serve() -> None:
             if not arguments.json:
@@ -116,21 +115,6 @@ def _run_in(datadir: Path, arguments: argparse.Namespace) -> int:
         return ExitStatus.OK
 
     return run_until_done(main)
-
-
-def _interrupt(reactor: Any) -> Any:
-    """Fires on SIGINT or SIGTERM, instead of what they do by themselves."""
-    from twisted.internet.defer import Deferred
-
-    interrupted: Deferred[None] = Deferred()
-
-    def handle(*_: Any) -> None:
-        if not interrupted.called:
-            reactor.callFromThread(interrupted.callback, None)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handle)
-    return interrupted
 
 
 def _tell(layout: Any, *, as_json: bool) -> None:

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from twisted.internet.defer import ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.python.failure import Failure
+
+
+def when_interrupted(reactor: Any) -> Deferred[None]:
+    """Fires on SIGINT or SIGTERM, instead of what they do by themselves: who has processes to stop does it in order."""
+    interrupted: Deferred[None] = Deferred()
+
+    def handle(*_: Any) -> None:
+        if not interrupted.called:
+            reactor.callFromThread(interrupted.callback, None)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)
+    return interrupted
 
 
 def run_until_done(main: Callable[[Any], Awaitable[int]]) -> int:

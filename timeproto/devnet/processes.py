@@ -139,13 +139,15 @@ class Devnet:
         outcome: Deferred[T] = Deferred(lambda _: work.cancel())
 
         def died(process: NodeProcess) -> None:
-            outcome.errback(process.death())
-            work.cancel()
+            if not outcome.called:
+                outcome.errback(process.death())
+                work.cancel()
 
         def done(result: T | Failure) -> None:
+            if died in self._mourners:
+                self._mourners.remove(died)
             if outcome.called:
                 return  # it was cancelled, and how it took that matters to nobody
-            self._mourners.remove(died)
             if isinstance(result, Failure):
                 outcome.errback(result)
             else:
