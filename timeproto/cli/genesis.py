@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from timeproto.cli.terminal import say
 from timeproto.errors import ExitStatus
 
 
@@ -40,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
             "coins": len(genesis.allocations),
             "sum": str(genesis.supply),
         }
-        print(json.dumps(told))
+        say(json.dumps(told))
         return ExitStatus.OK
     rows = [
         ("hash", genesis.hash),
@@ -50,5 +51,5 @@ def run(arguments: argparse.Namespace) -> int:
         ("coins", f"{len(genesis.allocations)}, {format_amount(genesis.supply)} TIME together"),
     ]
     for name, value in rows:
-        print(f"{name:<12} {value}")
+        say(f"{name:<12} {value}")
     return ExitStatus.OK

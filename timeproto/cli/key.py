@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
+from timeproto.cli.terminal import say
 from timeproto.errors import ExitStatus
 from timeproto.params import NetworkName
 
@@ -44,12 +45,12 @@ def run(arguments: argparse.Namespace) -> int:
     if genesis is not None:
         told["masternode"] = key in genesis.masternode_set
     if arguments.json:
-        print(json.dumps(told))
+        say(json.dumps(told))
         return ExitStatus.OK
     for name in ("key", "address"):
         if name in told:
-            print(f"{name:<12} {told[name]}")
+            say(f"{name:<12} {told[name]}")
     if genesis is not None:
         among = "yes" if told["masternode"] else f"NO: it is not among those of {arguments.genesis}"
-        print(f"{'masternode':<12} {among}")
+        say(f"{'masternode':<12} {among}")
     return ExitStatus.OK
