@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.examples import GENESIS, STRANGER, VOTERS
 from timeproto.cli import main
 from timeproto.errors import ConfigurationError
-from timeproto.masternode.config import read_key, write_key
+from timeproto.masternode.config import make_config, read_key, write_key
 from timeproto.model.address import address_of
 from timeproto.params import NETWORKS
 from timeproto.wire import codec
@@ -87,3 +87,11 @@ class KeyCommand(PaperCase):
         self.assertIn("does not hold a key", self.refused("key", self.key))
         self.assertIn("cannot be read", self.refused("key", self.folder / "none"))
         self.assertFalse((self.folder / "none").exists())
+
+    def test_a_home_directory_that_nobody_has(self) -> None:
+        """A slip in a path is a sentence here as it is for the node itself."""
+        for argv in (("key", "~nobody-at-all/x"), ("genesis", "~nobody-at-all/x")):
+            status, out, err = self.call(*argv)
+            self.assertEqual((status, out), (2, ""))
+            self.assertIn("leads nowhere", err)
+        self.assertRaises(ConfigurationError, make_config, {"datadir": "~nobody-at-all/x"})

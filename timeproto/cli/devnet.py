@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from timeproto.cli.paths import expanded
 from timeproto.errors import ConfigurationError, ExitStatus
 
 BASE_PORT = 24100
@@ -63,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.web_port = arguments.base_port + WEB_PORTS_AFTER
     check_web_ports(arguments.masternodes, arguments.base_port, arguments.web_port)
     if arguments.datadir is not None:
-        return _run_in(arguments.datadir.expanduser().absolute(), arguments)
+        return _run_in(expanded(arguments.datadir).absolute(), arguments)
     with tempfile.TemporaryDirectory(prefix="timeproto-devnet-") as folder:
         return _run_in(Path(folder), arguments)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from timeproto.cli.paths import expanded
 from timeproto.cli.terminal import say
 from timeproto.errors import ExitStatus
 
@@ -28,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     from timeproto.masternode.config import read_genesis
     from timeproto.wallet.amounts import format_amount
 
-    genesis = read_genesis(arguments.file.expanduser())
+    genesis = read_genesis(expanded(arguments.file))
     quorum = genesis.masternode_set.quorum
     if arguments.json:
         told = {

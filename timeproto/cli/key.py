@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
+from timeproto.cli.paths import expanded
 from timeproto.cli.terminal import say
 from timeproto.errors import ExitStatus
 from timeproto.params import NetworkName
@@ -36,8 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
     from timeproto.model.address import address_of
     from timeproto.params import NETWORKS
 
-    key = read_key(arguments.file.expanduser()).public_hex
-    genesis = None if arguments.genesis is None else read_genesis(arguments.genesis.expanduser())
+    key = read_key(expanded(arguments.file)).public_hex
+    genesis = None if arguments.genesis is None else read_genesis(expanded(arguments.genesis))
     network = arguments.network if genesis is None else genesis.network
     told: dict[str, str | bool] = {"key": key}
     if network is not None:

@@ -150,6 +150,13 @@ def read_toml(path: Path) -> dict[str, Any]:
     return settings
 
 
+def _expanded(path: str | Path) -> Path:
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:
+        raise ConfigurationError(f"the path {path} leads nowhere: there is no such home directory") from None
+
+
 def make_config(settings: dict[str, Any], source: str = "the command line") -> Config:
     """A checked :class:`Config` from settings by name; ``source`` is named in complaints."""
     values: dict[str, Any] = dict(settings)
@@ -158,10 +165,10 @@ def make_config(settings: dict[str, Any], source: str = "the command line") -> C
         raise ConfigurationError(
             f"the network {network!r} in {source} is none of {', '.join(get_args(NetworkName))}"
         )
-    values["datadir"] = Path(values.get("datadir") or default_datadir()).expanduser().absolute()
+    values["datadir"] = _expanded(values.get("datadir") or default_datadir())
     for name in ("genesis", "key", "tls_certificate", "tls_key"):
         if values.get(name) is not None:
-            values[name] = Path(values[name]).expanduser().absolute()
+            values[name] = _expanded(values[name])
     values["listen"] = values.get("listen") or f"127.0.0.1:{NETWORKS[network].port}"
     for name in ("peers", "web_hosts", "web_origins", "webhooks", "webhook_networks"):
         values[name] = tuple(values.get(name) or ())
