@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+from twisted.internet.defer import fail
 
 from tests.cluster import COIN, address, pay
 from tests.test_wallet.test_client import ClientCase
 from tests.test_wallet.world import World
+from timeproto.errors import ErrorCode, Refusal
 from timeproto.wallet import hd
 from timeproto.wallet.account import Account
+from timeproto.wallet.keystore import WalletFile
 from timeproto.wallet.purse import MemoryPurse
+
+TOTAL = 36 * COIN
 
 
 class AccountCase(ClientCase):
@@ -40,3 +47,32 @@ class AccountCase(ClientCase):
     def shop(self) -> str:
         """Somebody to pay."""
         return address(self.world.node.wallets[0])
+
+
+class MoneyCase(AccountCase):
+    def file(self) -> WalletFile:
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        made = self.world.node.genesis
+        return WalletFile.create(folder / "w.json", self.PHRASE, "pw", made, receive=1, opslimit=1, memlimit=8_192)
+
+    def again(self, file: WalletFile) -> WalletFile:
+        """What another process, or the next one, finds."""
+        return WalletFile.open(file.path, "pw")
+
+    def refuse(self, code: ErrorCode = ErrorCode.OVER_LIMIT) -> Any:
+        """The node takes no payment until the function that is returned is called."""
+        view = self.world.node.view
+        takes = view.submit
+        view.submit = lambda tx: fail(Refusal(code, "no", limit="x", value=1))
+
+        def take() -> None:
+            view.submit = takes
+
+        return take
+
+    def send(self, account: Account, amount: int = COIN, seconds: float = 1) -> Any:
+        payment = account.send(self.shop, amount)
+        payment.when_final().addErrback(lambda failure: None)
+        self.world.run(seconds)
+        return payment

@@ -236,11 +236,11 @@ async def _cancel(reactor: Any, account: Any, arguments: argparse.Namespace) -> 
     txid, client = txid_of(arguments), account.client
     pending = {tx.txid: tx for tx in account.pending}
     tx = pending.get(txid) or await client.belief.claimed(txid)
-    key = account.key_in(tx)
+    account.key_in(tx)
     if not arguments.json:
         say(f"Asking the masternodes to end {txid} …")
     try:
-        end = await client.cancel(tx, key)
+        end = await account.cancel(tx)
     except Refusal as refusal:
         if refusal.code is not ErrorCode.ALREADY_FINAL:
             raise

@@ -6,10 +6,10 @@ has promised, and sends the same transaction again rather than another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -28,6 +28,7 @@ from timeproto.wallet.amounts import format_amount
 from timeproto.wallet.belief import Aborted, Lie
 from timeproto.wallet.coins import Balance, CoinBook, WalletCoin
 from timeproto.wallet.payment import Payment
+from timeproto.wallet.promises import Promises
 from timeproto.wallet.purse import CoinsTaken, Purse
 from timeproto.wallet.resuming import is_for_good
 from timeproto.wallet.watch import Change, Watch
@@ -38,8 +39,8 @@ if TYPE_CHECKING:  # a client with a purse makes itself an account
     from timeproto.wallet.client import WalletClient
 
 
-LEFT_ALONE = 30.0
-"""Seconds for which a payment of another process is that one's to send."""
+LOOKS = 5
+"""How many times a balance is read again since there are new addresses: somebody may make them without end."""
 
 
 class Account:
@@ -56,9 +57,7 @@ class Account:
         self._params: NetworkParams = client.genesis.params
         self._own = Addresses(purse, self._params)
         self._watched: set[str] = set()
-        self._followed: set[str] = set()
-        self._others: dict[str, tuple[Transaction, float]] = {}
-        self._unwritten: dict[str, tuple[Transaction, bool]] = {}
+        self._promises = Promises(purse, client, self.book, self._own)
         self._is_troubled = False
         self.on_address: Callable[[str], None] = lambda address: None
         """Called with each address that is new here, by whatever process it was made."""
@@ -151,7 +150,15 @@ class Account:
     @property
     def pending(self) -> list[Transaction]:
         """The payments this wallet sent that are not decided, as far as it knows."""
-        return list(self._purse.pending)
+        return self._promises.pending
+
+    async def cancel(self, tx: Transaction) -> Aborted:
+        """As :meth:`WalletClient.cancel`, by a key of this account; a payment that another process sends is noted to be
+        sent by this one too."""
+        key = self.key_in(tx)
+        self._purse.share(tx.txid)  # or nothing is sent
+        self._promises.take_up([tx])
+        return await self.client.cancel(tx, key)
 
     def key_in(self, tx: Transaction) -> SigningKey:
         """A key of this account that owns an input of ``tx``; :class:`Refusal` ``not_owner`` if none does."""
@@ -185,15 +192,29 @@ class Account:
         await self.client.settled()
         if not (self.client.is_current and self.client.has_shown_all(self._changed)):
             raise ConnectionGone("the node went away before it had shown every coin")
-        self._leave_to_others(self._purse.pending)
-        for tx in list(self._purse.pending):
+        pending = self._promises.pending
+        self._promises.leave_to_others(pending)
+        undecided = []
+        for tx in pending:  # asked first, and sent after: where a node takes none it is left
             try:
                 await self.client.fetch_proof(tx.txid)
             except (Refusal, Lie):
-                self._take_up(tx)
+                undecided.append(tx)
             else:  # it became final while we were away
-                self._is_final(tx)
+                self._promises.is_final(tx)
         self.is_open = True
+        self._promises.take_up(undecided)
+        await self.settled()
+
+    async def settled(self) -> None:
+        """Returns when what the purse says now has been read: another process may have made addresses meanwhile."""
+        for _ in range(LOOKS):
+            known = len(self.addresses)
+            self.look()
+            await self.client.taken_up()
+            await self.client.settled()
+            if len(self.addresses) == known:
+                return
 
     def balance(self) -> Balance:
         """In smallest units: available, pending (in our own undecided payments), locked (by others), total."""
@@ -236,58 +257,11 @@ class Account:
         self._is_troubled = False
         self._own.learn()
         self._take_in()
-        pending = {tx.txid: tx for tx in self._purse.pending}
-        for txid in self._others.keys() - pending:
-            self.book.release(self._others.pop(txid)[0].outpoints, txid)
         if self.is_open:
-            self._leave_to_others(tx for txid, tx in pending.items() if txid not in self._followed)
-            for tx, since in list(self._others.values()):
-                if self.client.seconds() - since >= LEFT_ALONE:
-                    self._take_up(tx)
-        for tx, is_unpaid in list(self._unwritten.values()):
-            self._forget(tx, is_unpaid=is_unpaid)
+            self._promises.look()
 
     async def _look_again(self) -> None:
         self.look()
-
-    def _leave_to_others(self, payments: Iterable[Transaction]) -> None:
-        """These are another process': it sends them, and their coins are not ours to spend."""
-        for tx in payments:
-            self._others.setdefault(tx.txid, (tx, self.client.seconds()))
-            self.book.reserve(tx.outpoints, tx.txid)
-
-    def _take_up(self, tx: Transaction) -> None:
-        """Sends what another process, or an earlier life, has left undecided. It is noted first: from then on no
-        process takes a node's no for the end of it, since another one may say yes to another."""
-        try:
-            is_there = self._purse.share(tx.txid)
-        except (StorageError, ConfigurationError):
-            return  # it is looked for again
-        if is_there:
-            self._others.pop(tx.txid, None)
-            self._follow(self.client.submit(tx, again=True))
-
-    def _forget(self, tx: Transaction, *, is_unpaid: bool) -> None:
-        """A payment is over, or never began. Until that is written its coins are kept, for it is sent again at the next
-        start."""
-        spare = self._own.change_of(tx) if is_unpaid else ()
-        try:
-            self._purse.remove_pending(tx.txid, *spare)
-        except (StorageError, ConfigurationError) as error:
-            if tx.txid not in self._unwritten:
-                self.log.error("the end of the payment {txid} is not written yet: {why}", txid=tx.txid, why=error)
-            self._unwritten[tx.txid] = tx, is_unpaid
-            self.book.reserve(tx.outpoints, tx.txid)
-            return
-        self._unwritten.pop(tx.txid, None)
-        self.book.release(tx.outpoints, tx.txid)
-
-    def _take_back(self, tx: Transaction) -> bool:
-        try:
-            return self._purse.take_back(tx.txid, *self._own.change_of(tx))
-        except (StorageError, ConfigurationError) as error:
-            self.log.error("the payment {txid} goes on, for its end cannot be written: {why}", txid=tx.txid, why=error)
-            return False
 
     # -- payments ------------------------------------------------------------------------------------
 
@@ -309,10 +283,10 @@ class Account:
             try:
                 tx = self._prepare([TxOutput(amount, address)])
             except CoinsTaken as taken:  # by another process, a moment ago
-                self._leave_to_others(taken.payments)
+                self._promises.leave_to_others(taken.payments)
         payment = self.client.submit(tx)
-        payment.take_back = partial(self._take_back, tx)
-        self._follow(payment)
+        payment.take_back = partial(self._promises.take_back, tx)
+        self._promises.follow(payment)
         self._take_in()
         return payment
 
@@ -336,39 +310,13 @@ class Account:
                 timestamp=self._now(),
             )
             self._purse.add_pending(tx)
-        except BaseException:
+        except BaseException as error:
             self.book.release(outpoints)
-            if tx is not None:
-                self._forget(tx, is_unpaid=True)  # the disk may hold it, whatever it said
-            if change_address is not None and (tx is None or tx.txid not in self._unwritten):
+            if tx is not None and not isinstance(error, CoinsTaken):
+                self._promises.withdraw(tx)
+            elif change_address is not None:
                 with suppress(StorageError, ConfigurationError):  # it costs an address
                     self._own.give_back(change_address)
             raise
         self.book.reserve(outpoints, tx.txid)
         return tx
-
-    def _is_final(self, tx: Transaction) -> None:
-        """A payment of ours is proven final: its coins are gone, and there is nothing to remember."""
-        for outpoint in tx.outpoints:
-            self.book.spent(outpoint)
-        self._forget(tx, is_unpaid=False)
-
-    def _follow(self, payment: Payment) -> None:
-        tx = payment.tx
-        if tx.txid in self._followed:
-            return
-        self._followed.add(tx.txid)
-
-        def failed(failure: Any) -> None:
-            if failure.check(Refusal):  # a node said no, or a block has ended it: the coins are ours to spend again
-                self._forget(tx, is_unpaid=True)
-                for outpoint in failure.value.spent if failure.check(Aborted) else ():
-                    self.book.spent(outpoint)  # but not those that its rival took
-            # otherwise nobody knows: it stays in the file, and is sent again next time
-
-        def ended(result: Any) -> None:
-            self._followed.discard(tx.txid)
-
-        payment.when_final().addCallbacks(lambda _: self._is_final(tx), failed).addErrback(
-            lambda failure: self.log.failure("a payment's end could not be noted", failure=failure)
-        ).addCallback(ended)

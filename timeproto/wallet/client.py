@@ -248,7 +248,7 @@ class WalletClient(MultiService):
 
         async def cancel() -> Aborted:
             found = await self._transaction(tx) if isinstance(tx, str) else tx
-            return await self._outbox.cancel(found, key or self.account.key_in(found))
+            return await (self.account.cancel(found) if key is None else self._outbox.cancel(found, key))
 
         return Deferred.fromCoroutine(cancel())
 
@@ -289,7 +289,7 @@ class WalletClient(MultiService):
 
         async def balance() -> Balance:
             await self._opened()
-            await self.settled()
+            await self.account.settled()
             return self.account.balance()
 
         return Deferred.fromCoroutine(balance())

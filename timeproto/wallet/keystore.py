@@ -202,12 +202,15 @@ class WalletFile:
 
         self._change(with_it)
 
-    def share(self, txid: str) -> bool:
-        def with_it(old: Document) -> Document:
-            is_new = txid not in old.shared and any(tx.txid == txid for tx in old.pending)
-            return msgspec.structs.replace(old, shared=(*old.shared, txid)) if is_new else old
+    def share(self, *txids: str) -> list[str]:
+        wanted = set(txids)
 
-        return txid in self._change(with_it).shared
+        def with_them(old: Document) -> Document:
+            there = [tx.txid for tx in old.pending if tx.txid in wanted]
+            shared = tuple(dict.fromkeys((*old.shared, *there)))
+            return old if shared == old.shared else msgspec.structs.replace(old, shared=shared)
+
+        return [tx.txid for tx in self._change(with_them).pending if tx.txid in wanted]
 
     def take_back(self, txid: str, *spare: int) -> bool:
         taken: list[Document] = []
@@ -230,9 +233,10 @@ class WalletFile:
         try:
             with _alone(self.path):
                 if _mark(self.path.stat()) != self._seen:
-                    document, self._seen = _read(self.path)
-                    _unseal(self.path, document, self._key)
-                    self._document = document
+                    document, seen = _read(self.path)
+                    if _unseal(self.path, document, self._key) != self.phrase:
+                        raise ConfigurationError(f"the wallet {self.path} is another one by now")
+                    self._document, self._seen = document, seen
                 changed = change(self._document)
                 if changed is not self._document:
                     self._save(changed)

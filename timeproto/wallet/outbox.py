@@ -48,6 +48,7 @@ class Outbox:
     def close(self, why: Exception) -> None:
         """Nothing will be heard any more: whoever waits is told."""
         payments, self._payments = self._payments, {}
+        self._cancels.clear()
         for payment in payments.values():
             payment.failed(why)
         confirming, self._confirming = self._confirming, {}

@@ -50,8 +50,8 @@ class Purse(Protocol):
     def add_pending(self, tx: Transaction) -> None:
         """Raises :class:`CoinsTaken` if a coin of ``tx`` is in a pending payment already."""
 
-    def share(self, txid: str) -> bool:
-        """Notes that one more process may send the payment from now on; False if it is not pending any more."""
+    def share(self, *txids: str) -> list[str]:
+        """Notes that one more process may send these payments from now on; returns those that are pending."""
 
     def take_back(self, txid: str, *spare: int) -> bool:
         """Removes the payment and gives ``spare`` indices of change back, unless another process may have sent it: then
@@ -105,11 +105,10 @@ class MemoryPurse:
         require_free(tx, self.pending)
         self.pending.append(tx)
 
-    def share(self, txid: str) -> bool:
-        is_there = any(tx.txid == txid for tx in self.pending)
-        if is_there:
-            self._shared.add(txid)
-        return is_there
+    def share(self, *txids: str) -> list[str]:
+        there = [tx.txid for tx in self.pending if tx.txid in txids]
+        self._shared.update(there)
+        return there
 
     def take_back(self, txid: str, *spare: int) -> bool:
         is_ours = txid not in self._shared and any(tx.txid == txid for tx in self.pending)
