@@ -9,6 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.cluster import Cluster
 from tests.test_consensus.alone import Alone
 from timeproto import limits
+from timeproto.consensus.effects import Heard
+from timeproto.model.block import BlockVote
 from timeproto.model.vote import VoteBatch, sign_batch
 from timeproto.storage.memory import MemoryStore
 from timeproto.wire import messages
@@ -85,15 +87,14 @@ class BeforeTheFirstVote(SynchronousTestCase):
 
 class Amnesia(SynchronousTestCase):
     def test_a_forgotten_vote_told_by_a_peer_is_an_identity_conflict(self) -> None:
-        """One batch of one's own that is not remembered: conflict, and not a vote ever after."""
+        """One batch of one's own that is not remembered: conflict when it could vote, and not a vote ever after."""
         for kind in ("lock", "commit", "abort"):
             alone = Alone(4, voting=False)
             tx = alone.pay(alone.coins()[:1])
             genesis, votes = alone.genesis, {kind: [tx.txid]}
             own = sign_batch(alone.keys[0], genesis.hash, genesis.masternode_set.hash, 0, **votes)
-            effects = alone.vouch(1, batches=(own,))
-            self.assertIn(kind, effects.identity_conflict or "")
-            alone.vouch(2)
+            self.assertIsNone(alone.vouch(1, batches=(own,)).identity_conflict)
+            self.assertIn(kind, alone.vouch(2).identity_conflict or "")
             alone.vouch(3)
             alone.submit(tx)
             alone.show(alone.pay(alone.coins()[1:2]))
@@ -129,18 +130,64 @@ class Amnesia(SynchronousTestCase):
         alone.show(tx, alone.pay(alone.coins()[1:2]))
         self.assertEqual((alone.is_final(tx), alone.cast()), (True, []))
 
-    def test_who_is_halted_or_has_too_many_to_wait_for_ends(self) -> None:
-        """An alarm is not forgotten for a proof, and a list that somebody else makes longer has an end."""
+    def test_a_forgotten_vote_for_what_ends_meanwhile_is_none(self) -> None:
+        """Who tells of it may be behind: it is over by the time that this node may vote."""
+        alone = Alone(4, voting=False)
+        tx, other = alone.pay(alone.coins()[:1]), alone.pay(alone.coins()[1:2])
+        own = self.own(alone, lock=[tx.txid])
+        alone.vouch(1, batches=(own,))
+        alone.hear(messages.Transactions(transactions=(tx,), proofs=(alone.proof(tx),)), 1)
+        self.assertIsNone(alone.vouch(2).identity_conflict)
+        self.assertIsNone(alone.replica.not_voting)
+        alone.show(other)
+        self.assertEqual(alone.voted(other), (True, False))
+        self.assertIsNone(alone.hear(own, 3).identity_conflict)  # whoever kept it cannot end this node
+
+    def own(self, alone: Alone, **votes: list[str]) -> VoteBatch:
+        """Signed with its key, and forgotten."""
+        return sign_batch(alone.keys[0], alone.genesis.hash, alone.genesis.masternode_set.hash, 0, **votes)
+
+    def test_more_than_can_be_remembered(self) -> None:
+        """Nobody ends a node by a flood of its old votes: all are asked again what they hold, and it is judged then."""
         self.patch(limits, "EARLY_VOTES", 2)
-        for halted in (True, False):
-            alone = Alone(4, voting=False)
-            if halted:
-                alone.replica.halt("the disk is full")
-            found = []
-            for coin in alone.coins()[:3]:
-                proof = alone.proof(alone.pay([coin]), voters=[0, 1, 2])
-                found.append(alone.hear(messages.FinalityProofs(proofs=(proof,)), 1).identity_conflict is not None)
-            self.assertEqual(found, [halted, halted, True])
+        alone = Alone(4, voting=False)
+        payments = [alone.pay([coin]) for coin in alone.coins()[:3]]
+        proofs = tuple(alone.proof(tx, voters=[0, 1, 2]) for tx in payments)
+        self.assertIsNone(alone.hear(messages.FinalityProofs(proofs=proofs), 1).identity_conflict)
+        for tx in payments:
+            alone.hear(self.own(alone, lock=[tx.txid]), 3)
+        for peer in (1, 2):
+            alone.vouch(peer)
+        self.assertIsNotNone(alone.replica.not_voting)
+        for tx, proof in reversed(list(zip(payments, proofs, strict=True))):
+            alone.hear(messages.Transactions(transactions=(tx,), proofs=(proof,)), 2)
+        for peer in (1, 2, 3):
+            alone.vouch(peer)
+        self.assertIsNone(alone.replica.not_voting)
+
+    def test_a_word_about_a_decided_block_ends_nobody(self) -> None:
+        """It can sign nothing there again, whether it remembers what it signed or not."""
+        cluster = Cluster(4, 3)
+        cluster.settle(2)
+        for _ in range(3):
+            cluster.pass_time(6_000)
+        key = cluster.nodes[0].key
+        old = [message for _, _, message in cluster.sent if isinstance(message, BlockVote) and message.voter == key]
+        cluster.kill(0)
+        node = cluster.restart(0, MemoryStore())
+        while node.replica.not_voting is not None:
+            cluster.deliver()
+        heard = Heard(messages.Votes(block_votes=tuple(old[:4])), cluster.nodes[1].key)
+        self.assertIsNone(cluster.act(node, [heard]).identity_conflict)
+
+    def test_who_is_halted_ends(self) -> None:
+        """An alarm is not forgotten for a proof or a vote."""
+        alone = Alone(4, voting=False)
+        alone.replica.halt("the disk is full")
+        tx = alone.pay(alone.coins()[:1])
+        proof = alone.proof(tx, voters=[0, 1, 2])
+        self.assertIsNotNone(alone.hear(messages.FinalityProofs(proofs=(proof,)), 1).identity_conflict)
+        self.assertIsNotNone(alone.hear(self.own(alone, lock=[tx.txid]), 3).identity_conflict)
 
     def test_a_lost_data_directory_comes_back_from_the_others(self) -> None:
         """The key is left, everything is final elsewhere and half of it by this node's votes: one start is enough."""
@@ -162,6 +209,25 @@ class Amnesia(SynchronousTestCase):
             self.assertEqual(cluster.final(paid.txid), [True] * 4, f"seed {seed}")
             self.assertTrue(any(paid.txid in batch.lock for batch in votes_sent(cluster, node.key, 0)))
             self.assertEqual(len(cluster.digests()), 1, f"seed {seed}")
+
+    def test_a_lost_data_directory_and_a_peer_that_is_behind(self) -> None:
+        """It holds a vote for what has been final with the others for long, and says so first."""
+        for seed in (2, 7, 14, 20):
+            cluster = Cluster(4, seed)
+            cluster.settle(2)
+            for coin in range(2):
+                cluster.submit(cluster.payment(0, coin, 1), coin)
+            for _ in range(cluster.random.randrange(10, 40)):
+                cluster.deliver()
+            cluster.partition([0, 1, 2], [3])
+            cluster.settle(4)
+            cluster.kill(0)
+            cluster.pass_time(5_000)
+            cluster.heal()
+            node = cluster.restart(0, MemoryStore())
+            cluster.settle(8)
+            self.assertEqual([each.identity_conflict for each in node.effects if each.identity_conflict], [])
+            self.assertIsNone(node.replica.not_voting, f"seed {seed}")
 
     def test_own_votes_that_are_remembered_are_no_conflict(self) -> None:
         """Echoes of everything this node ever signed, undecided or final, in this life or the last."""

@@ -13,7 +13,7 @@ from typing import Any
 from timeproto import limits
 from timeproto.cli.paths import expanded
 from timeproto.cli.terminal import say, warn
-from timeproto.errors import ConfigurationError, ExitStatus
+from timeproto.errors import ConfigurationError, ExitStatus, StorageError
 
 PATIENCE = 10.0
 """Seconds for the whole answer."""
@@ -99,12 +99,17 @@ def run(arguments: argparse.Namespace) -> int:
     given = {name: getattr(arguments, name) for name in fields.get(arguments.what, ())}
     question: desk.AnyQuestion = msgspec.convert({"do": arguments.what, **given}, desk.AnyQuestion)
     answer = ask(expanded(arguments.datadir or default_datadir()).absolute(), question)
-    if arguments.json:
-        say(json.dumps(msgspec.to_builtins(answer)))
-    elif answer.error is not None:
-        warn(answer.error)
-    else:
-        say(*tell(answer))
+    try:
+        if arguments.json:
+            say(json.dumps(msgspec.to_builtins(answer)))
+        elif answer.error is not None:
+            warn(answer.error)
+        else:
+            say(*tell(answer))
+    except (BrokenPipeError, StorageError):
+        if answer.secret is not None:
+            warn(f"the key {arguments.name} was made and nobody has seen its secret: revoke it, and make another")
+        raise
     return ExitStatus.OK if answer.error is None else ExitStatus.REFUSED
 
 

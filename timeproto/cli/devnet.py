@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run_in(datadir: Path, arguments: argparse.Namespace) -> int:
-    from twisted.internet.defer import ensureDeferred
+    from twisted.internet.defer import Deferred, ensureDeferred
 
     from timeproto.cli.running import run_until_done, when_interrupted
     from timeproto.devnet.layout import lay_out
@@ -102,17 +102,21 @@ def _run_in(datadir: Path, arguments: argparse.Namespace) -> int:
                 print(f"Starting {arguments.masternodes} masternodes …", flush=True)
             await devnet.start()
             _tell(layout, as_json=arguments.json)
-            await interrupted
+            await Deferred()
 
+        serving = devnet.while_all_run(ensureDeferred(serve()))
+        interrupted.addCallback(lambda _: serving.cancel())
         try:
-            await devnet.while_all_run(ensureDeferred(serve()))
-        except ConfigurationError:
+            await serving
+        except Exception:
             if not interrupted.called:  # Ctrl-C reaches the nodes too, and one may be faster than we are
                 raise
         finally:
-            if not arguments.json:
-                print("\nStopping …", flush=True)
-            await devnet.stop()
+            try:
+                if not arguments.json:
+                    print("\nStopping …", flush=True)
+            finally:  # whoever read that may have gone
+                await devnet.stop()
         return ExitStatus.OK
 
     return run_until_done(main)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.error import ReactorNotRunning
 from twisted.python.failure import Failure
 
 
@@ -24,24 +26,39 @@ def when_interrupted(reactor: Any) -> Deferred[None]:
 
 
 def run_until_done(main: Callable[[Any], Awaitable[int]]) -> int:
-    """Starts the global reactor for ``main(reactor)``; what it raises is raised here, when everything has stopped."""
+    """Starts the global reactor for ``main(reactor)``; what it raises is raised here, when everything has stopped.
+
+    Ctrl-C calls ``main`` off, which tidies up, and is :class:`KeyboardInterrupt` whatever that comes to; a second one
+    waits for nothing. ``main`` may see to it itself by :func:`when_interrupted`.
+    """
     from twisted.internet import reactor
 
     outcome: list[int | Failure] = []
+    running: list[Deferred[int]] = []
+    interrupted = False
 
     def done(result: Any) -> None:
         outcome.append(result)
-        reactor.stop()
+        if reactor.running:  # else it is stopping already
+            with suppress(ReactorNotRunning):
+                reactor.stop()
 
     async def begin() -> int:
         return await main(reactor)
 
+    def interrupt(*_: Any) -> None:
+        nonlocal interrupted
+        again, interrupted = interrupted, True
+        reactor.callFromThread(reactor.stop if again else running[0].cancel)  # type: ignore[attr-defined]
+
     def start() -> None:
-        ensureDeferred(begin()).addBoth(done)
+        signal.signal(signal.SIGINT, interrupt)
+        running.append(ensureDeferred(begin()))
+        running[0].addBoth(done)
 
     reactor.callWhenRunning(start)
     reactor.run()
-    if not outcome:
+    if interrupted or not outcome:
         raise KeyboardInterrupt
     result = outcome[0]
     if isinstance(result, Failure):

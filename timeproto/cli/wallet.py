@@ -115,10 +115,11 @@ def _new(arguments: argparse.Namespace) -> int:
         phrase = hd.generate_phrase(arguments.words)
         address = hd.address(hd.derive(phrase), genesis.params)
         WalletFile.create(path, phrase, password, genesis, receive=1)
+        made = path.stat().st_ino
         try:
             tell_new(path, phrase, address, genesis.hash, as_json=arguments.json)
         except BaseException as error:
-            sentence = _unmake(path)
+            sentence = _unmake(path, made)
             if isinstance(error, StorageError):
                 raise StorageError(f"{error}; {sentence}") from None
             warn(sentence)  # a reader that has gone has a status, and no sentence of its own
@@ -128,9 +129,12 @@ def _new(arguments: argparse.Namespace) -> int:
     return run_wallet(main)
 
 
-def _unmake(path: Path) -> str:
-    """Removes a wallet whose phrase nobody saw, since money in it could not be restored; says what became of it."""
+def _unmake(path: Path, made: int) -> str:
+    """Removes a wallet whose phrase nobody saw, since money in it could not be restored; says what became of it.
+    ``made`` is the number of the file, which may be somewhere else by now."""
     try:
+        if path.stat().st_ino != made:
+            return f"the phrase could not be shown, and the new wallet is not at {path} any more: do not use it"
         path.unlink()
     except OSError as error:
         return f"the phrase could not be shown: remove the new wallet {path} by hand ({error.strerror})"

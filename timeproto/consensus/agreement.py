@@ -131,7 +131,9 @@ class Agreement:
             self._finality.evidence += 1
 
     def _compare(self, vote: BlockVote) -> None:
-        """A word signed with this replica's own key: it must remember it."""
+        """A word signed with this replica's own key: it must remember it, unless the block is decided here."""
+        if vote.height < self.height:
+            return
         signed = self._signed
         place = vote.height, vote.round, _ORDER[vote.kind]
         same = [mine for mine in signed.votes if mine.place == vote.place]

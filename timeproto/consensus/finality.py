@@ -388,7 +388,7 @@ class Finality(Suspicion):
         They are signed here: after a block, which may be the last condition, the next is proposed in the same step."""
         before = self.not_voting
         fulfil(what)
-        if before is not None and self.not_voting is None:
+        if before is not None and self.not_voting is None and own_votes.may_begin(self):
             for payment in self.payments:
                 self.reconsider(payment)
             self.settle()

@@ -35,6 +35,7 @@ class Gossip:
         self._new: set[str] = set()
         self._told_of_voters: set[str] = set()
         self._spent: dict[str, int] = {}
+        self._owed: dict[str, messages.GetFinalized] = {}
 
     def take_changes(self) -> dict[str, int]:
         """The catch-up positions that moved in this step, to be committed."""
@@ -69,6 +70,7 @@ class Gossip:
     def link_down(self, peer: str) -> None:
         self._links.pop(peer, None)
         self._new.discard(peer)
+        self._owed.pop(peer, None)
         self._catch_up.forget(peer)
 
     def may_ask_about_a_voter(self, peer: str) -> bool:
@@ -81,6 +83,14 @@ class Gossip:
         """How many bytes of answers ``peer`` may still be sent in this tick: none makes this node answer for ever, or
         more than can wait for it. What is left out is asked for again."""
         return limits.ANSWER - self._spent.get(peer, 0)
+
+    def owe(self, peer: str, question: messages.GetFinalized) -> None:
+        """It is answered in the next tick: who catches up asks for one page after the other, and would wait long."""
+        self._owed[peer] = question
+
+    def take_owed(self) -> dict[str, messages.GetFinalized]:
+        owed, self._owed = self._owed, {}
+        return owed
 
     def spend(self, peer: str, size: int) -> None:
         self._spent[peer] = self._spent.get(peer, 0) + size

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from timeproto import limits
 from timeproto.model.masternodes import MasternodeSet
+from timeproto.model.vote import VoteKind
 
 
 class Mandate:
@@ -24,6 +25,7 @@ class Mandate:
         self._level: set[str] = set()
         self._same_chain: set[str] = set()
         self._awaited: dict[str, None] = {}
+        self._doubts: dict[str, VoteKind] = {}
         self._heard = 1
 
     @property
@@ -75,11 +77,24 @@ class Mandate:
         self._same_chain.add(peer)
         self._count()
 
-    def await_final(self, txid: str) -> bool:
-        """Not before this payment is final here; False if there are so many that this cannot be remembered."""
+    def await_final(self, txid: str) -> None:
+        """Not before this payment is final here. Beyond a bound it is as if the proof had not been shown: nobody has to
+        show it, and what a quorum holds to be final is waited for in any case."""
         if len(self._awaited) < limits.EARLY_VOTES:
             self._awaited[txid] = None
-        return txid in self._awaited
+
+    def doubt(self, txid: str, kind: VoteKind) -> None:
+        """Somebody showed a vote of this replica's that it does not know, for what is not over here. Beyond a bound all
+        are asked again what they hold: by then most of it is over."""
+        if len(self._doubts) >= limits.EARLY_VOTES:
+            self._doubts.clear()
+            self._vouched.clear()
+            self._count()
+        self._doubts[txid] = kind
+
+    def take_doubts(self) -> dict[str, VoteKind]:
+        doubts, self._doubts = self._doubts, {}
+        return doubts
 
     def became_final(self, txid: str) -> None:
         """It is final here now, if it was waited for."""

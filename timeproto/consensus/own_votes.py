@@ -64,9 +64,32 @@ def batches(finality: Finality, payments: Iterable[Payment]) -> list[VoteBatch]:
 
 
 def compare(finality: Finality, kind: VoteKind, txid: str) -> None:
-    """A vote for ``txid`` that is signed with this replica's own key: it must be remembered."""
-    if not _is_known(finality, kind, txid):
+    """A vote for ``txid`` that is signed with this replica's own key: it must be remembered.
+
+    Unless ``txid`` is over here: no vote can go against that (see :func:`compare_proven`), and anybody may have kept
+    the vote. Before the mandate it may be over without this replica's knowing, since who tells it may be behind: then
+    it is judged when the mandate would be met (:func:`may_begin`).
+    """
+    if _is_known(finality, kind, txid) or _is_over(finality, txid):
+        return
+    mandate = finality.mandate
+    if mandate.is_met or mandate.is_halted:
         _unknown(finality, kind, txid)
+    else:
+        mandate.doubt(txid, kind)
+
+
+def may_begin(finality: Finality) -> bool:
+    """The mandate is met: what this replica was shown of its votes and does not know is over by now, or a conflict."""
+    for txid, kind in finality.mandate.take_doubts().items():
+        if not (_is_known(finality, kind, txid) or _is_over(finality, txid)):
+            _unknown(finality, kind, txid)
+            return False
+    return True
+
+
+def _is_over(finality: Finality, txid: str) -> bool:
+    return finality.is_final(txid) or finality.ending(txid) is not None
 
 
 def compare_proven(finality: Finality, txid: str) -> None:
@@ -85,8 +108,10 @@ def compare_proven(finality: Finality, txid: str) -> None:
     if _is_known(finality, VoteKind.COMMIT, txid) or finality.is_final(txid):
         return
     mandate = finality.mandate
-    if mandate.is_met or mandate.is_halted or not mandate.await_final(txid):
+    if mandate.is_met or mandate.is_halted:
         _unknown(finality, VoteKind.COMMIT, txid)
+    else:
+        mandate.await_final(txid)
 
 
 def _is_known(finality: Finality, kind: VoteKind, txid: str) -> bool:

@@ -220,6 +220,8 @@ class Replica:
                 self._gossip.link_down(entry.key)
             case Tick():
                 self._gossip.tick()
+                for peer, question in self._gossip.take_owed().items():
+                    self._answer(question, peer)
                 self._contest.tick()
                 self._agreement.tick(self._gossip.links)
 
@@ -270,6 +272,8 @@ class Replica:
     def _answer(self, message: _Question, peer: str) -> None:
         room = self._gossip.room_for(peer)
         if room <= 0:
+            if isinstance(message, messages.GetFinalized):
+                self._gossip.owe(peer, message)
             return
         found: Iterable[_Answer]
         match message:

@@ -61,7 +61,11 @@ class Register:
         if not beside:
             del self._of[hook.address]
         if hook.owner == "wallet":
-            self._removed[hook.hook] = Removal(hook.stamp, hook.address, hook.payer)
+            self.remember(hook)
+
+    def remember(self, hook: Hook) -> None:
+        """It has ended, and this was its last request."""
+        self._removed[hook.hook] = Removal(hook.stamp, hook.address, hook.payer)
 
     def unmake(self, live: LiveHook, removal: Removal | None) -> None:
         """Forgets it as if it had never been; ``removal``: what was remembered in its place."""

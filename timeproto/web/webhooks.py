@@ -242,7 +242,9 @@ class Webhooks(Service):
         """A request could not be made durable: all is as it was before, and the same one may be sent again."""
         if isinstance(last, Hook):
             live.hook = last
-            if removed:
+            if self._hooks.get(last.hook) is not live and not removed:  # its receiver has ended it meanwhile
+                self._hooks.remember(last)
+            elif removed:
                 self._put(live, due=True)  # what happened meanwhile is found in the log
                 self._pump()
         else:
