@@ -339,6 +339,22 @@ class Wallets(SynchronousTestCase):
         self.assertEqual(self.shop.receiver.taken, self.shop.expected())
         self.assertEqual(self.ask(wish(at=START + 1)).status, 200)
 
+    def test_a_full_disk_and_a_receiver_that_is_gone(self) -> None:
+        """A renewal that was not made may be sent again, though the webhook has ended meanwhile."""
+        self.ask(wish())
+        self.shop.receiver.answer = "gone"
+        self.shop.saving = slow = Deferred[None]()
+        connection = self.shop.connect().request("POST", "/v1/webhooks", encode(wish(at=START + 1)),
+                                                 Content_Type="application/json")
+        self.shop.node.pay(PAYMENT)
+        self.shop.settle()
+        self.shop.saving = None
+        slow.errback(OSError("no space"))
+        self.assertEqual([answer.status for answer in connection.answers()], [500])
+        self.flushLoggedErrors(OSError)
+        self.refused(wish(), 403, "not_authorised")
+        self.assertEqual(self.ask(wish(at=START + 1)).status, 200)
+
     def test_a_full_disk_forgets_no_removal(self) -> None:
         """A removed webhook that could not come back is still removed: what was signed before does not bring it."""
         self.ask(wish())
