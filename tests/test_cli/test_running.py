@@ -54,6 +54,15 @@ class Interrupted(SynchronousTestCase):
         self.assertEqual(self.run_with("await Deferred()", again), ["CancelledError", "interrupted"])
 
 
+    def test_before_anything_is_waited_for(self) -> None:
+        """A command that never waits is finished when it hears of it, and nothing breaks in the midst of it."""
+        code = COMMAND.format(then="raise", again="pass").replace("reactor.callLater(0, os.kill,", "os.kill(").replace(
+            "await Deferred()", "print('done', flush=True)"
+        )
+        ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual((ended.stdout.split(), ended.stderr), (["done", "interrupted"], ""))
+
+
 class Unheard(SynchronousTestCase):
     def test_a_secret_that_nobody_saw(self) -> None:
         """Is told once: which key has to be revoked is said, however the output failed."""

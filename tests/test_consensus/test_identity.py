@@ -148,22 +148,49 @@ class Amnesia(SynchronousTestCase):
         return sign_batch(alone.keys[0], alone.genesis.hash, alone.genesis.masternode_set.hash, 0, **votes)
 
     def test_more_than_can_be_remembered(self) -> None:
-        """Nobody ends a node by a flood of its old votes: all are asked again what they hold, and it is judged then."""
+        """Of proofs it is as if they had not been shown; a vote that would be forgotten again is a conflict."""
         self.patch(limits, "EARLY_VOTES", 2)
         alone = Alone(4, voting=False)
         payments = [alone.pay([coin]) for coin in alone.coins()[:3]]
         proofs = tuple(alone.proof(tx, voters=[0, 1, 2]) for tx in payments)
         self.assertIsNone(alone.hear(messages.FinalityProofs(proofs=proofs), 1).identity_conflict)
-        for tx in payments:
-            alone.hear(self.own(alone, lock=[tx.txid]), 3)
-        for peer in (1, 2):
-            alone.vouch(peer)
-        self.assertIsNotNone(alone.replica.not_voting)
-        for tx, proof in reversed(list(zip(payments, proofs, strict=True))):
-            alone.hear(messages.Transactions(transactions=(tx,), proofs=(proof,)), 2)
-        for peer in (1, 2, 3):
-            alone.vouch(peer)
+        found = [alone.hear(self.own(alone, lock=[tx.txid]), 3).identity_conflict for tx in (payments[0], *payments)]
+        self.assertEqual([each is not None for each in found], [False, False, False, True])
+
+    def test_a_proof_that_comes_with_the_last_voucher(self) -> None:
+        """In one step: what it makes final is over when the vote for it is judged."""
+        alone = Alone(4, voting=False)
+        tx = alone.pay(alone.coins()[:1])
+        alone.vouch(1, batches=(self.own(alone, lock=[tx.txid]),))
+        alone.show(tx)
+        peer = alone.keys[2].public_hex
+        alone.hear(messages.Finalized(txids=(), next=0, head=0), 2)
+        alone.hear(messages.Blocks(blocks=(), head=0), 2)
+        effects = alone.act(
+            Heard(messages.FinalityProofs(proofs=(alone.proof(tx),)), peer),
+            Heard(messages.Votes(voter=alone.node.key), peer),
+        )
+        self.assertIsNone(effects.identity_conflict)
         self.assertIsNone(alone.replica.not_voting)
+        self.assertTrue(alone.is_final(tx))
+
+    def test_a_peer_that_is_behind_holds_words_about_a_block(self) -> None:
+        """What this node said of a block that is decided elsewhere is judged when it has caught up."""
+        for seed in range(6):
+            cluster = Cluster(4, seed)
+            cluster.settle(2)
+            cluster.pass_time(6_000)
+            for _ in range(cluster.random.randrange(20, 60)):
+                cluster.deliver()
+            cluster.partition([0, 1, 2], [3])
+            for _ in range(3):
+                cluster.pass_time(6_000)
+            cluster.kill(0)
+            cluster.heal()
+            node = cluster.restart(0, MemoryStore())
+            cluster.settle(8)
+            self.assertEqual([each.identity_conflict for each in node.effects if each.identity_conflict], [])
+            self.assertIsNone(node.replica.not_voting, f"seed {seed}")
 
     def test_a_word_about_a_decided_block_ends_nobody(self) -> None:
         """It can sign nothing there again, whether it remembers what it signed or not."""

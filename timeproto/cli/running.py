@@ -17,8 +17,11 @@ def when_interrupted(reactor: Any) -> Deferred[None]:
     interrupted: Deferred[None] = Deferred()
 
     def handle(*_: Any) -> None:
+        reactor.callFromThread(fire)
+
+    def fire() -> None:
         if not interrupted.called:
-            reactor.callFromThread(interrupted.callback, None)
+            interrupted.callback(None)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, handle)
@@ -39,9 +42,7 @@ def run_until_done(main: Callable[[Any], Awaitable[int]]) -> int:
 
     def done(result: Any) -> None:
         outcome.append(result)
-        if reactor.running:  # else it is stopping already
-            with suppress(ReactorNotRunning):
-                reactor.stop()
+        end()
 
     async def begin() -> int:
         return await main(reactor)
@@ -49,7 +50,14 @@ def run_until_done(main: Callable[[Any], Awaitable[int]]) -> int:
     def interrupt(*_: Any) -> None:
         nonlocal interrupted
         again, interrupted = interrupted, True
-        reactor.callFromThread(reactor.stop if again else running[0].cancel)  # type: ignore[attr-defined]
+        reactor.callFromThread(end if again else call_off)  # type: ignore[attr-defined]
+
+    def call_off() -> None:
+        running[0].cancel()
+
+    def end() -> None:
+        with suppress(ReactorNotRunning):
+            reactor.stop()
 
     def start() -> None:
         signal.signal(signal.SIGINT, interrupt)

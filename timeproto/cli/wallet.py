@@ -115,7 +115,7 @@ def _new(arguments: argparse.Namespace) -> int:
         phrase = hd.generate_phrase(arguments.words)
         address = hd.address(hd.derive(phrase), genesis.params)
         WalletFile.create(path, phrase, password, genesis, receive=1)
-        made = path.stat().st_ino
+        made = _identity(path)
         try:
             tell_new(path, phrase, address, genesis.hash, as_json=arguments.json)
         except BaseException as error:
@@ -129,11 +129,20 @@ def _new(arguments: argparse.Namespace) -> int:
     return run_wallet(main)
 
 
-def _unmake(path: Path, made: int) -> str:
-    """Removes a wallet whose phrase nobody saw, since money in it could not be restored; says what became of it.
-    ``made`` is the number of the file, which may be somewhere else by now."""
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What differs between two files that are at one place one after the other; None if there is none."""
     try:
-        if path.stat().st_ino != made:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def _unmake(path: Path, made: tuple[int, int] | None) -> str:
+    """Removes a wallet whose phrase nobody saw, since money in it could not be restored; says what became of it.
+    ``made`` is the file's identity: it may be somewhere else by now."""
+    try:
+        if made is None or _identity(path) != made:
             return f"the phrase could not be shown, and the new wallet is not at {path} any more: do not use it"
         path.unlink()
     except OSError as error:

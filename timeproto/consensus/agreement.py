@@ -138,7 +138,11 @@ class Agreement:
         place = vote.height, vote.round, _ORDER[vote.kind]
         same = [mine for mine in signed.votes if mine.place == vote.place]
         if place > _last(signed) or any(mine.block != vote.block for mine in same):
-            own_votes.conflict(self._finality, f"a {vote.kind} for block {vote.height} in round {vote.round}")
+            mandate = self._finality.mandate
+            if mandate.is_met or mandate.is_halted:
+                own_votes.conflict(self._finality, f"a {vote.kind} for block {vote.height} in round {vote.round}")
+            else:
+                mandate.doubt_word(vote.height)  # who shows it may be behind: this replica is, perhaps
 
     def wake(self, wake: Wake) -> None:
         if wake.height != self.height:

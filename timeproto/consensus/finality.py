@@ -388,7 +388,10 @@ class Finality(Suspicion):
         They are signed here: after a block, which may be the last condition, the next is proposed in the same step."""
         before = self.not_voting
         fulfil(what)
-        if before is not None and self.not_voting is None and own_votes.may_begin(self):
+        if self.mandate.is_to_be_judged:
+            self.settle()  # what has come with it is over by that
+            own_votes.judge(self)
+        if before is not None and self.not_voting is None:
             for payment in self.payments:
                 self.reconsider(payment)
             self.settle()

@@ -86,7 +86,8 @@ class Gossip:
 
     def owe(self, peer: str, question: messages.GetFinalized) -> None:
         """It is answered in the next tick: who catches up asks for one page after the other, and would wait long."""
-        self._owed[peer] = question
+        if peer in self._links:
+            self._owed[peer] = question
 
     def take_owed(self) -> dict[str, messages.GetFinalized]:
         owed, self._owed = self._owed, {}

@@ -26,6 +26,7 @@ class Mandate:
         self._same_chain: set[str] = set()
         self._awaited: dict[str, None] = {}
         self._doubts: dict[str, VoteKind] = {}
+        self._word = 0
         self._heard = 1
 
     @property
@@ -36,6 +37,15 @@ class Mandate:
     @property
     def is_met(self) -> bool:
         """True once a quorum has told what it knows, and all that is here."""
+        return self._is_heard and not (self._doubts or self._word)
+
+    @property
+    def is_to_be_judged(self) -> bool:
+        """True if nothing is left but votes of this replica's that it was shown and does not know."""
+        return self._is_heard and bool(self._doubts or self._word)
+
+    @property
+    def _is_heard(self) -> bool:
         return self._heard >= self._needed and not self._awaited
 
     @property
@@ -83,18 +93,21 @@ class Mandate:
         if len(self._awaited) < limits.EARLY_VOTES:
             self._awaited[txid] = None
 
-    def doubt(self, txid: str, kind: VoteKind) -> None:
-        """Somebody showed a vote of this replica's that it does not know, for what is not over here. Beyond a bound all
-        are asked again what they hold: by then most of it is over."""
-        if len(self._doubts) >= limits.EARLY_VOTES:
-            self._doubts.clear()
-            self._vouched.clear()
-            self._count()
-        self._doubts[txid] = kind
+    def doubt(self, txid: str, kind: VoteKind) -> bool:
+        """Somebody showed a vote of this replica's that it does not know, for what is not over here: it is judged when
+        everything else is met. False if there are so many that this cannot be remembered."""
+        if len(self._doubts) < limits.EARLY_VOTES:
+            self._doubts[txid] = kind
+        return txid in self._doubts
 
-    def take_doubts(self) -> dict[str, VoteKind]:
-        doubts, self._doubts = self._doubts, {}
-        return doubts
+    def doubt_word(self, height: int) -> None:
+        """The same of a word about the block at ``height``, which is not decided here."""
+        self._word = max(self._word, height)
+
+    def take_doubts(self) -> tuple[dict[str, VoteKind], int]:
+        """The votes by txid, and the height of the highest block of a word; 0 if there is none."""
+        doubts, word, self._doubts, self._word = self._doubts, self._word, {}, 0
+        return doubts, word
 
     def became_final(self, txid: str) -> None:
         """It is final here now, if it was waited for."""

@@ -68,28 +68,32 @@ def compare(finality: Finality, kind: VoteKind, txid: str) -> None:
 
     Unless ``txid`` is over here: no vote can go against that (see :func:`compare_proven`), and anybody may have kept
     the vote. Before the mandate it may be over without this replica's knowing, since who tells it may be behind: then
-    it is judged when the mandate would be met (:func:`may_begin`).
+    it is judged when the mandate would be met (:func:`judge`).
     """
     if _is_known(finality, kind, txid) or _is_over(finality, txid):
         return
     mandate = finality.mandate
-    if mandate.is_met or mandate.is_halted:
+    if mandate.is_met or mandate.is_halted or not mandate.doubt(txid, kind):
         _unknown(finality, kind, txid)
-    else:
-        mandate.doubt(txid, kind)
 
 
-def may_begin(finality: Finality) -> bool:
-    """The mandate is met: what this replica was shown of its votes and does not know is over by now, or a conflict."""
-    for txid, kind in finality.mandate.take_doubts().items():
+def judge(finality: Finality) -> None:
+    """Nothing else is left of the mandate: what this replica was shown of its votes and words, and does not know, is
+    over by now, or it is a conflict."""
+    doubts, word = finality.mandate.take_doubts()
+    for txid, kind in doubts.items():
         if not (_is_known(finality, kind, txid) or _is_over(finality, txid)):
             _unknown(finality, kind, txid)
-            return False
-    return True
+    if word > finality.height:
+        conflict(finality, f"a word about block {word}")
 
 
 def _is_over(finality: Finality, txid: str) -> bool:
-    return finality.is_final(txid) or finality.ending(txid) is not None
+    """True if no vote for ``txid`` matters any more: it is final, or ended, or can be neither for want of its coins."""
+    if finality.is_final(txid) or finality.is_refused_or_ended(txid):
+        return True
+    payment = finality.payments.get(txid)
+    return payment is not None and payment.tx is not None and finality.is_beaten(payment.tx)
 
 
 def compare_proven(finality: Finality, txid: str) -> None:

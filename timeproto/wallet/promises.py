@@ -79,6 +79,7 @@ class Promises:
             return  # it is looked for again
         for txid in there:
             self._others.pop(txid, None)
+            self._unwritten.pop(txid, None)  # it was not to be, and is now
             self.follow(self._client.submit(by_txid[txid], again=True))
 
     # -- one payment ---------------------------------------------------------------------------------
@@ -116,6 +117,8 @@ class Promises:
         try:
             return self._purse.take_back(tx.txid, *self._spare(tx))
         except _UNWRITTEN as error:
+            if all(each.txid != tx.txid for each in self._purse.pending):
+                return True  # it is out of the file all the same, and the next change makes sure of it
             self.log.error("the payment {txid} goes on, for its end cannot be written: {why}", txid=tx.txid, why=error)
             return False
 
