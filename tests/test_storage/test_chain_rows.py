@@ -172,7 +172,11 @@ class ChainCases:
     def test_endings(self) -> None:
         """By a verdict, or by the rival that a block contains; of others nothing is said."""
         store = self.make()
-        store.commit(Changes(NOTHING, endings={A: Ending(3), B: Ending(2**64 - 1, C)}))
+        self.assertIsNone(store.ending(A))
+        store.commit(Changes(NOTHING, endings={A: Ending(3)}))
+        self.assertEqual([store.ending(txid) for txid in (A, B)], [Ending(3), None])
+        store = self.reopen(store)
+        store.commit(Changes(NOTHING, endings={B: Ending(2**64 - 1, C)}))
         store = self.reopen(store)
         self.assertEqual([store.ending(txid) for txid in (A, B, C)], [Ending(3), Ending(2**64 - 1, C), None])
 
