@@ -15,7 +15,7 @@ $(STAMP): setup.cfg pyproject.toml .ci/sslyze.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
-	    --config-settings editable_mode=compat -e '.[dev]'
+	    --config-settings editable_mode=compat -e '.[dev,fast]'
 	test -x $(SSLYZE)/bin/python || $(PYTHON) -m venv $(SSLYZE)
 	$(SSLYZE)/bin/python -m pip install --quiet --disable-pip-version-check -r .ci/sslyze.txt
 	touch $(STAMP)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -25,8 +27,9 @@ from timeproto.consensus import verifier as module
 from timeproto.consensus.effects import Cancel, Heard, Input, LinkUp, Submit, Tick
 from timeproto.consensus.verifier import Verified, Verifier
 from timeproto.errors import Refusal
-from timeproto.model import validation, vote
+from timeproto.model import keys, validation, vote
 from timeproto.model.keys import SigningKey
+from timeproto.model.lanes import Signed
 from timeproto.model.transaction import Outpoint, Transaction
 from timeproto.model.utxo_state import SpentFinalized, to_wire
 from timeproto.model.vote import sign_batch
@@ -240,3 +243,65 @@ class NothingTwice(Stage):
             (_, refusal), = self.check(Submit(wrong, "a"), known=known).refused
             self.assertEqual(refusal.code, code)
             self.assertEqual(self.hear(messages.TransactionBroadcast(tx=wrong), known=known)[0], None)
+
+
+class Together(Stage):
+    """What comes most is looked at ahead, many at once; who judges is the same."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.ahead: list[Signed] = []
+        self.patch(module, "checked_together", self.look_ahead)
+
+    def look_ahead(self, signed: Iterable[Signed]) -> AbstractContextManager[None]:
+        self.ahead = list(signed)
+        return keys.checked_together(self.ahead)
+
+    def test_one_signature_of_each_thing_that_comes(self) -> None:
+        """Of transactions, from whomever, and of batches, in the order in which they came."""
+        votes = batch(VOTERS[1], lock=[PAYMENT.txid])
+        self.check(
+            Submit(PAYMENT, "ticket"), Tick(), Heard(votes, SENDER),
+            Heard(messages.Transactions(transactions=(OTHER, PAYMENT)), SENDER),
+            Heard(messages.TransactionBroadcast(tx=OTHER), SENDER),
+        )  # fmt: skip
+        paid, other = (validation.signed_by_owners(tx, GENESIS.hash) for tx in (PAYMENT, OTHER))
+        self.assertEqual(self.ahead, [*paid, votes.signed(GENESIS.hash), *other, *paid, *other])
+
+    def test_nothing_is_looked_at_that_would_not_be_checked(self) -> None:
+        """Known, verified before, of a stranger, under another's txid; or of several owners."""
+        known, mine, stranger = (batch(who, lock=[PAYMENT.txid]) for who in (VOTERS[1], VOTERS[2], STRANGER))
+        shared = build(
+            [(Outpoint(GENESIS.hash, 1), ALICE), (Outpoint(GENESIS.hash, 2), BOB)], [(COIN, address(BOB))]
+        )
+        self.check(Heard(known, SENDER))
+        lied = replace(OTHER, txid=PAYMENT.txid)
+        page = messages.Transactions(transactions=(PAYMENT, lied, shared))
+        entries = [Heard(known, SENDER), Heard(stranger, SENDER), Heard(page, SENDER), Heard(mine, SENDER)]
+        self.check(*entries, known={PAYMENT.txid: PAYMENT})
+        self.assertEqual(self.ahead, [mine.signed(GENESIS.hash)])
+
+    def test_what_is_wrong_among_many_is_found_as_if_alone(self) -> None:
+        """Eight batches and eight transactions, of each one forged: those two are taken out, and nothing else."""
+        votes = [batch(voter, lock=[tx.txid]) for voter in VOTERS[:4] for tx in (PAYMENT, OTHER)]
+        votes[3] = replace(votes[3], height=7)
+        page = [
+            build([(Outpoint(GENESIS.hash, vout), ALICE)], [(500 * COIN - 10_000, address(BOB))])
+            for vout in range(8)
+        ]
+        page[5] = replace(page[5], signature=page[4].signature)
+        heard = messages.Transactions(transactions=tuple(page))
+        verified = self.check(*[Heard(each, SENDER) for each in votes], Heard(heard, SENDER))
+        left = messages.Transactions(transactions=(*page[:5], *page[6:]))
+        expected = [Heard(each, SENDER) for each in (*votes[:3], *votes[4:], left)]
+        self.assertEqual((verified.inputs, verified.faults), (expected, []))
+        self.assertEqual([str(refusal.code) for _, refusal in verified.blame], ["bad_vote", "bad_signature"])
+
+    def test_what_cannot_be_looked_at_is_met_where_it_is_judged(self) -> None:
+        """A fault of this code in looking ahead costs nobody else his place, and is told once."""
+        def broken(*_: Any) -> Any:
+            raise RuntimeError("a fault of ours")
+
+        self.patch(module, "signed_by_owners", broken)
+        verified = self.check(Submit(PAYMENT, "ticket"), Heard(batch(VOTERS[1], lock=[PAYMENT.txid]), SENDER))
+        self.assertEqual((len(verified.inputs), verified.faults, len(self.ahead)), (2, [], 1))

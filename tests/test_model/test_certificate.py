@@ -28,8 +28,8 @@ class Proofs(SynchronousTestCase):
             self.verified += 1
             return real(*arguments)
 
-        real = certificate.vote_is_valid
-        self.patch(certificate, "vote_is_valid", counting)
+        real = certificate.verify
+        self.patch(certificate, "verify", counting)
 
     def holds(self, proof: FinalityProof) -> None:
         self.assertIsNone(check_proof(proof, MASTERNODES, GENESIS.hash))
@@ -135,7 +135,7 @@ class Proofs(SynchronousTestCase):
         self.refused(FinalityProof(A, MASTERNODES.hash, ()))
 
     def test_the_first_bad_vote_ends_it(self) -> None:
-        """A proof costs at most one verification for each masternode, and no more after a bad one."""
+        """A proof costs at most one verification for each masternode and, one by one, no more after a bad one."""
         proof = proof_of(A, VOTERS)
         self.refused(replace(proof, votes=(replace(proof.votes[0], height=9), *proof.votes[1:])))
         self.assertEqual(self.verified, 1)

@@ -14,6 +14,7 @@ from typing import Any
 from timeproto import __version__
 from timeproto.bench import kernel
 from timeproto.masternode import open_files
+from timeproto.model import lanes
 from timeproto.model.keys import SigningKey, verify
 
 _LIBRARIES = ("twisted", "msgspec", "pynacl", "rocksdict", "pyopenssl")
@@ -31,6 +32,7 @@ def describe() -> dict[str, Any]:
         "libraries": {name: version(name) for name in _LIBRARIES},
         "load_average": round(os.getloadavg()[0], 2),
         "verify_us": round(verify_us(), 1),
+        "signatures": lanes.account(),
     }
 
 

@@ -48,7 +48,8 @@ def _machine(machine: Report) -> str:
     libraries = ", ".join(f"{name} {version}" for name, version in machine["libraries"].items())
     return (
         f"On {machine['cores']} cores of {machine['processor']}, {machine['memory_mb']:,} MB, {machine['machine']},"
-        f" Python {machine['python']}, {libraries}; one Ed25519 verification {machine['verify_us']} µs; load average"
+        f" Python {machine['python']}, {libraries}; one Ed25519 verification {machine['verify_us']} µs, many"
+        f" {machine.get('signatures', 'one by one')}; load average"
         f" before {machine['load_average']}, and others used {_percent(machine['others_cpu_share'])} of it meanwhile."
     )
 

@@ -85,7 +85,7 @@ def describe_machine() -> dict[str, Any]:
 def note_of(machine: dict[str, Any]) -> str:
     return (
         f"{machine['cores']} cores of {machine['processor']}, {machine['machine']}, Python {machine['python']};"
-        f" one Ed25519 verification {machine['verify_us']} µs"
+        f" one Ed25519 verification {machine['verify_us']} µs, many {machine['signatures']}"
     )
 
 

@@ -7,7 +7,8 @@ since the replica may have had to forget them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 
 import attrs
 import msgspec
@@ -20,9 +21,10 @@ from timeproto.model.block import Block, BlockVote, DecidedBlock, check_commit
 from timeproto.model.canonical import sha256
 from timeproto.model.certificate import FinalityProof, check_proof
 from timeproto.model.genesis import Genesis
-from timeproto.model.keys import verify
+from timeproto.model.keys import SIGNATURE_SIZE, checked_together, verify
+from timeproto.model.lanes import Signed
 from timeproto.model.transaction import Transaction
-from timeproto.model.validation import check_stateless
+from timeproto.model.validation import check_stateless, signed_by_owners
 from timeproto.model.vote import VoteBatch
 from timeproto.wire import messages
 
@@ -58,16 +60,40 @@ class Verifier:
     def check(self, entries: Sequence[tuple[Input, Known]]) -> Verified:
         """Each entry is an input and the transactions in it that the replica holds already."""
         verified = Verified()
-        for entry, known in entries:
-            try:
-                self._check(entry, known, verified)
-            except Exception as fault:
-                # Nothing was decided yet, so what cannot be judged is left out and the node lives.
-                verified.faults.append(fault)
-                if isinstance(entry, Submit):
-                    refusal = Refusal(ErrorCode.INTERNAL, "the node failed to verify the transaction")
-                    verified.refused.append((entry.ticket, refusal))
+        with checked_together(self._ahead(entries)):
+            for entry, known in entries:
+                try:
+                    self._check(entry, known, verified)
+                except Exception as fault:
+                    # Nothing was decided yet, so what cannot be judged is left out and the node lives.
+                    verified.faults.append(fault)
+                    if isinstance(entry, Submit):
+                        refusal = Refusal(ErrorCode.INTERNAL, "the node failed to verify the transaction")
+                        verified.refused.append((entry.ticket, refusal))
         return verified
+
+    def _ahead(self, entries: Sequence[tuple[Input, Known]]) -> Iterator[Signed]:
+        """The signatures of what comes most, one in each: looked at together, eight take the time of two."""
+        for entry, known in entries:
+            with suppress(Exception):  # it is met again where it is judged
+                match entry:
+                    case Submit():
+                        yield from self._of_transactions([entry.tx], known)
+                    case Heard(message=VoteBatch() as batch):
+                        if self._is_new(batch):
+                            yield batch.signed(self._genesis.hash)
+                    case Heard(message=messages.Transactions() as message):
+                        yield from self._of_transactions(message.transactions, known)
+                    case Heard(message=messages.TransactionBroadcast() as message):
+                        yield from self._of_transactions([message.tx], known)
+
+    def _of_transactions(self, transactions: Iterable[Transaction], known: Known) -> Iterator[Signed]:
+        for tx in transactions:
+            if len(tx.signature) == SIGNATURE_SIZE and known.get(tx.txid) != tx and tx.txid == tx.computed_txid:
+                yield from signed_by_owners(tx, self._genesis.hash)
+
+    def _is_new(self, batch: VoteBatch) -> bool:
+        return batch.voter in self._masternodes and self._batches.get(batch.signature) != batch
 
     def _check(self, entry: Input, known: Known, verified: Verified) -> None:
         if isinstance(entry, Heard):

@@ -45,6 +45,7 @@ from timeproto.masternode.view import ReplicaView
 from timeproto.masternode.watchman import Watchman
 from timeproto.masternode.windows import Timed, Windows
 from timeproto.masternode.worker import Worker
+from timeproto.model import lanes
 from timeproto.model.block import BlockVote
 from timeproto.model.genesis import Genesis
 from timeproto.model.keys import SigningKey
@@ -294,6 +295,7 @@ class TimeNode(service.MultiService):
             listen=config.listen,
             votes=replica.not_voting or "voting",
         )
+        self.log.info("signatures are checked {how}", how=lanes.account())
 
     def _now(self) -> int:
         """Unix milliseconds that never go back, whatever the clock does: times of one coin stay in order."""

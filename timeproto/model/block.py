@@ -34,7 +34,8 @@ from timeproto.model.canonical import (
     u64,
 )
 from timeproto.model.certificate import SignedVote, check_votes
-from timeproto.model.keys import SigningKey, verify
+from timeproto.model.keys import SigningKey, checked_together, verify
+from timeproto.model.lanes import Signed
 from timeproto.model.masternodes import MasternodeSet
 from timeproto.model.merkle import MerkleTree, root_from_path
 from timeproto.model.transaction import (
@@ -217,9 +218,13 @@ class BlockVote(Noun, frozen=True, tag="BlockVote", tag_field="type"):
         block = bytes.fromhex(self.block or NO_BLOCK)
         return domain(self.kind, genesis_hash) + bytes.fromhex(self.set) + numbers + block
 
+    def signed(self, genesis_hash: str) -> Signed:
+        """What :meth:`verify` checks."""
+        return bytes.fromhex(self.voter), self.message(genesis_hash), bytes.fromhex(self.signature)
+
     def verify(self, genesis_hash: str) -> bool:
         """One signature check. Membership of the voter is the caller's question."""
-        return verify(bytes.fromhex(self.voter), self.message(genesis_hash), bytes.fromhex(self.signature))
+        return verify(*self.signed(genesis_hash))
 
     @property
     def place(self) -> tuple[int, int, str]:
@@ -289,9 +294,11 @@ def check_commit(
         raise bad("a voter is counted twice, or is not a masternode")
     if len(voters) < masternodes.quorum:
         raise bad(f"{len(voters)} votes of the {masternodes.quorum} needed")
-    for vote in commit.votes():
-        if not (is_signed(vote) if is_signed else vote.verify(genesis_hash)):
-            raise bad(f"the vote of {vote.voter} is not signed by it")
+    votes = list(commit.votes())
+    with checked_together(() if is_signed else [vote.signed(genesis_hash) for vote in votes]):
+        for vote in votes:
+            if not (is_signed(vote) if is_signed else vote.verify(genesis_hash)):
+                raise bad(f"the vote of {vote.voter} is not signed by it")
 
 
 class InclusionProof(Noun, frozen=True):

@@ -14,7 +14,8 @@ from msgspec import Meta
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.canonical import U32, U64, Hex32, Hex64, Noun, require_u64
-from timeproto.model.keys import verify
+from timeproto.model.keys import checked_together, verify
+from timeproto.model.lanes import Signed
 from timeproto.model.masternodes import MasternodeSet
 from timeproto.model.merkle import root_from_path
 from timeproto.model.vote import VoteBatch, VoteKind, vote_leaf, vote_message
@@ -48,17 +49,23 @@ def signed_vote(batch: VoteBatch, index: int) -> SignedVote:
     return SignedVote(batch.voter, batch.height, index, tree.size, tree.hex_path(index), batch.signature)
 
 
-def vote_is_valid(
-    vote: SignedVote, kind: VoteKind, txid: str, set_hash: str, genesis_hash: str
-) -> bool:
-    """True if ``vote.voter`` signed exactly this vote, for this set, on this network."""
+def signed_by(vote: SignedVote, kind: VoteKind, txid: str, set_hash: str, genesis_hash: str) -> Signed | None:
+    """What ``vote.voter`` must have signed if this is its vote; None if the path leads nowhere."""
     root = root_from_path(
         vote_leaf(kind, txid), vote.index, vote.size, [bytes.fromhex(node) for node in vote.path]
     )
     if root is None:
-        return False
+        return None
     message = vote_message(genesis_hash, set_hash, vote.height, root)
-    return verify(bytes.fromhex(vote.voter), message, bytes.fromhex(vote.signature))
+    return bytes.fromhex(vote.voter), message, bytes.fromhex(vote.signature)
+
+
+def vote_is_valid(
+    vote: SignedVote, kind: VoteKind, txid: str, set_hash: str, genesis_hash: str
+) -> bool:
+    """True if ``vote.voter`` signed exactly this vote, for this set, on this network."""
+    signed = signed_by(vote, kind, txid, set_hash, genesis_hash)
+    return signed is not None and verify(*signed)
 
 
 def check_proof(proof: FinalityProof, masternodes: MasternodeSet, genesis_hash: str) -> None:
@@ -82,9 +89,11 @@ def check_votes(
         raise _bad(txid, "a voter is not a masternode")
     if len(voters) < masternodes.quorum:
         raise _bad(txid, f"{len(voters)} votes of the {masternodes.quorum} needed")
-    for vote in votes:
-        if not vote_is_valid(vote, kind, txid, masternodes.hash, genesis_hash):
-            raise _bad(txid, f"the vote of {vote.voter} is not signed by it for this transaction")
+    every = [signed_by(vote, kind, txid, masternodes.hash, genesis_hash) for vote in votes]
+    with checked_together(filter(None, every)):
+        for vote, signed in zip(votes, every, strict=True):
+            if signed is None or not verify(*signed):
+                raise _bad(txid, f"the vote of {vote.voter} is not signed by it for this transaction")
 
 
 def _bad(txid: str, why: str) -> Refusal:

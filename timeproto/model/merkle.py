@@ -66,13 +66,10 @@ class MerkleTree:
     def _walk(self, levels: list[list[T]], index: int) -> list[T]:
         if not 0 <= index < self.size:
             raise IndexError(f"leaf {index} of a tree of {self.size}")
-        path = []
-        for level in levels:
-            sibling = index ^ 1
-            if sibling < len(level):  # at the root there is none
-                path.append(level[sibling])
-            index >>= 1
-        return path
+        # At the root there is no sibling, nor at the end of a level that is odd.
+        return [
+            level[sibling] for height, level in enumerate(levels) if (sibling := index >> height ^ 1) < len(level)
+        ]
 
 
 def root_from_path(data: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes | None:

@@ -21,7 +21,7 @@ BITS = 3072
 GAP = 1103717
 MODULUS = 2**BITS - GAP
 SIZE = BITS // 8
-_LOW = mpz(2**BITS - 1)
+_ONE, _LOW = mpz(1), mpz(2**BITS - 1)
 _NONCE = bytes(16)
 _ZEROES = bytes(SIZE)
 
@@ -40,8 +40,9 @@ def product(members: Iterable[bytes]) -> mpz:
 
 def multiply(numbers: Iterable[mpz]) -> mpz:
     """The product of numbers below 2^3072; congruent modulo :data:`MODULUS`, not always below it."""
-    total = mpz(1)
-    for number in numbers:
+    rest = iter(numbers)
+    total = next(rest, _ONE)
+    for number in rest:
         total *= number
         while total > _LOW:  # 2^3072 is GAP modulo the prime: two short products instead of a long division
             total = (total >> BITS) * GAP + (total & _LOW)

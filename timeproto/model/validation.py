@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.address import address_of, require_address
-from timeproto.model.keys import SIGNATURE_SIZE, verify
+from timeproto.model.keys import SIGNATURE_SIZE, checked_together, verify
+from timeproto.model.lanes import Signed
 from timeproto.model.ledger import Coin
 from timeproto.model.transaction import FINAL_SEQUENCE, NULL_OUTPOINT, Transaction, sighash
 from timeproto.params import MAX_AMOUNT, NetworkParams
@@ -20,10 +21,17 @@ from timeproto.params import MAX_AMOUNT, NetworkParams
 def check_stateless(tx: Transaction, params: NetworkParams, genesis_hash: str) -> None:
     """Shape, txid, amounts, fee and signatures; raises :class:`Refusal`. Cheap checks come first."""
     check_shape(tx, params)
+    signed = signed_by_owners(tx, genesis_hash)
+    with checked_together(signed):
+        for key, digest, signature in signed:
+            if not verify(key, digest, signature):
+                raise Refusal(ErrorCode.BAD_SIGNATURE, f"the signature of {key.hex()} does not fit", key=key.hex())
+
+
+def signed_by_owners(tx: Transaction, genesis_hash: str) -> list[Signed]:
+    """What each owner must have signed; as many as there are both keys and signatures."""
     digest = sighash(tx.canonical, genesis_hash)
-    for key, signature in zip(tx.keys, tx.signatures, strict=True):
-        if not verify(key, digest, signature):
-            raise Refusal(ErrorCode.BAD_SIGNATURE, f"the signature of {key.hex()} does not fit", key=key.hex())
+    return [(key, digest, signature) for key, signature in zip(tx.keys, tx.signatures, strict=False)]
 
 
 def check_shape(tx: Transaction, params: NetworkParams) -> None:

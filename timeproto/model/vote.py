@@ -20,6 +20,7 @@ from msgspec import Meta
 from timeproto import limits
 from timeproto.model.canonical import U64, HalfHex32, HalfHex64, Noun, are_hex, domain, lazy, require_u64, u64
 from timeproto.model.keys import SigningKey, verify
+from timeproto.model.lanes import Signed
 from timeproto.model.merkle import MerkleTree
 
 
@@ -121,10 +122,13 @@ class VoteBatch(Noun, frozen=True, dict=True, gc=True, tag="VoteBatch", tag_fiel
     def message(self, genesis_hash: str) -> bytes:
         return vote_message(genesis_hash, self.set, self.height, self.tree.root)
 
+    def signed(self, genesis_hash: str) -> Signed:
+        """What :meth:`verify` checks."""
+        return bytes.fromhex(self.voter), self.message(genesis_hash), bytes.fromhex(self.signature)
+
     def verify(self, genesis_hash: str) -> bool:
         """One signature check for the whole batch. Membership of the voter is the caller's question."""
-        signature = bytes.fromhex(self.signature)
-        return verify(bytes.fromhex(self.voter), self.message(genesis_hash), signature)
+        return verify(*self.signed(genesis_hash))
 
 
 def sign_batch(

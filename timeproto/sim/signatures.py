@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from nacl.bindings import (
     crypto_core_ed25519_scalar_add,
@@ -24,6 +24,8 @@ from timeproto.model.keys import SigningKey
 
 CHECKING = (block, certificate, validation, verifier, vote)
 """The modules that check signatures, by the one function ``model.keys.verify``."""
+_TOGETHER = "checked_together"
+"""What those that check many do before; here nothing is gained by it."""
 
 
 class Signatures:
@@ -53,14 +55,18 @@ class Signatures:
     @contextmanager
     def shared(self) -> Iterator[None]:
         """Within, all of timeproto checks signatures here."""
-        before = [module.verify for module in CHECKING]
+        before = [dict(vars(module)) for module in CHECKING]
         for module in CHECKING:
             module.verify = self.verify  # type: ignore[attr-defined]
+            if hasattr(module, _TOGETHER):
+                setattr(module, _TOGETHER, nullcontext)
         try:
             yield
         finally:
-            for module, verify in zip(CHECKING, before, strict=True):
-                module.verify = verify  # type: ignore[attr-defined]
+            for module, names in zip(CHECKING, before, strict=True):
+                module.verify = names["verify"]  # type: ignore[attr-defined]
+                if hasattr(module, _TOGETHER):
+                    setattr(module, _TOGETHER, names[_TOGETHER])
 
 
 class Signer(SigningKey):
