@@ -242,7 +242,7 @@ class Finality(Suspicion):
                 kept.counting += 1
                 if payment.contested is not None or kind is ABORT:
                     self._count_contested(payment, kind, batch.voter)
-                if payment.votes.has_quorum(kind):
+                if payment.votes.has_quorum(kind) and not (kind is LOCK and payment.cast_commit):
                     self._weigh(payment)
         payments.retained.let_go(kept)
         self._heard_of[batch.voter] = None

@@ -125,6 +125,7 @@ class UTXOStateManager:
         self._position = summary.position
         self._staged: dict[Outpoint, Coin] = {}
         self._transitions: list[Transition] = []
+        self._counted = 0
         self._at_hand: Recent[Outpoint, Coin] = Recent(limits.COINS_AT_HAND)
         self._subscriptions = SubscriptionIndex()
 
@@ -155,6 +156,7 @@ class UTXOStateManager:
     @property
     def tallies(self) -> dict[str, Tally]:
         """Number of coins and sum of amounts, by name of state."""
+        self._sum_up()
         return {state.__name__: Tally(coins, amount) for state, (coins, amount) in self._tallies.items()}
 
     def state_digest(self, contenders: Iterable[tuple[Outpoint, list[str]]]) -> str:
@@ -164,6 +166,7 @@ class UTXOStateManager:
         whichever this replica voted for: so two replicas agree when they know the same, even while a contested
         coin waits for its verdict.
         """
+        self._sum_up()
         total = self._digest
         for outpoint, txids in contenders:
             coin = self.get_utxo_info(outpoint)
@@ -287,6 +290,7 @@ class UTXOStateManager:
 
         The three counts are the replica's, and become part of the summary.
         """
+        self._sum_up()
         summary = Summary(
             position=self._position,
             finalized=finalized,
@@ -296,7 +300,7 @@ class UTXOStateManager:
             tallies=self.tallies,
         )
         changes = Changes(summary, coins=self._staged, transitions=self._transitions)
-        self._staged, self._transitions = {}, []
+        self._staged, self._transitions, self._counted = {}, [], 0
         return changes
 
     def _move_all(self, tx: Transaction, event: Event, new: UTXOState, now: int) -> list[Transition]:
@@ -342,27 +346,33 @@ class UTXOStateManager:
         return self._stage(outpoint, None, Coin(output, UNSPENT), txid, now)
 
     def _stage(self, outpoint: Outpoint, old: Coin | None, new: Coin, txid: str, now: int) -> Transition:
-        output, state, before = new.output, new.state, None if old is None else old.state
-        if before is not None:
-            self._count(before, -1, -output.amount)
-        self._count(state, 1, output.amount)
-        if before is None or isinstance(state, SpentFinalized):  # otherwise its entry stays what it was
-            coin = coin_member(outpoint, output)
-            entry = digest.entry_of(coin, *_counted_as(state))
-            if before is not None:
-                entry -= digest.entry_of(coin, *_counted_as(before))
-            self._digest = digest.add(self._digest, entry)
         self._position += 1
-        transition = Transition(self._position, outpoint, output, before, state, txid, now)
+        before = None if old is None else old.state
+        transition = Transition(self._position, outpoint, new.output, before, new.state, txid, now)
         self._transitions.append(transition)
         self._staged[outpoint] = new
         self._at_hand.put(outpoint, new)
         return transition
 
-    def _count(self, state: UTXOState, coins: int, amount: int) -> None:
-        tally = self._tallies[type(state)]
-        tally[0] += coins
-        tally[1] += amount
+    def _sum_up(self) -> None:
+        """Counts the transitions that are not counted yet."""
+        total, tallies = self._digest, self._tallies
+        for transition in self._transitions[self._counted :]:
+            before, state, output = transition.old_state, transition.new_state, transition.output
+            if before is not None:
+                tally = tallies[type(before)]
+                tally[0] -= 1
+                tally[1] -= output.amount
+            tally = tallies[type(state)]
+            tally[0] += 1
+            tally[1] += output.amount
+            if before is None or isinstance(state, SpentFinalized):  # otherwise its entry stays what it was
+                coin = coin_member(transition.outpoint, output)
+                total += digest.entry_of(coin, *_counted_as(state))
+                if before is not None:
+                    total -= digest.entry_of(coin, *_counted_as(before))
+        self._digest = digest.add(0, total)
+        self._counted = len(self._transitions)
 
 
 def _counted_as(state: UTXOState) -> tuple[str, tuple[str, ...]]:
