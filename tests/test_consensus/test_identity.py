@@ -10,7 +10,7 @@ from tests.cluster import Cluster, key
 from tests.examples import replace
 from tests.test_consensus.alone import Alone
 from timeproto import limits
-from timeproto.consensus.effects import Heard
+from timeproto.consensus.effects import Heard, Tick
 from timeproto.model.block import BlockVote, sign_block_vote
 from timeproto.model.vote import VoteBatch, sign_batch
 from timeproto.storage.memory import MemoryStore
@@ -148,15 +148,51 @@ class Amnesia(SynchronousTestCase):
         """Signed with its key, and forgotten."""
         return sign_batch(alone.keys[0], alone.genesis.hash, alone.genesis.masternode_set.hash, 0, **votes)
 
-    def test_more_than_can_be_remembered(self) -> None:
-        """Of proofs it is as if they had not been shown; a vote that would be forgotten again is a conflict."""
+    def test_more_proofs_than_can_be_remembered(self) -> None:
+        """It is as if they had not been shown."""
         self.patch(limits, "EARLY_VOTES", 2)
         alone = Alone(4, voting=False)
-        payments = [alone.pay([coin]) for coin in alone.coins()[:3]]
-        proofs = tuple(alone.proof(tx, voters=[0, 1, 2]) for tx in payments)
+        proofs = tuple(alone.proof(alone.pay([coin]), voters=[0, 1, 2]) for coin in alone.coins()[:3])
         self.assertIsNone(alone.hear(messages.FinalityProofs(proofs=proofs), 1).identity_conflict)
-        found = [alone.hear(self.own(alone, lock=[tx.txid]), 3).identity_conflict for tx in (payments[0], *payments)]
-        self.assertEqual([each is not None for each in found], [False, False, False, True])
+        self.assertIn("waiting for peers", alone.replica.not_voting or "")
+
+    def test_a_flood_of_old_votes_ends_nobody(self) -> None:
+        """More than can be remembered, and all for what is final with the others: it votes once that is here."""
+        self.patch(limits, "EARLY_VOTES", 2)
+        alone = Alone(4, voting=False)
+        done, other = [alone.pay([coin]) for coin in alone.coins()], alone.pay(alone.coins(1)[:1], to=0)
+        flood = self.own(alone, lock=[tx.txid for tx in done], commit=[tx.txid for tx in done])
+        self.assertIsNone(alone.hear(flood, 3).identity_conflict)
+        for tx in done:
+            alone.hear(messages.Transactions(transactions=(tx,), proofs=(alone.proof(tx),)), 1)
+        self.assertIsNone(alone.hear(flood, 3).identity_conflict)
+        for peer in (1, 2):
+            self.assertIsNone(alone.vouch(peer).identity_conflict)
+        alone.show(other)
+        self.assertEqual(alone.voted(other), (True, False))
+        self.assertIsNone(alone.hear(messages.Votes(voter=alone.node.key), 3).identity_conflict)
+        self.assertIsNone(alone.replica.not_voting)
+
+    def test_who_was_cut_short_vouches_again(self) -> None:
+        """A vote that matters came while others took all the room: it votes for nothing before it asked again."""
+        self.patch(limits, "EARLY_VOTES", 2)
+        for is_forgotten in (True, False):
+            alone = Alone(4, voting=False)
+            done, open_ = [alone.pay([coin]) for coin in alone.coins()[:2]], alone.pay(alone.coins()[2:3])
+            alone.hear(self.own(alone, lock=[tx.txid for tx in done]), 3)
+            alone.vouch(1, batches=(self.own(alone, lock=[open_.txid]),))
+            alone.hear(messages.Transactions(transactions=tuple(done), proofs=tuple(map(alone.proof, done))), 1)
+            self.assertIsNone(alone.vouch(2).identity_conflict)
+            alone.show(open_)
+            self.assertEqual((alone.cast(), alone.replica.is_synced), ([], False))
+            asked = [to for to, message in alone.act(Tick()).send if isinstance(message, messages.GetVotes)
+                     and message.voter == alone.node.key]
+            self.assertEqual(set(asked), {alone.keys[1].public_hex})
+            if not is_forgotten:
+                alone.hear(messages.Transactions(transactions=(open_,), proofs=(alone.proof(open_),)), 1)
+            again = alone.vouch(1, batches=(self.own(alone, lock=[open_.txid]),))
+            self.assertEqual(again.identity_conflict is not None, is_forgotten)
+            self.assertEqual(alone.replica.not_voting is not None, is_forgotten)
 
     def test_a_proof_that_comes_with_the_last_voucher(self) -> None:
         """In one step: what it makes final is over when the vote for it is judged."""

@@ -229,7 +229,7 @@ class Finality(Suspicion):
         """A signed batch, from its voter or handed on by another masternode."""
         if batch.voter == self.key.public_hex:
             for kind, txid in batch.votes():
-                own_votes.compare(self, kind, txid)
+                own_votes.compare(self, kind, txid, sender)
             return
         payments, kept = self.payments, self.payments.retained.keep(batch)
         for kind, txids in batch.lists():

@@ -26,6 +26,7 @@ class Mandate:
         self._same_chain: set[str] = set()
         self._awaited: dict[str, None] = {}
         self._doubts: dict[str, VoteKind] = {}
+        self._cut: set[str] = set()
         self._word = 0
         self._heard = 1
 
@@ -37,16 +38,20 @@ class Mandate:
     @property
     def is_met(self) -> bool:
         """True once a quorum has told what it knows, and all that is here."""
-        return self._is_heard and not (self._doubts or self._word)
+        return self._is_heard and not self._is_doubtful
 
     @property
     def is_to_be_judged(self) -> bool:
         """True if nothing is left but votes of this replica's that it was shown and does not know."""
-        return self._is_heard and bool(self._doubts or self._word)
+        return self._is_heard and self._is_doubtful
 
     @property
     def _is_heard(self) -> bool:
         return self._heard >= self._needed and not self._awaited
+
+    @property
+    def _is_doubtful(self) -> bool:
+        return bool(self._doubts or self._word or not self._cut.isdisjoint(self._vouched))
 
     @property
     def not_voting(self) -> str | None:
@@ -71,8 +76,9 @@ class Mandate:
 
     def vouched(self, peer: str) -> None:
         """``peer`` told all it holds of this replica's votes for what is undecided."""
-        self._vouched.add(peer)
-        self._count()
+        if not self.is_met:  # it needs nobody's word any more
+            self._vouched.add(peer)
+            self._count()
 
     def has_vouched(self, peer: str) -> bool:
         return peer in self._vouched
@@ -93,20 +99,27 @@ class Mandate:
         if len(self._awaited) < limits.EARLY_VOTES:
             self._awaited[txid] = None
 
-    def doubt(self, txid: str, kind: VoteKind) -> bool:
-        """Somebody showed a vote of this replica's that it does not know, for what is not over here: it is judged when
-        everything else is met. False if there are so many that this cannot be remembered."""
-        if len(self._doubts) < limits.EARLY_VOTES:
+    def doubt(self, txid: str, kind: VoteKind, peer: str) -> None:
+        """``peer`` showed a vote of this replica's that it does not know, for what is not over here: it is judged when
+        everything else is met. Beyond a bound it is shown in vain, and ``peer`` is to vouch again when these are
+        judged: most are over by then. Whoever kept a node's old votes has more of them than fit here."""
+        if txid in self._doubts or len(self._doubts) < limits.EARLY_VOTES:
             self._doubts[txid] = kind
-        return txid in self._doubts
+        else:
+            self._cut.add(peer)
 
     def doubt_word(self, height: int) -> None:
         """The same of a word about the block at ``height``, which is not decided here."""
         self._word = max(self._word, height)
 
     def take_doubts(self) -> tuple[dict[str, VoteKind], int]:
-        """The votes by txid, and the height of the highest block of a word; 0 if there is none."""
+        """The votes by txid, and the height of the highest block of a word; 0 if there is none. Who vouched and showed
+        more than these is asked again."""
         doubts, word, self._doubts, self._word = self._doubts, self._word, {}, 0
+        cut = self._cut & self._vouched
+        self._cut -= cut
+        self._vouched -= cut
+        self._count()
         return doubts, word
 
     def became_final(self, txid: str) -> None:

@@ -63,7 +63,7 @@ def batches(finality: Finality, payments: Iterable[Payment]) -> list[VoteBatch]:
     return [batch for batch in found if batch is not None]
 
 
-def compare(finality: Finality, kind: VoteKind, txid: str) -> None:
+def compare(finality: Finality, kind: VoteKind, txid: str, sender: str) -> None:
     """A vote for ``txid`` that is signed with this replica's own key: it must be remembered.
 
     Unless ``txid`` is over here: no vote can go against that (see :func:`compare_proven`), and anybody may have kept
@@ -73,8 +73,10 @@ def compare(finality: Finality, kind: VoteKind, txid: str) -> None:
     if _is_known(finality, kind, txid) or _is_over(finality, txid):
         return
     mandate = finality.mandate
-    if mandate.is_met or mandate.is_halted or not mandate.doubt(txid, kind):
+    if mandate.is_met or mandate.is_halted:
         _unknown(finality, kind, txid)
+    else:
+        mandate.doubt(txid, kind, sender)
 
 
 def judge(finality: Finality) -> None:
