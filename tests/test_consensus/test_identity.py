@@ -144,6 +144,25 @@ class Amnesia(SynchronousTestCase):
         self.assertEqual(alone.voted(other), (True, False))
         self.assertIsNone(alone.hear(own, 3).identity_conflict)  # whoever kept it cannot end this node
 
+    def test_a_forgotten_vote_for_what_is_proven_and_not_here(self) -> None:
+        """The others' commit votes, or a proof, came before the transaction: it is final, so it is waited for."""
+        for as_proof in (True, False):
+            alone = Alone(4, voting=False)
+            tx, rival = (alone.pay(alone.coins()[:1], amount=amount) for amount in (1_000_000, 2_000_000))
+            other = alone.pay(alone.coins()[1:2])
+            alone.vouch(1, batches=(self.own(alone, lock=[tx.txid]),))
+            if as_proof:
+                alone.hear(messages.FinalityProofs(proofs=(alone.proof(tx),)), 1)
+            else:
+                alone.finish(tx)
+            self.assertIsNone(alone.vouch(2).identity_conflict)
+            alone.show(rival)
+            self.assertEqual(alone.cast(), [])
+            self.assertIn("waiting for 1 payments", alone.replica.not_voting or "")
+            alone.show(tx, other)
+            self.assertIsNone(alone.replica.not_voting)
+            self.assertEqual((alone.voted(rival), alone.voted(other)), ((False, False), (True, False)))
+
     def own(self, alone: Alone, **votes: list[str]) -> VoteBatch:
         """Signed with its key, and forgotten."""
         return sign_batch(alone.keys[0], alone.genesis.hash, alone.genesis.masternode_set.hash, 0, **votes)

@@ -81,10 +81,14 @@ def compare(finality: Finality, kind: VoteKind, txid: str, sender: str) -> None:
 
 def judge(finality: Finality) -> None:
     """Nothing else is left of the mandate: what this replica was shown of its votes and words, and does not know, is
-    over by now, or it is a conflict."""
+    over by now, or it is a conflict. What is proven final, and only its transaction is not here yet, is waited for."""
     doubts, word = finality.mandate.take_doubts()
     for txid, kind in doubts.items():
-        if not (_is_known(finality, kind, txid) or _is_over(finality, txid)):
+        if _is_known(finality, kind, txid) or _is_over(finality, txid):
+            continue
+        if _is_proven(finality, txid):
+            finality.mandate.await_final(txid)
+        else:
             _unknown(finality, kind, txid)
     if word > finality.height:
         conflict(finality, f"a word about block {word}")
@@ -96,6 +100,12 @@ def _is_over(finality: Finality, txid: str) -> bool:
         return True
     payment = finality.payments.get(txid)
     return payment is not None and payment.tx is not None and finality.is_beaten(payment.tx)
+
+
+def _is_proven(finality: Finality, txid: str) -> bool:
+    """True if a quorum's commit votes for ``txid`` are here, whether the transaction is or not."""
+    payment = finality.payments.get(txid)
+    return payment is not None and (payment.proof is not None or payment.votes.has_quorum(VoteKind.COMMIT))
 
 
 def compare_proven(finality: Finality, txid: str) -> None:
