@@ -4,6 +4,7 @@ only its own nodes count, and only while they run."""
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 from pathlib import Path
 from types import SimpleNamespace
@@ -132,6 +133,21 @@ class Processes(SynchronousTestCase):
         self.kernel.pump([1.0] * 6)
         self.assertIn("does not answer", str(self.failureResultOf(starting, ConfigurationError).value))
         self.end_all()
+
+    def test_one_that_cannot_be_started(self) -> None:
+        """That is told, and who stops the others does not wait for it."""
+        spawn = self.kernel.spawnProcess
+
+        def fail_second(protocol: Any, *arguments: Any, **more: Any) -> None:
+            if self.kernel.spawned:
+                raise OSError(errno.EAGAIN, "no more processes")
+            spawn(protocol, *arguments, **more)
+
+        self.patch(self.kernel, "spawnProcess", fail_second)
+        self.failureResultOf(self.start(), OSError)
+        stopping = ensureDeferred(self.devnet.stop())
+        self.end_all()
+        self.assertEqual(self.successResultOf(stopping), [0])
 
     def test_a_node_that_ends_ends_what_goes_on(self) -> None:
         """With its last words; what was under way is called off."""

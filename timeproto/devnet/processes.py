@@ -123,9 +123,11 @@ class Devnet:
     async def start(self, patience: float = 60.0) -> None:
         """Starts every node and returns when each votes and sees all others; :class:`ConfigurationError` if one
         ends, or if that takes more than ``patience`` seconds."""
-        self.processes = [NodeProcess(self._reactor, node, self._mourn) for node in self.layout.nodes]
-        for process in self.processes:
+        self.processes = []
+        for node in self.layout.nodes:
+            process = NodeProcess(self._reactor, node, self._mourn)
             process.start()
+            self.processes.append(process)  # now: one that was never started never ends, and would be waited for
         await self.meshed(patience)
 
     def _mourn(self, process: NodeProcess) -> None:
@@ -160,8 +162,8 @@ class Devnet:
     def restart(self, number: int) -> NodeProcess:
         """A new process for node ``number`` (from 1); the old one must have ended."""
         process = NodeProcess(self._reactor, self.layout.nodes[number - 1], self._mourn)
-        self.processes[number - 1] = process
         process.start()
+        self.processes[number - 1] = process
         return process
 
     async def meshed(self, patience: float = 60.0) -> None:
