@@ -96,7 +96,7 @@ class Broken(Bridge):
         self.assertIsNotNone(self.alone.store.transaction(self.payment().txid))
 
     def test_a_forgotten_vote_ends_it_before_a_word_leaves(self) -> None:
-        """The step that finds the conflict may have voted already: none of that is released (O-05, P-19)."""
+        """What the same step voted is not released (O-05, P-19), nor on the disk, or the next start would serve it."""
         genesis = self.alone.genesis
         theirs = sign_batch(self.alone.keys[0], genesis.hash, genesis.masternode_set.hash, 0, lock=["ab" * 32])
         self.verifying.open = False
@@ -110,8 +110,10 @@ class Broken(Bridge):
         self.assertEqual(self.code(ticket), "not_voting")
         self.assertIsInstance(self.fatal[0], IdentityConflict)
         self.assertEqual(len(self.fatal), 1)
-        self.assertEqual(self.successResultOf(self.bridge.read(lambda: 1)), 1)
+        self.assertEqual(self.code(self.bridge.read(lambda: 1)), "going_away")
         self.assertEqual(self.bridge.get_utxo_stats()["voting"], False)
+        self.assertIsNone(self.alone.store.own_votes(self.payment().txid))
+        self.assertEqual(list(self.alone.store.pending()), [])
 
 
 class Bounds(Bridge):

@@ -250,6 +250,8 @@ class MasternodeUTXOIntegration:
         self.counters.inputs += len(inputs)
         try:
             effects = self.replica.step(inputs, self._now())
+            if effects.identity_conflict is not None:  # what was decided beside it may go against a forgotten vote:
+                raise IdentityConflict(effects.identity_conflict)  # on the disk it would be served at the next start
             if effects.changes is None:
                 self._release(effects)
                 self._busy = False
@@ -276,9 +278,6 @@ class MasternodeUTXOIntegration:
         """What was decided is durable: let it out, peers first, since they are waited for."""
         if self._peers is None or self._wallets is None:
             raise ConfigurationError("the node is miswired: initialize() has not been called")
-        if effects.identity_conflict is not None:  # what was decided beside it may go against a forgotten vote
-            self._give_up(IdentityConflict(effects.identity_conflict))
-            return
         self._peers.broadcast([message for key, message in effects.send if key is None])
         for key, message in effects.send:
             if key is not None and isinstance(message, messages.UTXOStateNotification):
@@ -354,7 +353,7 @@ class MasternodeUTXOIntegration:
         self._give_up(self._reason(failure))
 
     def _reason(self, failure: Failure) -> Exception:
-        if isinstance(failure.value, StorageError):
+        if isinstance(failure.value, StorageError | IdentityConflict):
             return failure.value
         self.log.failure("the node's own code failed", failure=failure)
         return StorageError(f"the node cannot go on: {failure.value}")
