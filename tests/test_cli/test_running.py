@@ -35,6 +35,28 @@ except KeyboardInterrupt:
     print("interrupted")
 """
 
+DEMO = """
+import os, signal
+from twisted.internet.task import deferLater
+from timeproto.cli import demo
+from timeproto.cli.main import main
+from timeproto.devnet.processes import Devnet
+
+class Story:
+    def __init__(self, reactor, devnet):
+        pass
+
+    async def tell(self):
+        return 0
+
+async def stop(self):
+    os.kill(os.getpid(), signal.SIGINT)
+    await deferLater(self._reactor, 0.1)
+
+demo._Story, Devnet.stop = Story, stop
+print(main(["demo", "-n", "1"]))
+"""
+
 
 class Interrupted(SynchronousTestCase):
     def run_with(self, then: str = "raise", again: str = "pass") -> list[str]:
@@ -53,6 +75,10 @@ class Interrupted(SynchronousTestCase):
         again = "reactor.callLater(0.1, os.kill, os.getpid(), signal.SIGINT)"
         self.assertEqual(self.run_with("await Deferred()", again), ["CancelledError", "interrupted"])
 
+    def test_while_a_demo_stops_its_nodes(self) -> None:
+        """Its story is told by then, and Ctrl-C is what ended it all the same."""
+        ended = subprocess.run([sys.executable, "-c", DEMO], capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual((ended.stdout.splitlines()[-1], ended.stderr), ("130", ""))
 
     def test_before_anything_is_waited_for(self) -> None:
         """A command that never waits is finished when it hears of it, and nothing breaks in the midst of it."""

@@ -49,15 +49,18 @@ def run(arguments: argparse.Namespace) -> int:
             devnet, interrupted = Devnet(reactor, layout), when_interrupted(reactor)
             telling = devnet.while_all_run(ensureDeferred(_Story(reactor, devnet).tell()))
             interrupted.addCallback(lambda _: telling.cancel())
+            status: int = ExitStatus.OK
             try:
-                return await telling
+                status = await telling
             except Exception:
-                if interrupted.called:  # whatever it was in the midst of; the nodes hear of Ctrl-C, too
-                    raise KeyboardInterrupt from None
-                raise
+                if not interrupted.called:  # whatever it was in the midst of; the nodes hear of Ctrl-C, too
+                    raise
             finally:
                 await devnet.stop()
                 _say("Everything is stopped, and nothing is left behind.")
+            if interrupted.called:  # also while the nodes were stopped
+                raise KeyboardInterrupt
+            return status
 
         return run_until_done(main)
 
