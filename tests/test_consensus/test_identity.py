@@ -10,6 +10,7 @@ from tests.cluster import Cluster, key
 from tests.examples import replace
 from tests.test_consensus.alone import Alone
 from timeproto import limits
+from timeproto.consensus import own_votes
 from timeproto.consensus.effects import Heard, Tick
 from timeproto.model.block import BlockVote, sign_block_vote
 from timeproto.model.vote import VoteBatch, sign_batch
@@ -88,15 +89,17 @@ class BeforeTheFirstVote(SynchronousTestCase):
 
 class Amnesia(SynchronousTestCase):
     def test_a_forgotten_vote_told_by_a_peer_is_an_identity_conflict(self) -> None:
-        """One batch of one's own that is not remembered: conflict when it could vote, and not a vote ever after."""
+        """Not a vote while it may be over soon; if it is not, that is a conflict, and there is no vote ever after."""
         for kind in ("lock", "commit", "abort"):
             alone = Alone(4, voting=False)
             tx = alone.pay(alone.coins()[:1])
             genesis, votes = alone.genesis, {kind: [tx.txid]}
             own = sign_batch(alone.keys[0], genesis.hash, genesis.masternode_set.hash, 0, **votes)
             self.assertIsNone(alone.vouch(1, batches=(own,)).identity_conflict)
-            self.assertIn(kind, alone.vouch(2).identity_conflict or "")
+            self.assertIsNone(alone.vouch(2).identity_conflict)
+            self.assertIn("waiting for the end of what", alone.replica.not_voting or "")
             alone.vouch(3)
+            self.assertIn(kind, self.outlast(alone) or "")
             alone.submit(tx)
             alone.show(alone.pay(alone.coins()[1:2]))
             self.assertEqual(alone.cast(), [])
@@ -163,6 +166,26 @@ class Amnesia(SynchronousTestCase):
             self.assertIsNone(alone.replica.not_voting)
             self.assertEqual((alone.voted(rival), alone.voted(other)), ((False, False), (True, False)))
 
+    def test_a_forgotten_vote_for_what_is_over_soon(self) -> None:
+        """It was under way when the data were lost: the others make it final in a moment, and then this node votes."""
+        alone = Alone(4, voting=False)
+        tx, other = alone.pay(alone.coins()[:1]), alone.pay(alone.coins()[1:2])
+        alone.vouch(1, batches=(self.own(alone, lock=[tx.txid]),))
+        alone.vouch(2)
+        alone.show(tx, other)
+        alone.tick()
+        self.assertEqual(alone.cast(), [])
+        alone.finish(tx)
+        self.assertIsNone(alone.replica.not_voting)
+        self.assertEqual(alone.voted(other), (True, False))
+        self.assertIsNone(self.outlast(alone))
+
+    def outlast(self, alone: Alone) -> str | None:
+        """What it has to say of itself when its patience is at an end."""
+        before = len(alone.node.effects)
+        alone.tick(own_votes.PATIENCE * alone.genesis.block_interval + 2)
+        return next((each.identity_conflict for each in alone.node.effects[before:] if each.identity_conflict), None)
+
     def own(self, alone: Alone, **votes: list[str]) -> VoteBatch:
         """Signed with its key, and forgotten."""
         return sign_batch(alone.keys[0], alone.genesis.hash, alone.genesis.masternode_set.hash, 0, **votes)
@@ -209,8 +232,8 @@ class Amnesia(SynchronousTestCase):
             self.assertEqual(set(asked), {alone.keys[1].public_hex})
             if not is_forgotten:
                 alone.hear(messages.Transactions(transactions=(open_,), proofs=(alone.proof(open_),)), 1)
-            again = alone.vouch(1, batches=(self.own(alone, lock=[open_.txid]),))
-            self.assertEqual(again.identity_conflict is not None, is_forgotten)
+            alone.vouch(1, batches=(self.own(alone, lock=[open_.txid]),))
+            self.assertEqual(self.outlast(alone) is not None, is_forgotten)
             self.assertEqual(alone.replica.not_voting is not None, is_forgotten)
 
     def test_a_proof_that_comes_with_the_last_voucher(self) -> None:
@@ -246,7 +269,7 @@ class Amnesia(SynchronousTestCase):
             self.assertEqual(node.replica.height, 0)
             heard = Heard(messages.Votes(block_votes=(word,)), peer)
             self.assertIsNone(cluster.act(node, [heard]).identity_conflict)
-            cluster.settle(8)
+            cluster.settle(20)
             told = [each.identity_conflict for each in node.effects if each.identity_conflict]
             self.assertEqual((len(told) > 0, node.replica.not_voting is not None), (ahead, ahead))
 
@@ -344,7 +367,7 @@ class Amnesia(SynchronousTestCase):
             node = cluster.restart(0, backup)
             cluster.submit(cluster.payment(0, 0, 2), 0)
             cluster.submit(cluster.payment(1, 0, 2), 1)
-            cluster.settle(6)
+            cluster.settle(16)
             conflict = [effects.identity_conflict for effects in node.effects if effects.identity_conflict]
             self.assertTrue(conflict, f"seed {seed}")
             self.assertEqual(votes_sent(cluster, node.key, since), [], f"seed {seed}")
@@ -355,7 +378,7 @@ class Amnesia(SynchronousTestCase):
         cluster.settle(2)
         forget_a_vote(cluster)
         node = cluster.restart(0, MemoryStore())
-        cluster.settle(6)
+        cluster.settle(16)
         self.assertTrue(any(effects.identity_conflict for effects in node.effects))
 
     def test_a_backup_that_missed_only_finals_catches_up_and_votes(self) -> None:

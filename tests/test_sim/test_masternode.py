@@ -7,6 +7,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.test_sim.harness import quiet_run
+from timeproto.consensus import own_votes
 from timeproto.model.transaction import Transaction
 from timeproto.model.utxo_state import UNSPENT
 from timeproto.model.vote import VoteBatch
@@ -106,7 +107,8 @@ class Deaths(SynchronousTestCase):
         self.assertIn(0, self.run_.checkers.final_at[tx.txid])
 
     def test_an_old_backup_is_found_out(self) -> None:
-        """What was signed since the backup is known to the others, so this process must end (P-19)."""
+        """What was signed since the backup is known to the others: this process waits for it, and then ends (P-19)."""
+        self.patch(own_votes, "PATIENCE", 0)  # or the next block would end the contest before
         run = quiet_run(faults="amnesia")
         with run.world():
             run.start()
@@ -122,6 +124,8 @@ class Deaths(SynchronousTestCase):
             node.disk.restore_backup()
             node.start(at_once=True)
             run.events.run_until(3 * SECOND)
+            self.assertIn("waiting for the end of what", node.replica.not_voting or "")
+            run.events.run_until(4 * SECOND + 500 * MILLISECOND)
         self.assertTrue(node.expelled)
         self.assertEqual(run.tally.rare["identity conflict"], 1)
 

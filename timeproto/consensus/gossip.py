@@ -145,6 +145,8 @@ class Gossip:
         """Exchanges what is late here with one peer, in turn; lets go of what waited too long."""
         finality = self._finality
         finality.tick += 1
+        if not finality.mandate.is_met:
+            own_votes.tick(finality)
         self._told_of_voters.clear()
         self._spent.clear()
         self._let_go()

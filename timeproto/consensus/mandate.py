@@ -28,6 +28,8 @@ class Mandate:
         self._doubts: dict[str, VoteKind] = {}
         self._cut: set[str] = set()
         self._word = 0
+        self._is_due = True
+        self._waited = 0
         self._heard = 1
 
     @property
@@ -42,8 +44,14 @@ class Mandate:
 
     @property
     def is_to_be_judged(self) -> bool:
-        """True if nothing is left but votes of this replica's that it was shown and does not know."""
-        return self._is_heard and self._is_doubtful
+        """True if nothing is left but votes of this replica's that it was shown and does not know: at once, and then
+        once in each tick, for a look at all of them costs something."""
+        return self._is_due and self._is_heard and self._is_doubtful
+
+    @property
+    def waited(self) -> int:
+        """For how many ticks nothing else has been left."""
+        return self._waited
 
     @property
     def _is_heard(self) -> bool:
@@ -60,6 +68,11 @@ class Mandate:
             return self._halted
         if self.is_met:
             return None
+        if self._is_heard:
+            return (
+                "waiting for the end of what this node is told to have voted for: it has lost what it knew of that, or"
+                " another process uses its key"
+            )
         if self._heard >= self._needed:
             return (
                 f"waiting for {len(self._awaited)} payments that are final and that this node voted for: it has lost"
@@ -116,15 +129,27 @@ class Mandate:
         """The votes by txid, and the height of the highest block of a word; 0 if there is none. Who vouched and showed
         more than these is asked again."""
         doubts, word, self._doubts, self._word = self._doubts, self._word, {}, 0
+        self._is_due = False
         cut = self._cut & self._vouched
         self._cut -= cut
         self._vouched -= cut
         self._count()
         return doubts, word
 
+    def keep_doubts(self, doubts: dict[str, VoteKind], word: int) -> None:
+        """These are judged again in the next tick."""
+        self._doubts, self._word = doubts, word
+
+    def tick(self) -> None:
+        """Time goes by: what is left may be over."""
+        self._is_due = True
+        if self.is_to_be_judged:
+            self._waited += 1
+
     def became_final(self, txid: str) -> None:
         """It is final here now, if it was waited for."""
         self._awaited.pop(txid, None)
+        self._doubts.pop(txid, None)
 
     def _count(self) -> None:
         self._heard = len(self._vouched & self._level & self._same_chain) + 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from timeproto import limits
 from timeproto.consensus.payments import Payment, Standing
 from timeproto.consensus.refusals import double_spend
 from timeproto.consensus.vote_set import OwnBatch
@@ -19,6 +20,9 @@ from timeproto.model.vote import VoteBatch, VoteKind
 
 if TYPE_CHECKING:
     from timeproto.consensus.finality import Finality
+
+PATIENCE = 2
+"""Block intervals for which what was forgotten may be undecided, before it is a conflict."""
 
 
 def recall(finality: Finality, record: TransactionRecord) -> None:
@@ -81,17 +85,32 @@ def compare(finality: Finality, kind: VoteKind, txid: str, sender: str) -> None:
 
 def judge(finality: Finality) -> None:
     """Nothing else is left of the mandate: what this replica was shown of its votes and words, and does not know, is
-    over by now, or it is a conflict. What is proven final, and only its transaction is not here yet, is waited for."""
-    doubts, word = finality.mandate.take_doubts()
+    over by now, or soon will be, or it is a conflict. What was under way when it lost its data ends without its vote,
+    unless that is needed: as a rule in a moment, or with the next block if it is contested. What is proven final, and
+    only its transaction is not here yet, is waited for however long that takes."""
+    mandate = finality.mandate
+    doubts, word = mandate.take_doubts()
+    left = {}
     for txid, kind in doubts.items():
         if _is_known(finality, kind, txid) or _is_over(finality, txid):
             continue
         if _is_proven(finality, txid):
-            finality.mandate.await_final(txid)
+            mandate.await_final(txid)
         else:
-            _unknown(finality, kind, txid)
-    if word > finality.height:
+            left[txid] = kind
+    word = word if word > finality.height else 0
+    if mandate.waited * limits.TICK <= PATIENCE * finality.genesis.block_interval:
+        mandate.keep_doubts(left, word)
+        return
+    for txid, kind in left.items():
+        _unknown(finality, kind, txid)
+    if word:
         conflict(finality, f"a word about block {word}")
+
+
+def tick(finality: Finality) -> None:
+    """Judges again what was left."""
+    finality.vote_after(lambda _: finality.mandate.tick(), "")
 
 
 def _is_over(finality: Finality, txid: str) -> bool:
