@@ -384,7 +384,7 @@ def _too_much() -> Refusal:
 
 
 def _going_away() -> Refusal:
-    return Refusal(ErrorCode.GOING_AWAY, "the node stops: its storage failed")
+    return Refusal(ErrorCode.GOING_AWAY, "the node stops: what it decided last was not written down")
 
 
 def _answer(ticket: Any, answer: Any) -> None:
