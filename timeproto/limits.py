@@ -116,11 +116,9 @@ LATE = 3.0
 """… and how long one that is here is undecided before others are asked for votes: a busy network takes a second."""
 VOTE_LEAVES = 8_192
 """Hashes of votes for one transaction, kept for those who vote alike."""
-VERIFIED_VOTES = 60_000
-"""Votes in the verified batches that are remembered, so that a second copy, which comes after ``LATE``, costs no check:
-seven masternodes cast 40,000 within that at 1,000 payments a second. A vote takes some 400 bytes."""
 VERIFIED_WORDS = 8_192
-"""Verified words about blocks that are remembered, and as many cancels of owners, for the same reason."""
+"""Verified words about blocks that are remembered, and as many batches of votes and cancels of owners, so that a second
+copy, which comes after ``LATE``, costs no check of its signature."""
 REFUSED_CACHE = 10_000
 """Refused transactions remembered, so that the same bytes are not verified again."""
 EVIDENCE_PER_VOTER = 8
@@ -301,8 +299,6 @@ _RELATIONS = (
     # a full vote batch and its three lists fit a peer's frame
     3 * BATCH_VOTES * 68 < FRAME_PEER,
     3 * BATCH_VOTES <= 2**PROOF_PATH,
-    # the newest verified batch is always remembered
-    3 * BATCH_VOTES <= VERIFIED_VOTES,
     # a reply to the longest query fits a frame
     QUERY * 700 < FRAME_PEER,
     CATCH_UP_PAGE * 68 < FRAME_PEER,

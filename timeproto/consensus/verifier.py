@@ -51,8 +51,7 @@ class Verifier:
     def __init__(self, genesis: Genesis) -> None:
         self._genesis = genesis
         self._masternodes = genesis.masternode_set
-        self._batches: dict[str, VoteBatch] = {}
-        self._votes = 0
+        self._batches: dict[Signed, None] = {}
         self._words: dict[str, BlockVote] = {}
         self._cancels: dict[tuple[str, str, str], None] = {}
         self._refusals: dict[bytes, Refusal] = {}
@@ -80,8 +79,10 @@ class Verifier:
                     case Submit():
                         yield from self._of_transactions([entry.tx], known)
                     case Heard(message=VoteBatch() as batch):
-                        if self._is_new(batch):
-                            yield batch.signed(self._genesis.hash)
+                        if batch.voter in self._masternodes:
+                            signed = batch.signed(self._genesis.hash)
+                            if signed not in self._batches:
+                                yield signed
                     case Heard(message=messages.Transactions() as message):
                         yield from self._of_transactions(message.transactions, known)
                     case Heard(message=messages.TransactionBroadcast() as message):
@@ -91,9 +92,6 @@ class Verifier:
         for tx in transactions:
             if len(tx.signature) == SIGNATURE_SIZE and known.get(tx.txid) != tx and tx.txid == tx.computed_txid:
                 yield from signed_by_owners(tx, self._genesis.hash)
-
-    def _is_new(self, batch: VoteBatch) -> bool:
-        return batch.voter in self._masternodes and self._batches.get(batch.signature) != batch
 
     def _check(self, entry: Input, known: Known, verified: Verified) -> None:
         if isinstance(entry, Heard):
@@ -186,20 +184,20 @@ class Verifier:
         return None if refusal is None else _anew(refusal)
 
     def _good_batch(self, batch: VoteBatch, faults: list[Refusal]) -> VoteBatch | None:
-        """The batch (or the equal one seen before, whose tree is made already), None if it does not hold."""
-        before = self._batches.get(batch.signature)
-        if before == batch:
-            return before
+        """The batch, None if it does not hold. Of one seen before no more is kept than what it was signed as: whole
+        batches outlive what they vote for, and a busy node had its memory full of them."""
         if batch.set != self._masternodes.hash or batch.voter not in self._masternodes:
             faults.append(Refusal(ErrorCode.BAD_VOTE, "a vote batch names a stranger or another masternode set"))
             return None
-        if not batch.verify(self._genesis.hash):
+        signed = batch.signed(self._genesis.hash)
+        if signed in self._batches:
+            return batch
+        if not verify(*signed):
             faults.append(Refusal(ErrorCode.BAD_VOTE, f"a vote batch is not signed by its voter {batch.voter}"))
             return None
-        self._batches[batch.signature] = batch
-        self._votes += batch.tree.size
-        while self._votes > limits.VERIFIED_VOTES:
-            self._votes -= self._batches.pop(next(iter(self._batches))).tree.size
+        self._batches[signed] = None
+        if len(self._batches) > limits.VERIFIED_WORDS:
+            del self._batches[next(iter(self._batches))]
         return batch
 
     def _good_proofs(self, proofs: Iterable[FinalityProof], faults: list[Refusal]) -> tuple[FinalityProof, ...]:

@@ -30,7 +30,7 @@ _BOUNDS: dict[str, Callable[[], int]] = {
     "Finality.confirming": lambda: limits.CONFIRM_BLOCKS * limits.BLOCK_TRANSACTIONS,
     "FinalList._at_hand": lambda: limits.RECENTLY_FINAL,
     "Verifier._refusals": lambda: limits.REFUSED_CACHE,
-    "Verifier._batches": lambda: limits.VERIFIED_VOTES,
+    "Verifier._batches": lambda: limits.VERIFIED_WORDS,
     "Verifier._words": lambda: limits.VERIFIED_WORDS,
     "Rounds._proposals": lambda: limits.ROUNDS_KEPT + 8,
     "Rounds._votes": lambda: 2 * (limits.ROUNDS_KEPT + 8),

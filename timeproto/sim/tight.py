@@ -31,7 +31,6 @@ TIGHT: dict[str, float] = {
     "RECENTLY_FINAL": 6,
     "RECORDS_AT_HAND": 4,
     "COINS_AT_HAND": 16,
-    "VERIFIED_VOTES": 40,
     "VERIFIED_WORDS": 40,
     "REFUSED_CACHE": 2,
     "EVIDENCE_PER_VOTER": 2,
