@@ -118,7 +118,7 @@ class Starting(OperationsCase):
         policies = {os.sched_getscheduler(int(thread.name)) for thread in Path(f"/proc/{node.pid}/task").iterdir()}
         self.assertEqual(policies, {os.SCHED_BATCH})
         chosen = "import os; os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0)); "
-        asked = "from timeproto.masternode.service import await_turns; await_turns(); print(os.sched_getscheduler(0))"
+        asked = "from timeproto.masternode.machine import await_turns; await_turns(); print(os.sched_getscheduler(0))"
         told = subprocess.run([sys.executable, "-c", chosen + asked], capture_output=True, text=True, check=True)
         self.assertEqual(int(told.stdout), os.SCHED_IDLE)
 

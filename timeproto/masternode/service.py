@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import gc
 import os
 import signal
 import sys
@@ -37,6 +36,7 @@ from timeproto.masternode.condition import Condition
 from timeproto.masternode.config import Config
 from timeproto.masternode.desk import Desk, load_keys, save_keys
 from timeproto.masternode.integration import MasternodeUTXOIntegration
+from timeproto.masternode.machine import await_turns, spare_the_collector
 from timeproto.masternode.open_files import connections
 from timeproto.masternode.pace import Pace
 from timeproto.masternode.timers import Timers
@@ -345,21 +345,6 @@ def keep_to_level(publisher: LogPublisher, level: str) -> None:
     for observer in list(publisher._observers):
         publisher.removeObserver(observer)
         publisher.addObserver(FilteringLogObserver(observer, [predicate]))
-
-
-def await_turns() -> None:
-    """Who is woken waits for its turn, and does not push another program off the processor in the middle of its work:
-    each change costs both of them what they had in its caches. Nothing where an operator chose otherwise, or where the
-    system knows no such choice."""
-    if hasattr(os, "SCHED_BATCH") and os.sched_getscheduler(0) == os.SCHED_OTHER:
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-
-
-def spare_the_collector() -> None:
-    """What a node holds it holds for long, in few cycles: look less often for garbage, and never at what is there."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 5, 50)  # ten milliseconds for some thousands of payments, or connections that come and go
 
 
 class _Surroundings:
