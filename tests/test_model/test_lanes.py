@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,34 @@ class Library(SynchronousTestCase):
             patched = self.patch(lanes, *change)
             self.assertEqual(lanes._library.__wrapped__(), (None, reason))
             patched.restore()
+
+    def test_a_list_of_files_that_is_none(self) -> None:
+        """Half written, or of something else: a reason, and no error."""
+        root = Path(self.mktemp())
+        for package in (lanes.COMPANY_PACKAGE, lanes.PACKAGE):
+            (root / f"{package.replace('-', '_')}-1.dist-info").mkdir(parents=True)
+        record = root / f"{lanes.COMPANY_PACKAGE.replace('-', '_')}-1.dist-info" / "RECORD"
+        self.patch(sys, "path", [str(root), *sys.path])
+        lists = b"", b"\xff\xfe\x00", b"a,b,c,d\n", b"libintlc.so.5,,12q\n", bytes(200_000), b"libintlc.so.5,,12\n"
+        for content in lists:
+            record.write_bytes(content)
+            check, why_not = lanes._library.__wrapped__()
+            self.assertIsNone(check)
+            self.assertTrue(why_not.startswith("the library for more cannot be used: "), why_not)
+
+    def test_a_library_that_was_cut_off_is_not_loaded(self) -> None:
+        """The process would not survive it: its size must be the one in the list of files."""
+        root = Path(self.mktemp())
+        (root / "some_package-1.dist-info").mkdir(parents=True)
+        (root / "some.so").write_bytes(bytes(11))
+        self.patch(sys, "path", [str(root), *sys.path])
+        for size, is_whole in (("11", True), ("12", False), ("", False)):
+            (root / "some_package-1.dist-info" / "RECORD").write_text(f"some.so,,{size}\n", "utf-8")
+            if is_whole:
+                self.assertEqual(lanes._path("some-package", "some.so"), str(root / "some.so"))
+            else:
+                with self.assertRaisesRegex(OSError, "has not the size"):
+                    lanes._path("some-package", "some.so")
 
     def test_each_lane_answers_for_itself(self) -> None:
         """On a processor that has them: one to eight signatures, and whichever is wrong."""

@@ -98,7 +98,7 @@ def _library() -> tuple[Any | None, str]:
         check = ctypes.CDLL(_path(PACKAGE, LIBRARY)).mbx_ed25519_verify_mb8
     except PackageNotFoundError as error:
         return None, f"{error.name} is not installed (it is among timeproto[fast], for Linux on x86-64)"
-    except (OSError, AttributeError) as error:
+    except Exception as error:  # among them whatever a list of files that is broken comes up with
         return None, f"the library for more cannot be used: {error}"
     check.restype = ctypes.c_uint32
     check.argtypes = [_Pointers, _Pointers, _Pointers, _Lengths, _Pointers]
@@ -109,7 +109,10 @@ def _path(package: str, name: str) -> str:
     found = [file for file in distribution(package).files or () if file.name == name]
     if not found:
         raise OSError(f"{package} has no {name}")
-    return str(found[0].locate())
+    path: Any = found[0].locate()
+    if path.stat().st_size != found[0].size:  # to load a library that was cut off ends the process (SIGBUS)
+        raise OSError(f"{path} has not the size it was installed with")
+    return str(path)
 
 
 def _works(check: Any) -> bool:
