@@ -138,6 +138,11 @@ class Memory(SynchronousTestCase):
             answers_together(every[:count])
             self.assertEqual(self.asked, asked)
 
+    def test_nothing_is_loaded_for_few(self) -> None:
+        """A wallet that checks one payment does not wait for a library that it will not use."""
+        self.patch(lanes, "are_here", self.fail)
+        self.assertEqual(answers_together([signed(number) for number in range(FEWEST - 1)]), [True] * (FEWEST - 1))
+
     def test_what_is_not_plain_is_not_asked_about(self) -> None:
         """It takes nobody's lane."""
         every = [*map(signed, range(8)), *edges()[:3], with_order(signed(1))]
