@@ -14,6 +14,10 @@ from timeproto.model.canonical import sha256
 _BEGUN = _sha256(b"\x01")
 """The hash of a node, begun: to copy it takes less than to begin anew (0.29 instead of 0.38 µs for the whole)."""
 
+TOGETHER = 1024
+"""Leaves of a tree whose paths are made together at most. A step has tens of votes, or hundreds; a batch may have
+12,288, and to make all its paths for one takes 6 ms and 5 MB."""
+
 
 def leaf_hash(data: bytes) -> bytes:
     return sha256(b"\x00" + data)
@@ -60,7 +64,9 @@ class MerkleTree:
 
     def hex_path(self, index: int) -> tuple[str, ...]:
         """The same path as it is sent, in hex. Who asks for one asks for many: all are made together, each from the
-        path of the node above."""
+        path of the node above. Not those of a tree that is as large as a liar makes one, for a single vote."""
+        if self.size > TOGETHER:
+            return tuple([node.hex() for node in self.path(index)])
         self._require_leaf(index)
         if self._paths is None:
             self._paths = self._make_paths()
