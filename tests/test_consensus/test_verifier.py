@@ -191,8 +191,12 @@ class NothingTwice(Stage):
         """Recognised is the whole batch, not its signature."""
         good = batch(VOTERS[1], lock=[PAYMENT.txid])
         self.hear(good)
-        self.assertEqual(self.hear(replace(good, lock=(OTHER.txid,))), (None, ["bad_vote"]))
-        self.assertEqual(self.hear(good), (good, []))
+        for change in (
+            {"lock": (OTHER.txid,)}, {"lock": (), "commit": good.lock}, {"lock": (), "abort": good.lock},
+            {"commit": good.lock}, {"height": 1}, {"voter": VOTERS[2].public_hex}, {"set": "00" * 32},
+        ):  # fmt: skip
+            self.assertEqual(self.hear(replace(good, **change)), (None, ["bad_vote"]), change)
+            self.assertEqual(self.hear(good), (good, []))
 
     def test_remembered_batches_are_bounded(self) -> None:
         """The oldest is forgotten first, one that does not hold takes no room, and none keeps its votes (L-7)."""
@@ -201,7 +205,8 @@ class NothingTwice(Stage):
         for each in good:
             self.hear(each)
             self.hear(replace(each, height=1))
-        self.assertEqual(list(self.verifier._batches), [each.signed(GENESIS.hash) for each in good[-3:]])
+        self.assertEqual(list(self.verifier._batches), [each.signature for each in good[-3:]])
+        self.assertEqual({len(kept) for kept in self.verifier._batches.values()}, {32})
 
     def test_a_second_copy_of_a_cancel_costs_nothing(self) -> None:
         """Whoever hands it on, and whatever the request was called; another key or txid under it is none."""
@@ -279,6 +284,19 @@ class Together(Stage):
         entries = [Heard(known, SENDER), Heard(stranger, SENDER), Heard(page, SENDER), Heard(mine, SENDER)]
         self.check(*entries, known={PAYMENT.txid: PAYMENT})
         self.assertEqual(self.ahead, [mine.signed(GENESIS.hash)])
+
+    def test_what_costs_nothing_where_it_is_judged_costs_nothing_ahead(self) -> None:
+        """A batch of another set, whose tree is not made; one batch many times; a transaction that was refused."""
+        other_set = replace(sign_batch(VOTERS[1], GENESIS.hash, "00" * 32, 0, lock=[PAYMENT.txid]))
+        self.check(Heard(other_set, SENDER))
+        self.assertEqual((self.ahead, "tree" in vars(other_set)), ([], False))
+        votes = batch(VOTERS[1], lock=[PAYMENT.txid])
+        self.check(*[Heard(replace(votes), SENDER) for _ in range(9)])
+        self.assertEqual(self.ahead, [votes.signed(GENESIS.hash)])
+        self.check(Submit(FORGED, "ticket"))
+        self.assertEqual(len(self.ahead), 1)
+        self.check(Submit(replace(FORGED), "ticket"), Heard(messages.TransactionBroadcast(tx=OTHER), SENDER))
+        self.assertEqual(self.ahead, validation.signed_by_owners(OTHER, GENESIS.hash))
 
     def test_what_is_wrong_among_many_is_found_as_if_alone(self) -> None:
         """Eight batches and eight transactions, of each one forged: those two are taken out, and nothing else."""

@@ -138,6 +138,11 @@ class Memory(SynchronousTestCase):
             answers_together(every[:count])
             self.assertEqual(self.asked, asked)
 
+    def test_copies_take_no_lane(self) -> None:
+        """Whoever sends one thing many times has it looked at once."""
+        answers_together([signed(number % FEWEST) for number in range(20)])
+        self.assertEqual(self.asked, [FEWEST])
+
     def test_nothing_is_loaded_for_few(self) -> None:
         """A wallet that checks one payment does not wait for a library that it will not use."""
         self.patch(lanes, "are_here", self.fail)

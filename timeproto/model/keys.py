@@ -59,7 +59,7 @@ def _found_to_hold(signed: Iterable[Signed]) -> set[Signed]:
         return found  # and a wallet with one signature to check loads no library for it
     if not lanes.are_here():
         return found
-    plain = list(filter(lanes.is_plain, signed))
+    plain = list(dict.fromkeys(filter(lanes.is_plain, signed)))  # copies, which anybody can send, take no lane
     for at in range(0, len(plain), lanes.LANES):
         group = plain[at : at + lanes.LANES]
         if len(group) >= FEWEST:
