@@ -110,6 +110,21 @@ class SameAnswers(SynchronousTestCase):
         self.patch(lanes, "hold", lambda group: [False] * len(group))
         self.assertEqual(answers_together([signed(number) for number in range(9)]), [True] * 9)
 
+    def test_a_fault_in_looking_together_costs_nothing_else(self) -> None:
+        """What was found before it counts, and the rest is looked at alone."""
+        asked: list[int] = []
+
+        def once(group: Sequence[Signed]) -> list[bool]:
+            asked.append(len(group))
+            if len(asked) > 1:
+                raise MemoryError
+            return [True] * len(group)
+
+        self.patch(lanes, "are_here", lambda: True)
+        self.patch(lanes, "hold", once)
+        every = [(key, bytes([number]), signature) for number, (key, _, signature) in enumerate(map(signed, range(16)))]
+        self.assertEqual(answers_together(every), [True] * 8 + [False] * 8)
+
     def test_without_lanes(self) -> None:
         """Where the library or the processor is another, nothing is done ahead, and every answer is the same."""
         self.patch(lanes, "_library", lambda: (None, "not here"))
