@@ -356,7 +356,7 @@ class UTXOStateManager:
 
     def _sum_up(self) -> None:
         """Counts the transitions that are not counted yet."""
-        total, tallies = self._digest, self._tallies
+        more, tallies = 0, self._tallies
         for transition in self._transitions[self._counted :]:
             before, state, output = transition.old_state, transition.new_state, transition.output
             if before is not None:
@@ -368,10 +368,10 @@ class UTXOStateManager:
             tally[1] += output.amount
             if before is None or isinstance(state, SpentFinalized):  # otherwise its entry stays what it was
                 coin = coin_member(transition.outpoint, output)
-                total += digest.entry_of(coin, *_counted_as(state))
+                more += digest.entry_of(coin, *_counted_as(state))
                 if before is not None:
-                    total -= digest.entry_of(coin, *_counted_as(before))
-        self._digest = digest.add(0, total)
+                    more -= digest.entry_of(coin, *_counted_as(before))
+        self._digest = digest.add(self._digest, more)
         self._counted = len(self._transitions)
 
 
