@@ -70,7 +70,7 @@ class Counting(SynchronousTestCase):
             if votes.count(VoteKind.COMMIT) < members.quorum:
                 self.assertRaises(ValueError, votes.proof)
                 continue
-            proof = votes.proof()
+            proof = votes.proof().spelled(TXID)
             self.assertEqual(len(proof.votes), members.quorum)
             check_proof(proof, members, GENESIS_HASH)
             self.assertRaises(Refusal, check_proof, proof, members, "0f" * 32)
@@ -83,7 +83,7 @@ class Counting(SynchronousTestCase):
         for voter in reversed(KEYS):
             backward.add(VoteKind.COMMIT, voter.public_hex, batch(voter))
         self.assertEqual(forward.proof(), backward.proof())
-        self.assertEqual([vote.voter for vote in forward.proof().votes], list(SET.keys[:5]))
+        self.assertEqual([vote.voter.hex() for vote in forward.proof().votes], list(SET.keys[:5]))
 
     def test_what_is_not_signed_yet_counts_but_proves_nothing(self) -> None:
         """This replica's vote counts in its turn; no certificate is built before its signature."""
@@ -95,7 +95,7 @@ class Counting(SynchronousTestCase):
         self.assertRaises(ValueError, votes.proof)
         self.assertEqual(len(list(votes.batches())), 4)
         own.signed = batch(KEYS[0]).signed
-        check_proof(votes.proof(), SET, GENESIS_HASH)
+        check_proof(votes.proof().spelled(TXID), SET, GENESIS_HASH)
 
     def test_one_vote_is_proved_alone(self) -> None:
         """A vote out of a batch of many carries its own proof, for its kind and txid only."""

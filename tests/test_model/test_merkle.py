@@ -94,18 +94,18 @@ class Trees(SynchronousTestCase):
         tree = MerkleTree([b"a", b"b", b"c"])
         for index in (-1, 3, 2**32):
             self.assertRaises(IndexError, tree.path, index)
-            self.assertRaises(IndexError, tree.hex_path, index)
+            self.assertRaises(IndexError, tree.packed_path, index)
 
-    def test_paths_in_hex_are_the_same_paths(self) -> None:
+    def test_packed_paths_are_the_same_paths(self) -> None:
         """In trees of every shape, made together or one by one."""
         for size in (*range(1, 40), TOGETHER, TOGETHER + 1):
             tree = MerkleTree([b"%d" % at for at in range(size)])
             for index in {*range(0, size, 1 + size // 50), size - 1}:
-                self.assertEqual(tree.hex_path(index), tuple(node.hex() for node in tree.path(index)))
+                self.assertEqual(tree.packed_path(index), b"".join(tree.path(index)))
 
     def test_a_large_tree_makes_no_path_that_nobody_asks_for(self) -> None:
         """A liar's batch of many thousand votes, one of them for a payment of somebody's, costs its proof no more."""
         for size, are_made in ((TOGETHER, True), (TOGETHER + 1, False)):
             tree = MerkleTree([b"%d" % at for at in range(size)])
-            tree.hex_path(7)
+            tree.packed_path(7)
             self.assertEqual(tree._paths is not None, are_made)

@@ -233,7 +233,7 @@ class Ledgers(Checks):
         self.breach("I-3", self.checks.committed, self.node, changes)
         self.node.store._transactions[other.txid] = replace(self.node.store.transaction(self.tx.txid), tx=other)
         self.breach("I-5", self.checks.committed, self.node, changes)
-        bare = replace(self.node.store.transaction(other.txid), proof=None, height=None)
+        bare = replace(self.node.store.transaction(other.txid), kept=None, height=None)
         self.node.store._transactions[other.txid] = bare
         self.breach("I-5", self.checks.committed, self.node, changes)
 

@@ -13,7 +13,7 @@ from tests.examples import batch as signed_batch
 from timeproto.consensus.effects import Submit, Timer, Wake
 from timeproto.consensus.replica import Replica, found
 from timeproto.model.block import BlockVote, BlockVoteKind, DecidedBlock
-from timeproto.model.certificate import signed_vote
+from timeproto.model.certificate import keep, signed_vote
 from timeproto.model.ledger import (
     BlockEvidence,
     ChainTip,
@@ -85,7 +85,7 @@ BATCH = signed_batch(lock=[TXIDS[0]], commit=[TXIDS[1]])
 
 def final(tx: Transaction, height: int | None = None) -> TransactionRecord:
     """A record with a proof of its own, as far as a store looks."""
-    return TransactionRecord(tx, "final", msgspec.structs.replace(PROOF, txid=tx.txid), height)
+    return TransactionRecord(tx, "final", keep(PROOF), height)
 
 
 def output_of(outpoint: Outpoint) -> TxOutput:

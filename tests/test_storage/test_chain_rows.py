@@ -18,6 +18,7 @@ from timeproto.consensus.effects import Submit, Timer, Wake
 from timeproto.consensus.replica import Replica, found
 from timeproto.errors import StorageError
 from timeproto.model.block import BlockVote, BlockVoteKind, DecidedBlock, Verdict
+from timeproto.model.certificate import keep
 from timeproto.model.ledger import BlockEvidence, ChainTip, Changes, Ending, SignState, Summary, TransactionRecord
 from timeproto.model.utxo_state import Confirmed
 from timeproto.storage import schema
@@ -33,7 +34,7 @@ def summary(finalized: int) -> Summary:
 
 
 def record(txid: str, status: str, height: int | None = None) -> TransactionRecord:
-    proof = replace(PROOF, txid=txid) if status == "final" else None
+    proof = keep(PROOF) if status == "final" else None
     return TransactionRecord(replace(PAYMENT, txid=txid), status, proof, height)  # type: ignore[arg-type]
 
 

@@ -19,10 +19,11 @@ import msgspec
 from rocksdict import WriteBatch
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.examples import replace
 from tests.test_storage.harness import DamageCase, Prefixes, open_rows, reopen, spread
 from tests.test_storage.payments import GENESIS, OWNER, change_sets, everything
 from timeproto.errors import ConfigurationError, IdentityConflict, StorageError
-from timeproto.storage import schema
+from timeproto.storage import packed, schema
 from timeproto.storage.memory import MemoryStore
 from timeproto.storage.rocks import open_store
 from timeproto.wire.codec import pack
@@ -164,6 +165,28 @@ class Damage(DamageCase):
             with self.assertRaisesRegex(StorageError, "cannot be read"):
                 store = reopen(copy)
                 self.addCleanup(store.close)
+                everything(store)
+
+    def test_a_proof_that_is_cut_short_cannot_be_read(self) -> None:
+        """Of a key, a signature or a path a byte is missing: told where it is read, not where the proof is sent."""
+        for field, size in (("voter", 32), ("signature", 64), ("path", 32)):
+            copy = Path(self.mktemp())
+            shutil.copytree(self.cold, copy)
+            found = open_rows(copy)
+            batch = WriteBatch(raw_mode=True)
+            for key, value in found.scan(b"t"):
+                record = packed.read_transaction(value)
+                if record.kept is not None:
+                    first, *others = record.kept.votes
+                    short = replace(first, **{field: getattr(first, field)[: size - 1] or b"?"})
+                    kept = replace(record.kept, votes=(short, *others))
+                    batch.put(key, packed.pack_transaction(replace(record, kept=kept)))
+            self.assertGreater(batch.len(), 0)
+            found.write(batch)
+            found.close()
+            store = reopen(copy)
+            self.addCleanup(store.close)
+            with self.assertRaisesRegex(StorageError, "a transaction that cannot be read"):
                 everything(store)
 
     def test_what_is_counted_must_be_there(self) -> None:

@@ -23,6 +23,7 @@ from timeproto.consensus.refusals import aborted, unknown_input
 from timeproto.consensus.utxo_state_manager import IllegalTransition
 from timeproto.errors import Refusal
 from timeproto.model.block import DecidedBlock
+from timeproto.model.certificate import keep
 from timeproto.model.ledger import Coin, Ending, OwnVotes, Times, TransactionRecord
 from timeproto.model.transaction import Outpoint, Transaction
 from timeproto.model.utxo_state import UNSPENT, Confirmed, SpentFinalized
@@ -163,7 +164,7 @@ class Decisions:
         record, header = contained.record, contained.decided.block.header
         finality.turn.effects.blocks[header.height] = contained.decided
         finality.manager.confirm_transaction(record.tx, header.height, header.timestamp)
-        record = TransactionRecord(record.tx, "final", record.proof, header.height, record.times)
+        record = TransactionRecord(record.tx, "final", record.kept, header.height, record.times)
         finality.turn.transactions[txid] = record
 
     def _finalize(self, txid: str, decided: DecidedBlock) -> None:
@@ -176,7 +177,7 @@ class Decisions:
                 if rival is not payment:
                     self._end(rival.txid, Ending(decided.block.header.height, txid))
         votes = next((len(verdict.votes) for verdict in decided.block.verdicts if verdict.txid == txid), None)
-        proof = payment.proof
+        proof = None if payment.proof is None else keep(payment.proof)
         signed = len(decided.commit.signatures) if votes is None else votes
         self._children += finality.finish(payment, proof, len(proof.votes) if proof is not None else signed)
 

@@ -18,7 +18,7 @@ from timeproto.consensus.refusals import aborted, backlog, double_spend, no_room
 from timeproto.consensus.suspicion import Suspicion
 from timeproto.consensus.utxo_state_manager import IllegalTransition, are_free
 from timeproto.errors import ErrorCode, Refusal
-from timeproto.model.certificate import FinalityProof
+from timeproto.model.certificate import FinalityProof, KeptProof, keep
 from timeproto.model.genesis import Genesis
 from timeproto.model.keys import SigningKey
 from timeproto.model.ledger import Coin, Ledger, Summary, TransactionRecord
@@ -349,12 +349,12 @@ class Finality(Suspicion):
     def _finish(self, payment: Payment) -> None:
         """Finality by votes. A replica that committed to a rival waits for the block that ended that one."""
         if payment.tx is not None and self.manager.may_finalize(payment.tx):
-            proof = payment.proof or payment.votes.proof()
+            proof = payment.votes.proof() if payment.proof is None else keep(payment.proof)
             for child in self.finish(payment, proof, len(proof.votes)):
                 if self.payments.get(child.txid) is child:
                     self.admit(child)
 
-    def finish(self, payment: Payment, proof: FinalityProof | None, votes: int) -> list[Payment]:
+    def finish(self, payment: Payment, proof: KeptProof | None, votes: int) -> list[Payment]:
         """The one way to finality: all inputs spent, all outputs there, the proof kept, in one change set.
 
         ``proof`` is None if a decided block makes it final. Returns the payments whose last parent this was.

@@ -12,7 +12,7 @@ from itertools import chain
 import attrs
 
 from timeproto.consensus.retained import Kept
-from timeproto.model.certificate import FinalityProof, SignedVote, signed_vote
+from timeproto.model.certificate import KeptProof, KeptVote, SignedVote, kept_vote, signed_vote
 from timeproto.model.masternodes import MasternodeSet
 from timeproto.model.vote import ABORT, COMMIT, LOCK, VoteBatch, VoteKind
 
@@ -91,16 +91,19 @@ class VoteSet:
     def certificate(self, kind: VoteKind) -> tuple[SignedVote, ...]:
         """Exactly q votes of ``kind``, of the members that come first in the set; :class:`ValueError` if there are
         fewer that are signed."""
+        return tuple([vote.spelled() for vote in self._certificate(kind)])
+
+    def _certificate(self, kind: VoteKind) -> tuple[KeptVote, ...]:
         votes, needed = self._votes[kind], self._masternodes.quorum
-        proved: list[SignedVote] = []
+        proved: list[KeptVote] = []
         for member in sorted(votes):
             batch = votes[member].signed
             if batch is not None:
-                proved.append(signed_vote(batch, batch.index(kind, self.txid)))
+                proved.append(kept_vote(batch, batch.index(kind, self.txid)))
                 if len(proved) == needed:
                     return tuple(proved)
         raise ValueError(f"{len(proved)} {kind.name} votes make no certificate, {needed} do")
 
-    def proof(self) -> FinalityProof:
+    def proof(self) -> KeptProof:
         """The finality proof: a certificate of commit votes."""
-        return FinalityProof(self.txid, self._masternodes.hash, self.certificate(COMMIT))
+        return KeptProof(self._masternodes.raw_hash, self._certificate(COMMIT))

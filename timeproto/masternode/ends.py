@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from timeproto.errors import Refusal
@@ -33,7 +33,7 @@ class Wallets(Protocol):
     def broadcast_state_notification(
         self,
         transitions: Iterable[Transition],
-        proofs: dict[str, FinalityProof],
+        proofs: Mapping[str, FinalityProof],
         blocks: Sequence[DecidedBlock] = (),
     ) -> None: ...
 

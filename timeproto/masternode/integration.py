@@ -31,7 +31,7 @@ from timeproto.masternode.pace import Pace
 from timeproto.masternode.reads import Reads
 from timeproto.masternode.timers import Timers
 from timeproto.model.block import DecidedBlock
-from timeproto.model.certificate import FinalityProof
+from timeproto.model.certificate import Spelled
 from timeproto.model.ledger import Changes, Store
 from timeproto.model.transaction import Transaction
 from timeproto.model.vote import VoteBatch
@@ -306,17 +306,15 @@ class MasternodeUTXOIntegration:
     def broadcast_state_change(self, changes: Changes, blocks: Sequence[DecidedBlock] = ()) -> None:
         """Tells the wallets every transition of a committed change set, with the proofs that came with it and the
         ``blocks`` by which it came about."""
-        proofs = {}
-        for txid in changes.finalized:
-            proof = changes.transactions[txid].proof
-            if proof is not None:
-                proofs[txid] = proof
-                self.handle_instant_finality_achieved(proof)
+        kept = ((txid, changes.transactions[txid].kept) for txid in changes.finalized)
+        proofs = {txid: proof for txid, proof in kept if proof is not None}
+        for txid in proofs:
+            self.handle_instant_finality_achieved(txid)
         if self._wallets is not None:
-            self._wallets.broadcast_state_notification(changes.transitions, proofs, blocks)
+            self._wallets.broadcast_state_notification(changes.transitions, Spelled(proofs), blocks)
 
-    def handle_instant_finality_achieved(self, proof: FinalityProof) -> None:
-        """``proof`` makes its transaction final here, durably."""
+    def handle_instant_finality_achieved(self, txid: str) -> None:
+        """``txid`` is proven final here, durably."""
         self.counters.proven += 1
 
     def get_utxo_stats(self) -> dict[str, Any]:

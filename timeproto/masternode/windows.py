@@ -6,7 +6,7 @@ Nothing in here decides, and nothing waits for a window.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -68,7 +68,7 @@ class Everybody:
     def broadcast_state_notification(
         self,
         transitions: Iterable[Transition],
-        proofs: dict[str, FinalityProof],
+        proofs: Mapping[str, FinalityProof],
         blocks: Sequence[DecidedBlock] = (),
     ) -> None:
         told = list(transitions)

@@ -89,6 +89,14 @@ def are_hex(texts: Iterable[str]) -> bool:
     return not "".join(texts).encode("utf-8", "surrogatepass").translate(None, _HEX_DIGITS)
 
 
+def texts(digests: bytes) -> list[str]:
+    """Digests of 32 bytes that lie end to end, each in hex; :class:`ValueError` if half of one is missing."""
+    text = digests.hex()
+    if len(text) % 64:
+        raise ValueError("half a digest is missing")
+    return [text[at : at + 64] for at in range(0, len(text), 64)]
+
+
 def is_hex(value: Any, length: int) -> bool:
     """True for exactly ``length`` bytes in lower-case hex."""
     return (

@@ -1,19 +1,20 @@
 """Certificates: q signed votes of one kind for one transaction, by one masternode set (protocol §4).
 
 A :class:`FinalityProof` is a certificate of commit votes. It verifies offline, with nothing but the
-masternode set and the genesis hash: this module is all a wallet needs to believe nobody.
+masternode set and the genesis hash: this module is all a wallet needs to believe nobody. A masternode makes one of
+every payment, and shows few of them to anybody: so what it makes and keeps is a :class:`KeptProof`, half as long.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated
 
 from msgspec import Meta
 
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
-from timeproto.model.canonical import U32, U64, Hex32, Hex64, Noun, require_u64
+from timeproto.model.canonical import U32, U64, Hex32, Hex64, Noun, require_u64, texts
 from timeproto.model.keys import checked_together, verify
 from timeproto.model.lanes import Signed
 from timeproto.model.masternodes import MasternodeSet
@@ -43,10 +44,71 @@ class FinalityProof(Noun, frozen=True):
     votes: Annotated[tuple[SignedVote, ...], Meta(min_length=1, max_length=limits.MASTERNODES)]
 
 
-def signed_vote(batch: VoteBatch, index: int) -> SignedVote:
+class KeptVote(Noun, frozen=True, array_like=True):
+    """A :class:`SignedVote` with bytes for its hex, the nodes of its path end to end."""
+
+    voter: bytes
+    height: int
+    index: int
+    size: int
+    path: bytes
+    signature: bytes
+
+    def spelled(self) -> SignedVote:
+        """As it is sent."""
+        voter, path, signature = self.voter.hex(), tuple(texts(self.path)), self.signature.hex()
+        return SignedVote(voter, self.height, self.index, self.size, path, signature)
+
+
+class KeptProof(Noun, frozen=True, array_like=True):
+    """A :class:`FinalityProof` of the transaction beside it."""
+
+    set: bytes
+    votes: tuple[KeptVote, ...]
+
+    def spelled(self, txid: str) -> FinalityProof:
+        """As it is sent."""
+        return FinalityProof(txid, self.set.hex(), tuple([vote.spelled() for vote in self.votes]))
+
+
+class Spelled(Mapping[str, FinalityProof]):
+    """Kept proofs by txid as they are sent, each made when it is first asked for: of most nobody does."""
+
+    def __init__(self, kept: Mapping[str, KeptProof]) -> None:
+        self._kept = kept
+        self._made: dict[str, FinalityProof] = {}
+
+    def __getitem__(self, txid: str) -> FinalityProof:
+        proof = self._made.get(txid)
+        if proof is None:
+            proof = self._made[txid] = self._kept[txid].spelled(txid)
+        return proof
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kept)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+
+def keep(proof: FinalityProof) -> KeptProof:
+    return KeptProof(bytes.fromhex(proof.set), tuple(map(_kept, proof.votes)))
+
+
+def _kept(vote: SignedVote) -> KeptVote:
+    path, signature = bytes.fromhex("".join(vote.path)), bytes.fromhex(vote.signature)
+    return KeptVote(bytes.fromhex(vote.voter), vote.height, vote.index, vote.size, path, signature)
+
+
+def kept_vote(batch: VoteBatch, index: int) -> KeptVote:
     """Leaf ``index`` of ``batch`` with the path that proves it."""
     tree = batch.tree
-    return SignedVote(batch.voter, batch.height, index, tree.size, tree.hex_path(index), batch.signature)
+    return KeptVote(batch.raw_voter, batch.height, index, tree.size, tree.packed_path(index), batch.raw_signature)
+
+
+def signed_vote(batch: VoteBatch, index: int) -> SignedVote:
+    """The same as it is sent."""
+    return kept_vote(batch, index).spelled()
 
 
 def signed_by(vote: SignedVote, kind: VoteKind, txid: str, set_hash: str, genesis_hash: str) -> Signed | None:

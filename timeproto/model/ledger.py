@@ -13,7 +13,7 @@ import attrs
 
 from timeproto.model.block import Block, BlockVote, DecidedBlock
 from timeproto.model.canonical import Noun
-from timeproto.model.certificate import FinalityProof, SignedVote
+from timeproto.model.certificate import FinalityProof, KeptProof, SignedVote
 from timeproto.model.transaction import Outpoint, Transaction, TxOutput
 from timeproto.model.utxo_state import UTXOState
 from timeproto.model.vote import VoteBatch
@@ -57,15 +57,21 @@ class Times(Noun, frozen=True, omit_defaults=True):
 class TransactionRecord(Noun, frozen=True):
     """A transaction this replica voted for (``pending``), holds final (``final``), or saw ended (``aborted``).
 
-    A final one has the ``proof``, unless a block made it final; ``height`` is its block's, None while it is in none.
-    Of an aborted one the :class:`Ending` says why. ``times`` is None in what older versions wrote, and of a coinbase.
+    A final one has its proof (``kept``), unless a block made it final; ``height`` is its block's, None while it is in
+    none. Of an aborted one the :class:`Ending` says why. ``times`` is None in what older versions wrote, and of a
+    coinbase.
     """
 
     tx: Transaction
     status: Literal["pending", "final", "aborted"]
-    proof: FinalityProof | None = None
+    kept: KeptProof | None = None
     height: int | None = None
     times: Times | None = None
+
+    @property
+    def proof(self) -> FinalityProof | None:
+        """The proof as it is sent, made anew each time."""
+        return None if self.kept is None else self.kept.spelled(self.tx.txid)
 
 
 class Ending(Noun, frozen=True):

@@ -18,7 +18,7 @@ def quorum(n: int) -> int:
 class MasternodeSet:
     """An immutable, ordered set of voters. The order (by key) gives each its ``index``."""
 
-    __slots__ = ("_index", "hash", "keys", "quorum")
+    __slots__ = ("_index", "hash", "keys", "quorum", "raw_hash")
 
     def __init__(self, keys: Iterable[str]) -> None:
         """``keys``: 32-byte public keys in lower-case hex, each once."""
@@ -31,6 +31,7 @@ class MasternodeSet:
         self._index = {key: at for at, key in enumerate(self.keys)}
         self.quorum = quorum(len(self.keys))
         self.hash = set_hash(self.keys)
+        self.raw_hash = bytes.fromhex(self.hash)
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -38,7 +38,7 @@ class MerkleTree:
         # Leaves and nodes are hashed in place: a masternode makes a dozen of each for every payment.
         level = list(leaves) if hashed else [_sha256(b"\x00" + data).digest() for data in leaves]
         self._levels = [level]
-        self._paths: list[tuple[str, ...]] | None = None
+        self._paths: list[bytes] | None = None
         while len(level) > 1:
             above = []
             for left, right in zip(level[::2], level[1::2], strict=False):
@@ -62,23 +62,21 @@ class MerkleTree:
             level[sibling] for height, level in enumerate(self._levels) if (sibling := index >> height ^ 1) < len(level)
         ]
 
-    def hex_path(self, index: int) -> tuple[str, ...]:
-        """The same path as it is sent, in hex. Who asks for one asks for many: all are made together, each from the
+    def packed_path(self, index: int) -> bytes:
+        """The same path, its nodes end to end. Who asks for one asks for many: all are made together, each from the
         path of the node above. Not those of a tree that is as large as a liar makes one, for a single vote."""
         if self.size > TOGETHER:
-            return tuple([node.hex() for node in self.path(index)])
+            return b"".join(self.path(index))
         self._require_leaf(index)
         if self._paths is None:
             self._paths = self._make_paths()
         return self._paths[index]
 
-    def _make_paths(self) -> list[tuple[str, ...]]:
-        paths: list[tuple[str, ...]] = [()]
+    def _make_paths(self) -> list[bytes]:
+        paths = [b""]
         for level in reversed(self._levels[:-1]):
-            spelled: list[tuple[str, ...]] = [(node.hex(),) for node in level]
-            if len(level) % 2:
-                spelled.append(())  # the last node has no sibling
-            paths = [spelled[index ^ 1] + paths[index >> 1] for index in range(len(level))]
+            nodes = [*level, b""] if len(level) % 2 else level  # the last node has no sibling
+            paths = [nodes[index ^ 1] + paths[index >> 1] for index in range(len(level))]
         return paths
 
     def _require_leaf(self, index: int) -> None:

@@ -115,6 +115,14 @@ class VoteBatch(Noun, frozen=True, dict=True, gc=True, tag="VoteBatch", tag_fiel
         return (LOCK, self.lock), (COMMIT, self.commit), (ABORT, self.abort)
 
     @lazy
+    def raw_voter(self) -> bytes:
+        return bytes.fromhex(self.voter)
+
+    @lazy
+    def raw_signature(self) -> bytes:
+        return bytes.fromhex(self.signature)
+
+    @lazy
     def tree(self) -> MerkleTree:
         hashes = [_leaf_hash(kind, txid) for kind, txids in self.lists() for txid in txids]
         return MerkleTree(hashes, hashed=True)
@@ -124,7 +132,7 @@ class VoteBatch(Noun, frozen=True, dict=True, gc=True, tag="VoteBatch", tag_fiel
 
     def signed(self, genesis_hash: str) -> Signed:
         """What :meth:`verify` checks."""
-        return bytes.fromhex(self.voter), self.message(genesis_hash), bytes.fromhex(self.signature)
+        return self.raw_voter, self.message(genesis_hash), self.raw_signature
 
     def verify(self, genesis_hash: str) -> bool:
         """One signature check for the whole batch. Membership of the voter is the caller's question."""

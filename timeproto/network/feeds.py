@@ -9,7 +9,7 @@ however many commits happen meanwhile.
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
 from typing import Any, Literal, TypeVar
 
@@ -199,7 +199,7 @@ class Feeds:
         return "too_old" if behind and self._history.page(since.position) is None else None
 
     def tell(
-        self, transitions: Iterable[Transition], proofs: dict[str, FinalityProof], blocks: Sequence[DecidedBlock]
+        self, transitions: Iterable[Transition], proofs: Mapping[str, FinalityProof], blocks: Sequence[DecidedBlock]
     ) -> None:
         """A commit: each live feed is told what it watches, once, in order; encoded once for all of them.
 

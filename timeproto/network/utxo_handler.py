@@ -8,7 +8,7 @@ snapshot was taken.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import singledispatchmethod
 from typing import Any, TypeVar
 
@@ -298,7 +298,7 @@ class UTXOProtocolHandler:
     def broadcast_state_notification(
         self,
         transitions: Iterable[Transition],
-        proofs: dict[str, FinalityProof],
+        proofs: Mapping[str, FinalityProof],
         blocks: Sequence[DecidedBlock] = (),
     ) -> None:
         """Tells each connection each transition it watches once, in order; encoded once for all of them."""

@@ -69,7 +69,7 @@ class Checkers:
         if changes.blocks and changes.blocks[-1].block.header.height < self.chain.height:
             self._tally.saw("caught up by blocks")
         for txid in changes.finalized:
-            if changes.transactions[txid].proof is None:
+            if changes.transactions[txid].kept is None:
                 self._tally.saw("final by a block")
 
     def released(self, node: Masternode, effects: Effects) -> None:

@@ -133,13 +133,12 @@ class LedgerChecks:
             raise Broken(2, "I-3", f"{short(node.name)} calls {short(txid)} final, and does not keep that")
         if entry is None or not entry.valid:
             raise Broken(3, "I-6", f"{short(node.name)} holds {short(txid)} final, which is not valid")
-        if record.proof is not None:
+        proof = record.proof
+        if proof is not None:
             try:
-                check_proof(record.proof, self._genesis.masternode_set, self._genesis.hash)
+                check_proof(proof, self._genesis.masternode_set, self._genesis.hash)
             except Refusal as refusal:
                 raise Broken(1, "I-5", str(refusal)) from None
-            if record.proof.txid != txid:
-                raise Broken(1, "I-5", f"{short(node.name)} holds {short(txid)} final by another's proof")
         elif record.height is None or record.height > height or self._chain.heights.get(txid) != record.height:
             raise Broken(1, "I-5", f"{short(node.name)} holds {short(txid)} final without proof or block")
         for outpoint in entry.tx.outpoints:

@@ -15,7 +15,7 @@ from timeproto.consensus.utxo_state_manager import UTXOStateManager
 from timeproto.consensus.verifier import Verifier
 from timeproto.consensus.vote_set import VoteSet
 from timeproto.errors import ErrorCode, Refusal
-from timeproto.model.certificate import FinalityProof
+from timeproto.model.certificate import KeptProof
 from timeproto.model.ledger import Ending
 from timeproto.model.utxo_state import Locked, SpentFinalized, from_wire
 from timeproto.model.validation import check_context
@@ -133,7 +133,7 @@ def one_round() -> list[Graft]:
         return lambda votes, kind: original(votes, LOCK if kind is COMMIT else kind)
 
     def proof(_: Any) -> Any:
-        return lambda votes: FinalityProof(votes.txid, votes._masternodes.hash, votes.certificate(LOCK))
+        return lambda votes: KeptProof(votes._masternodes.raw_hash, votes._certificate(LOCK))
 
     return [Graft(VoteSet, "has_quorum", has_quorum), Graft(VoteSet, "proof", proof)]
 

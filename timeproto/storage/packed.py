@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeVar
 
 from msgspec.structs import fields
 
-from timeproto.model.canonical import Noun
-from timeproto.model.certificate import FinalityProof, SignedVote
+from timeproto.model.canonical import Noun, texts
+from timeproto.model.certificate import KeptProof
 from timeproto.model.ledger import Coin, Times, TransactionRecord, Transition
 from timeproto.model.transaction import Outpoint, Transaction, TxOutput
 from timeproto.model.utxo_state import (
@@ -25,7 +25,7 @@ from timeproto.model.utxo_state import (
     Unspent,
     UTXOState,
 )
-from timeproto.storage.schema import read, texts, unreadable
+from timeproto.storage.schema import read, unreadable
 from timeproto.wire.codec import pack, unpacker
 
 T = TypeVar("T")
@@ -69,30 +69,12 @@ class TransitionRecord(Noun, frozen=True, array_like=True):
     timestamp: int
 
 
-class VoteRecord(Noun, frozen=True, array_like=True):
-    """A signed vote, the nodes of its path end to end."""
-
-    voter: bytes
-    height: int
-    index: int
-    size: int
-    path: bytes
-    signature: bytes
-
-
-class ProofRecord(Noun, frozen=True, array_like=True):
-    """A finality proof of the transaction beside it."""
-
-    set: bytes
-    votes: tuple[VoteRecord, ...]
-
-
 class StoredTransaction(Noun, frozen=True, omit_defaults=True):
-    """A transaction record with its proof in half of the bytes."""
+    """A transaction record, its proof as it is kept."""
 
     tx: Transaction
     status: Literal["pending", "final", "aborted"]
-    proof: ProofRecord | None = None
+    proof: KeptProof | None = None
     height: int | None = None
     times: Times | None = None
 
@@ -128,9 +110,9 @@ def _state(record: StateRecord) -> UTXOState:
     return STATES[record.kind](_hex(record.txid), *numbers[:count])
 
 
-def _hex(value: bytes, size: int = 32) -> str:
-    if len(value) != size:
-        raise ValueError(f"{len(value)} bytes are not {size}")
+def _hex(value: bytes) -> str:
+    if len(value) != 32:
+        raise ValueError(f"{len(value)} bytes are not 32")
     return value.hex()
 
 
@@ -162,17 +144,7 @@ def pack_transitions(transitions: Iterable[Transition]) -> bytes:
 
 
 def pack_transaction(record: TransactionRecord) -> bytes:
-    proof = record.proof
-    if proof is not None and proof.txid != record.tx.txid:
-        raise ValueError(f"a proof of {proof.txid} beside {record.tx.txid}")
-    packed = None if proof is None else ProofRecord(bytes.fromhex(proof.set), tuple(map(_packed_vote, proof.votes)))
-    return pack(StoredTransaction(record.tx, record.status, packed, record.height, record.times))
-
-
-def _packed_vote(vote: SignedVote) -> VoteRecord:
-    path = bytes.fromhex("".join(vote.path))
-    signature = bytes.fromhex(vote.signature)
-    return VoteRecord(bytes.fromhex(vote.voter), vote.height, vote.index, vote.size, path, signature)
+    return pack(StoredTransaction(record.tx, record.status, record.kept, record.height, record.times))
 
 
 def pack_finals(txids: Iterable[str]) -> bytes:
@@ -189,26 +161,16 @@ def read_coin(value: bytes) -> Coin:
 
 def read_transaction(value: bytes) -> TransactionRecord:
     record: StoredTransaction = read(_transaction, value, "transaction")  # type: ignore[assignment]
-    try:
-        proof = None if record.proof is None else _proof(record.tx.txid, record.proof)
-    except ValueError as error:
-        raise unreadable("transaction", error) from error
-    return TransactionRecord(record.tx, record.status, proof, record.height, record.times)
+    if record.proof is not None:
+        _require_whole(record.proof)
+    return TransactionRecord(record.tx, record.status, record.proof, record.height, record.times)
 
 
-def _proof(txid: str, record: ProofRecord) -> FinalityProof:
-    return FinalityProof(txid, _hex(record.set), tuple(map(_vote, record.votes)))
-
-
-def _vote(record: VoteRecord) -> SignedVote:
-    return SignedVote(
-        _hex(record.voter),
-        record.height,
-        record.index,
-        record.size,
-        tuple(texts(record.path)),
-        _hex(record.signature, 64),
-    )
+def _require_whole(proof: KeptProof) -> None:
+    digests = [proof.set, *(vote.voter for vote in proof.votes)]
+    are_whole = all(len(vote.signature) == 64 and len(vote.path) % 32 == 0 for vote in proof.votes)
+    if not are_whole or any(len(digest) != 32 for digest in digests):
+        raise unreadable("transaction", ValueError("its proof is cut short"))
 
 
 def read_transitions(last: int, value: bytes) -> list[Transition]:

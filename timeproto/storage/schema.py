@@ -34,7 +34,7 @@ from typing import Any, TypeVar
 
 from timeproto.errors import StorageError
 from timeproto.model.block import Block, BlockHeader, Commit, Verdict
-from timeproto.model.canonical import Noun
+from timeproto.model.canonical import Noun, texts
 from timeproto.model.ledger import (
     BlockEvidence,
     ChainTip,
@@ -217,14 +217,6 @@ def read_own_votes(value: bytes) -> OwnVotes:
 
 def read_batch(value: bytes) -> VoteBatch:
     return read(_batch, value, "vote batch")  # type: ignore[return-value]
-
-
-def texts(digests: bytes) -> list[str]:
-    """Digests that lie end to end, each in hex."""
-    text = digests.hex()
-    if len(text) % 64:
-        raise ValueError("half a digest is missing")
-    return [text[at : at + 64] for at in range(0, len(text), 64)]
 
 
 def read_block(value: bytes) -> Block:
