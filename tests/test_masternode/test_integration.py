@@ -23,6 +23,7 @@ from timeproto.masternode.pace import LOOK, Pace
 from timeproto.masternode.service import _FOR_REPLICA
 from timeproto.masternode.timers import Timers
 from timeproto.masternode.usage import Usage
+from timeproto.model.certificate import check_proof
 from timeproto.model.ledger import Transition
 from timeproto.model.utxo_state import kind
 from timeproto.model.vote import VoteBatch
@@ -129,7 +130,8 @@ class Order(Bridge):
         proofs = {kind(step.new_state): proof for name, (step, proof) in
                   [(name, value) for name, value in self.world.events if name == "told"]}
         self.assertIsNone(proofs["Locked"])
-        self.assertEqual((proofs["SpentFinalized"].txid, proofs["Unspent"].txid), (tx.txid, tx.txid))
+        self.assertEqual(proofs["SpentFinalized"], proofs["Unspent"])
+        check_proof(proofs["Unspent"].spelled(tx.txid), self.alone.genesis.masternode_set, self.alone.genesis.hash)
         self.assertEqual(self.bridge.counters.proven, 1)
 
     def test_a_step_without_changes_needs_no_commit(self) -> None:

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.examples import GENESIS, MASTERNODES, STRANGER, VOTERS, proof_of, replace
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model import certificate
-from timeproto.model.certificate import FinalityProof, KeptProof, Spelled, check_proof, keep
+from timeproto.model.certificate import FinalityProof, check_proof, keep
 from timeproto.model.masternodes import MasternodeSet
 from timeproto.model.vote import VoteKind
 from timeproto.wire import codec
@@ -152,13 +152,3 @@ class Proofs(SynchronousTestCase):
             self.assertEqual(keep(proof).spelled(A), proof)
             self.holds(keep(proof).spelled(A))
             self.refused(keep(proof).spelled(B))
-
-    def test_nobody_spells_what_nobody_asks_for(self) -> None:
-        """Of a step's proofs those are spelled that are sent, and each once."""
-        spelled: list[str] = []
-        real = KeptProof.spelled
-        self.patch(KeptProof, "spelled", lambda proof, txid: spelled.append(txid) or real(proof, txid))
-        proofs = Spelled({A: keep(proof_of(A)), B: keep(proof_of(B))})
-        self.assertEqual((list(proofs), len(proofs), proofs.get(C), spelled), ([A, B], 2, None, []))
-        self.assertEqual([proofs[B], proofs.get(B)], [proof_of(B)] * 2)
-        self.assertEqual(spelled, [B])

@@ -62,7 +62,7 @@ class Listening(Cluster):
         for handler in filter(None, told):
             changes = effects.changes
             if changes is not None:
-                found = {txid: changes.transactions[txid].proof for txid in changes.finalized}
+                found = {txid: changes.transactions[txid].kept for txid in changes.finalized}
                 proofs = {txid: proof for txid, proof in found.items() if proof is not None}
                 handler.broadcast_state_notification(changes.transitions, proofs, tuple(effects.blocks.values()))
             if effects.seen:

@@ -12,6 +12,7 @@ from tests.examples import ALICE, BOB, GENESIS, PAYMENT, VOTERS, address, build,
 from timeproto import limits
 from timeproto.consensus.subscriptions import SubscriptionIndex
 from timeproto.errors import ErrorCode, Refusal
+from timeproto.model.certificate import keep
 from timeproto.model.ledger import Coin, Transition
 from timeproto.model.transaction import Outpoint, Transaction
 from timeproto.model.utxo_state import UNSPENT, Locked, SpentFinalized
@@ -113,7 +114,7 @@ class WatcherCase(SynchronousTestCase):
         coin = self.view.coins[outpoint]
         self.view.coins[outpoint] = Coin(coin.output, state)
         step = Transition(self.view.log, outpoint, coin.output, coin.state, state, PAYMENT.txid, 5)
-        self.handler.broadcast_state_notification([step], {PAYMENT.txid: proof_of(PAYMENT.txid)})
+        self.handler.broadcast_state_notification([step], {PAYMENT.txid: keep(proof_of(PAYMENT.txid))})
 
     def events(self, wallet: Wallet | None = None) -> list[UTXOStateNotification]:
         return [each for each in (wallet or self.wallet).told if isinstance(each, UTXOStateNotification)]

@@ -80,12 +80,13 @@ TXIDS = [f"{number:02x}" * 32 for number in (0, 1, 127, 128, 255)]
 NODES = [f"{number:02x}" * 32 for number in (0, 9, 255)]
 PROOF = proof_of(PAYMENT.txid, beside=TXIDS)
 """Of :data:`PAYMENT`; see :func:`final` for others."""
+KEPT = keep(PROOF)
 BATCH = signed_batch(lock=[TXIDS[0]], commit=[TXIDS[1]])
 
 
 def final(tx: Transaction, height: int | None = None) -> TransactionRecord:
     """A record with a proof of its own, as far as a store looks."""
-    return TransactionRecord(tx, "final", keep(PROOF), height)
+    return TransactionRecord(tx, "final", msgspec.structs.replace(KEPT, set=bytes.fromhex(tx.txid)), height)
 
 
 def output_of(outpoint: Outpoint) -> TxOutput:

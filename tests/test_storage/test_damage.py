@@ -167,9 +167,10 @@ class Damage(DamageCase):
                 self.addCleanup(store.close)
                 everything(store)
 
-    def test_a_proof_that_is_cut_short_cannot_be_read(self) -> None:
-        """Of a key, a signature or a path a byte is missing: told where it is read, not where the proof is sent."""
-        for field, size in (("voter", 32), ("signature", 64), ("path", 32)):
+    def test_a_proof_of_another_length_cannot_be_read(self) -> None:
+        """A byte of it is missing or one too many: told where it is read, not where the proof is sent."""
+        good = {"set": bytes(32), "voter": bytes(32), "signature": bytes(64), "path": bytes(32)}
+        for field, value in ((name, each) for name, whole in good.items() for each in (whole[1:], whole + b"?", b"?")):
             copy = Path(self.mktemp())
             shutil.copytree(self.cold, copy)
             found = open_rows(copy)
@@ -177,9 +178,11 @@ class Damage(DamageCase):
             for key, value in found.scan(b"t"):
                 record = packed.read_transaction(value)
                 if record.kept is not None:
-                    first, *others = record.kept.votes
-                    short = replace(first, **{field: getattr(first, field)[: size - 1] or b"?"})
-                    kept = replace(record.kept, votes=(short, *others))
+                    vote = record.kept.votes[0]
+                    if field == "set":
+                        kept = replace(record.kept, set=value)
+                    else:
+                        kept = replace(record.kept, votes=(vote, replace(vote, **{field: value})))
                     batch.put(key, packed.pack_transaction(replace(record, kept=kept)))
             self.assertGreater(batch.len(), 0)
             found.write(batch)

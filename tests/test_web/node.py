@@ -25,7 +25,7 @@ from timeproto.model.block import (
     sign_block_vote,
     verdict_leaf,
 )
-from timeproto.model.certificate import FinalityProof
+from timeproto.model.certificate import FinalityProof, KeptProof, keep
 from timeproto.model.genesis import Genesis
 from timeproto.model.ledger import ChainTip, Coin, Transition
 from timeproto.model.merkle import MerkleTree
@@ -237,7 +237,7 @@ class FakeNode:
     def tell(
         self,
         transitions: Sequence[Transition],
-        proofs: dict[str, FinalityProof] | None = None,
+        proofs: dict[str, KeptProof] | None = None,
         blocks: Sequence[DecidedBlock] = (),
     ) -> None:
         if self.feed is not None:
@@ -266,7 +266,7 @@ class FakeNode:
         changed = [self._move(each, state, tx.txid) for each in tx.outpoints]
         changed += [self._create(tx.output_outpoint(at), out, tx.txid) for at, out in enumerate(tx.outputs)]
         self._unconfirmed.append(tx.txid)
-        self.tell(changed, {tx.txid: proof})
+        self.tell(changed, {tx.txid: keep(proof)})
         return proof
 
     def pay(self, tx: Transaction) -> FinalityProof:

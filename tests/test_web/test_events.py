@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.examples import ALICE, BOB, CAROL, FEE, GENESIS, PAYMENT, VOTERS, address, build, replace
 from tests.test_web.harness import Connection, Web, read_events
 from timeproto import limits
+from timeproto.model.certificate import KeptProof
 from timeproto.model.transaction import Outpoint
 from timeproto.params import COIN
 from timeproto.web import bounds, feed
@@ -380,6 +381,18 @@ class Memory(SynchronousTestCase):
         self.patch(bounds, "FEED_BYTES", 3_000)
         web.node.lock(PAYMENT if coin == PAYMENT.outpoints[0] else OTHER)
         self.assertLessEqual(feed._weight, 3_000)
+
+    def test_a_proof_is_spelled_for_those_who_are_told_it(self) -> None:
+        """Once for all the coins of its payment; that there is a web port costs nothing where nobody looks."""
+        spelled: list[str] = []
+        real = KeptProof.spelled
+        self.patch(KeptProof, "spelled", lambda proof, txid: spelled.append(txid) or real(proof, txid))
+        web = Web()
+        web.node.pay(PAYMENT)
+        self.assertEqual((web.service.feed.signed()[1], spelled), (1, []))
+        reader = Reader(web, f"?since={KEY}:0")
+        proven = [event for _, event, told in reader.events if "proof" in told]
+        self.assertEqual((proven, spelled), (["transition"] * 3, [PAYMENT.txid]))
 
     def test_a_broken_window_does_not_stop_the_node(self) -> None:
         """The feed stands in the way of every commit: what fails in it is logged, and goes no further."""

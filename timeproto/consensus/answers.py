@@ -144,9 +144,10 @@ def votes(
                 cancels.append(payment.cancel)
             continue
         record = ledger.transaction(txid)
-        if record is not None and record.proof is not None:
-            proofs.append(record.proof)
-            room -= proof_size(record.proof)
+        proof = None if record is None else record.proof
+        if proof is not None:
+            proofs.append(proof)
+            room -= proof_size(proof)
     for batch_page in pages(batches.values(), batch_size):
         yield Votes(id=request.id, batches=tuple(batch_page))
     for proof_page in pages(proofs, proof_size):

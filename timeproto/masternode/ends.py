@@ -7,7 +7,7 @@ from typing import Protocol
 
 from timeproto.errors import Refusal
 from timeproto.model.block import DecidedBlock
-from timeproto.model.certificate import FinalityProof
+from timeproto.model.certificate import KeptProof
 from timeproto.model.ledger import Transition
 from timeproto.model.transaction import Transaction
 from timeproto.wire import messages
@@ -33,7 +33,7 @@ class Wallets(Protocol):
     def broadcast_state_notification(
         self,
         transitions: Iterable[Transition],
-        proofs: Mapping[str, FinalityProof],
+        proofs: Mapping[str, KeptProof],
         blocks: Sequence[DecidedBlock] = (),
     ) -> None: ...
 

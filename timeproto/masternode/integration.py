@@ -31,7 +31,6 @@ from timeproto.masternode.pace import Pace
 from timeproto.masternode.reads import Reads
 from timeproto.masternode.timers import Timers
 from timeproto.model.block import DecidedBlock
-from timeproto.model.certificate import Spelled
 from timeproto.model.ledger import Changes, Store
 from timeproto.model.transaction import Transaction
 from timeproto.model.vote import VoteBatch
@@ -311,7 +310,7 @@ class MasternodeUTXOIntegration:
         for txid in proofs:
             self.handle_instant_finality_achieved(txid)
         if self._wallets is not None:
-            self._wallets.broadcast_state_notification(changes.transitions, Spelled(proofs), blocks)
+            self._wallets.broadcast_state_notification(changes.transitions, proofs, blocks)
 
     def handle_instant_finality_achieved(self, txid: str) -> None:
         """``txid`` is proven final here, durably."""

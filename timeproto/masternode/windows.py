@@ -21,7 +21,7 @@ from timeproto.masternode.ends import Wallets
 from timeproto.masternode.view import ReplicaView
 from timeproto.masternode.worker import Worker
 from timeproto.model.block import DecidedBlock
-from timeproto.model.certificate import FinalityProof
+from timeproto.model.certificate import KeptProof
 from timeproto.model.ledger import Transition
 from timeproto.model.transaction import Transaction
 from timeproto.network.budget import BUDGETS, Budgets
@@ -68,7 +68,7 @@ class Everybody:
     def broadcast_state_notification(
         self,
         transitions: Iterable[Transition],
-        proofs: Mapping[str, FinalityProof],
+        proofs: Mapping[str, KeptProof],
         blocks: Sequence[DecidedBlock] = (),
     ) -> None:
         told = list(transitions)

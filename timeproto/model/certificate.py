@@ -7,7 +7,7 @@ every payment, and shows few of them to anybody: so what it makes and keeps is a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 from msgspec import Meta
@@ -69,26 +69,6 @@ class KeptProof(Noun, frozen=True, array_like=True):
     def spelled(self, txid: str) -> FinalityProof:
         """As it is sent."""
         return FinalityProof(txid, self.set.hex(), tuple([vote.spelled() for vote in self.votes]))
-
-
-class Spelled(Mapping[str, FinalityProof]):
-    """Kept proofs by txid as they are sent, each made when it is first asked for: of most nobody does."""
-
-    def __init__(self, kept: Mapping[str, KeptProof]) -> None:
-        self._kept = kept
-        self._made: dict[str, FinalityProof] = {}
-
-    def __getitem__(self, txid: str) -> FinalityProof:
-        proof = self._made.get(txid)
-        if proof is None:
-            proof = self._made[txid] = self._kept[txid].spelled(txid)
-        return proof
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._kept)
-
-    def __len__(self) -> int:
-        return len(self._kept)
 
 
 def keep(proof: FinalityProof) -> KeptProof:

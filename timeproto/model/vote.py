@@ -116,6 +116,7 @@ class VoteBatch(Noun, frozen=True, dict=True, gc=True, tag="VoteBatch", tag_fiel
 
     @lazy
     def raw_voter(self) -> bytes:
+        """The voter as proofs keep it: made for the first of them, like the signature, and shared by all."""
         return bytes.fromhex(self.voter)
 
     @lazy
@@ -132,7 +133,7 @@ class VoteBatch(Noun, frozen=True, dict=True, gc=True, tag="VoteBatch", tag_fiel
 
     def signed(self, genesis_hash: str) -> Signed:
         """What :meth:`verify` checks."""
-        return self.raw_voter, self.message(genesis_hash), self.raw_signature
+        return bytes.fromhex(self.voter), self.message(genesis_hash), bytes.fromhex(self.signature)
 
     def verify(self, genesis_hash: str) -> bool:
         """One signature check for the whole batch. Membership of the voter is the caller's question."""

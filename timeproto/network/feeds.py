@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.block import DecidedBlock
-from timeproto.model.certificate import FinalityProof
+from timeproto.model.certificate import KeptProof
 from timeproto.model.ledger import Transition
 from timeproto.model.transaction import Transaction
 from timeproto.model.utxo_state import SpentFinalized, Unspent, holder
@@ -199,7 +199,7 @@ class Feeds:
         return "too_old" if behind and self._history.page(since.position) is None else None
 
     def tell(
-        self, transitions: Iterable[Transition], proofs: Mapping[str, FinalityProof], blocks: Sequence[DecidedBlock]
+        self, transitions: Iterable[Transition], proofs: Mapping[str, KeptProof], blocks: Sequence[DecidedBlock]
     ) -> None:
         """A commit: each live feed is told what it watches, once, in order; encoded once for all of them.
 

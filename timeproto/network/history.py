@@ -11,6 +11,7 @@ from typing import Any
 
 from timeproto import limits
 from timeproto.model.block import InclusionProof
+from timeproto.model.certificate import FinalityProof
 from timeproto.model.ledger import Transition
 from timeproto.model.transaction import Outpoint
 from timeproto.network.node_view import NodeView
@@ -60,8 +61,13 @@ class _Looked(Proofs):
     """What proves one transaction, as it is found when it is looked up later."""
 
     def __init__(self, txid: str, found: TransactionInfo | None) -> None:
-        super().__init__({} if found is None or found.proof is None else {txid: found.proof})
+        super().__init__({})
+        self._txid = txid
+        self._proof = None if found is None else found.proof
         self._place = None if found is None else found.inclusion
+
+    def finality(self, txid: str) -> FinalityProof | None:
+        return self._proof if txid == self._txid else None
 
     def inclusion(self, txid: str) -> InclusionProof | None:
         return self._place

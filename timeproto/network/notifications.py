@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from timeproto.model.block import DecidedBlock, InclusionProof, inclusion_proof
-from timeproto.model.certificate import FinalityProof
+from timeproto.model.certificate import FinalityProof, KeptProof
 from timeproto.model.ledger import Transition
 from timeproto.model.utxo_state import Confirmed, SpentFinalized, to_wire
 from timeproto.wire import messages
@@ -14,14 +14,21 @@ from timeproto.wire import messages
 class Proofs:
     """What proves the transactions of one change set; a place in a block is proved only where somebody asks."""
 
-    def __init__(self, finality: Mapping[str, FinalityProof], blocks: Sequence[DecidedBlock] = ()) -> None:
-        self._finality = finality
+    def __init__(self, kept: Mapping[str, KeptProof], blocks: Sequence[DecidedBlock] = ()) -> None:
+        self._kept = kept
+        self._spelled: FinalityProof | None = None
         self._blocks = blocks
         self._places: dict[str, tuple[DecidedBlock, int]] | None = None
         self._made: dict[str, InclusionProof] = {}
 
     def finality(self, txid: str) -> FinalityProof | None:
-        return self._finality.get(txid)
+        """The proof as it is sent. The events of a transaction come together: it is spelled once for all of them."""
+        kept = self._kept.get(txid)
+        if kept is None:
+            return None
+        if self._spelled is None or self._spelled.txid != txid:
+            self._spelled = kept.spelled(txid)
+        return self._spelled
 
     def inclusion(self, txid: str) -> InclusionProof | None:
         """The place of a transaction in one of the blocks; made once for each."""

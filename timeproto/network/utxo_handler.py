@@ -21,7 +21,7 @@ from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.address import require_address
 from timeproto.model.block import DecidedBlock
-from timeproto.model.certificate import FinalityProof
+from timeproto.model.certificate import KeptProof
 from timeproto.model.ledger import Transition
 from timeproto.model.transaction import Transaction, parse_outpoint
 from timeproto.model.utxo_state import Confirmed, SpentFinalized
@@ -298,7 +298,7 @@ class UTXOProtocolHandler:
     def broadcast_state_notification(
         self,
         transitions: Iterable[Transition],
-        proofs: Mapping[str, FinalityProof],
+        proofs: Mapping[str, KeptProof],
         blocks: Sequence[DecidedBlock] = (),
     ) -> None:
         """Tells each connection each transition it watches once, in order; encoded once for all of them."""

@@ -170,7 +170,7 @@ def _require_whole(proof: KeptProof) -> None:
     digests = [proof.set, *(vote.voter for vote in proof.votes)]
     are_whole = all(len(vote.signature) == 64 and len(vote.path) % 32 == 0 for vote in proof.votes)
     if not are_whole or any(len(digest) != 32 for digest in digests):
-        raise unreadable("transaction", ValueError("its proof is cut short"))
+        raise unreadable("transaction", ValueError("its proof has not the length of one"))
 
 
 def read_transitions(last: int, value: bytes) -> list[Transition]:

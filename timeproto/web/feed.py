@@ -14,7 +14,7 @@ import attrs
 from twisted.logger import Logger
 
 from timeproto.model.block import DecidedBlock
-from timeproto.model.certificate import FinalityProof, SignedVote
+from timeproto.model.certificate import KeptProof, SignedVote
 from timeproto.model.ledger import Transition
 from timeproto.model.transaction import Outpoint
 from timeproto.model.utxo_state import Confirmed, Locked, SpentFinalized
@@ -76,7 +76,7 @@ class Feed:
     def broadcast_state_notification(
         self,
         transitions: Iterable[Transition],
-        proofs: Mapping[str, FinalityProof],
+        proofs: Mapping[str, KeptProof],
         blocks: Sequence[DecidedBlock] = (),
     ) -> None:
         """Every transition of one commit, which is durable, with the proofs and blocks that came with it.
@@ -87,12 +87,12 @@ class Feed:
             shown, weight = Proofs(proofs, blocks), _WEIGHT + sum(_block_weight(decided) for decided in blocks)
             for transition in transitions:
                 proof = proofs.get(transition.txid)
-                self._keep(Told(transition, shown, weight + (0 if proof is None else _votes_weight(proof.votes))))
+                self._keep(Told(transition, shown, weight + (0 if proof is None else _proof_weight(proof))))
                 self._time(transition)
                 if not isinstance(transition.new_state, Confirmed):  # which bears the block's time, not the commit's
                     self._metrics.notify_seconds.observe(max(0.0, self._now() - transition.timestamp / 1000))
-            for proof in proofs.values():
-                self._count(proof.txid, tuple(vote.voter for vote in proof.votes))
+            for txid, proof in proofs.items():
+                self._count(txid, tuple(vote.voter.hex() for vote in proof.votes))
             for listener in list(self._listeners):
                 listener()
         except Exception:
@@ -148,6 +148,11 @@ class Feed:
             return iter(()) if self._recent else None
         skip = position + 1 - self._recent[0].position
         return None if skip < 0 else islice(self._recent, skip, None)
+
+
+def _proof_weight(proof: KeptProof) -> int:
+    """About the bytes of a proof as it is kept: it is spelled for who is told it."""
+    return sum(300 + len(vote.path) for vote in proof.votes)
 
 
 def _votes_weight(votes: Sequence[SignedVote]) -> int:
