@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from timeproto.model.muhash import MODULUS, SIZE, MuHash, number_of, product
+from timeproto.model import muhash
+from timeproto.model.muhash import (
+    MODULUS,
+    SIZE,
+    MuHash,
+    number_of,
+    product,
+    stream_of_cryptography,
+    stream_of_libsodium,
+)
 
 MEMBERS = st.lists(st.binary(max_size=60), max_size=12, unique=True)
 
@@ -54,6 +63,23 @@ class Sets(SynchronousTestCase):
         self.assertTrue(0 < coins.value < MODULUS)
         self.assertEqual(MuHash(coins.value).replace(added=[b"x"]), coins.replace(added=[b"x"]))
         self.assertEqual(MuHash(coins.value + MODULUS), coins)
+
+    @given(st.binary(min_size=32, max_size=32))
+    def test_both_libraries_draw_one_stream(self, key: bytes) -> None:
+        """Numbers do not depend on which of them made them: nodes that differ would never agree on a block."""
+        quick = stream_of_libsodium()
+        assert quick is not None  # where the tests run it is there; else the slower one is used without a word
+        self.assertEqual(quick(key), stream_of_cryptography(key))
+
+    def test_a_libsodium_that_cannot_be_reached(self) -> None:
+        """PyNaCl may be built so that it hides its functions, or has another under the name: then the other library."""
+        real = muhash.import_module
+        for module in ("json", "math", "no_such_module"):
+            self.patch(muhash, "import_module", lambda _, module=module: real(module))
+            self.assertIsNone(stream_of_libsodium(), module)
+        self.patch(muhash, "import_module", real)
+        self.patch(muhash, "stream_of_cryptography", lambda key: bytes(SIZE))
+        self.assertIsNone(stream_of_libsodium())
 
     @given(MEMBERS)
     def test_a_product_is_the_plain_one(self, members: list[bytes]) -> None:
