@@ -7,8 +7,8 @@ the processor can check eight at a time, another library does, and says what lib
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sized
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from itertools import compress
 
 import nacl.bindings
@@ -41,10 +41,19 @@ def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
     return True
 
 
-@contextmanager
-def checked_together(signed: Iterable[Signed]) -> Iterator[None]:
+def checked_together(signed: Iterable[Signed]) -> AbstractContextManager[None]:
     """Within, :func:`verify` says what it says anyway, and need not look at those of ``signed`` that were found to hold
     together. Where the processor cannot check several at once, nothing is done ahead."""
+    if isinstance(signed, list | tuple) and len(signed) < FEWEST:
+        return _ALONE  # as of most payments; and a wallet with one signature to check loads no library for it
+    return _together(signed)
+
+
+_ALONE = nullcontext()
+
+
+@contextmanager
+def _together(signed: Iterable[Signed]) -> Iterator[None]:
     found = _found_to_hold(signed) - _held
     _held.update(found)
     try:
@@ -55,8 +64,6 @@ def checked_together(signed: Iterable[Signed]) -> Iterator[None]:
 
 def _found_to_hold(signed: Iterable[Signed]) -> set[Signed]:
     found = set[Signed]()
-    if isinstance(signed, Sized) and len(signed) < FEWEST:
-        return found  # and a wallet with one signature to check loads no library for it
     if not lanes.are_here():
         return found
     plain = list(dict.fromkeys(filter(lanes.is_plain, signed)))  # copies, which anybody can send, take no lane

@@ -6,7 +6,7 @@ enough to lie where no merge moves it (storage.rows).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, TypeVar
 
 from msgspec.structs import fields
@@ -84,19 +84,20 @@ _transaction = unpacker(StoredTransaction)
 _transitions: Any = unpacker(list[TransitionRecord])
 
 
-def _packed(state: UTXOState) -> StateRecord:
-    """Spelled out: a payment needs it sixteen times, and each field by name takes half as long as a loop."""
-    match state:
-        case Unspent():
-            return _UNSPENT
-        case Locked():
-            return StateRecord(1, bytes.fromhex(state.txid), state.locked_at, 0, 0)
-        case SpentPending():
-            return StateRecord(2, bytes.fromhex(state.txid), state.votes, state.total_nodes, state.spent_at)
-        case SpentFinalized():
-            return StateRecord(3, bytes.fromhex(state.txid), state.finalized_at, state.votes, 0)
-        case Confirmed():
-            return StateRecord(4, bytes.fromhex(state.txid), state.block_height, state.confirmed_at, 0)
+_Fields = tuple[int, bytes, int, int, int]
+"""A :class:`StateRecord` on its way to the disk: a payment needs sixteen, and a tuple is made in half of the time."""
+
+_FIELDS: dict[type[UTXOState], Callable[[Any], _Fields]] = {
+    Unspent: lambda _: (0, b"", 0, 0, 0),
+    Locked: lambda state: (1, bytes.fromhex(state.txid), state.locked_at, 0, 0),
+    SpentPending: lambda state: (2, bytes.fromhex(state.txid), state.votes, state.total_nodes, state.spent_at),
+    SpentFinalized: lambda state: (3, bytes.fromhex(state.txid), state.finalized_at, state.votes, 0),
+    Confirmed: lambda state: (4, bytes.fromhex(state.txid), state.block_height, state.confirmed_at, 0),
+}
+
+
+def _packed(state: UTXOState) -> _Fields:
+    return _FIELDS[type(state)](state)
 
 
 def _state(record: StateRecord) -> UTXOState:
@@ -122,13 +123,13 @@ def rows_of(entries: list[T]) -> Iterator[list[T]]:
 
 
 def pack_coin(coin: Coin) -> bytes:
-    return pack(CoinRecord(coin.output.amount, coin.output.address, _packed(coin.state)))
+    return pack((coin.output.amount, coin.output.address, _packed(coin.state)))
 
 
 def pack_transitions(transitions: Iterable[Transition]) -> bytes:
     return pack(
         [
-            TransitionRecord(
+            (
                 bytes.fromhex(each.outpoint.txid),
                 each.outpoint.vout,
                 each.output.amount,
