@@ -15,7 +15,7 @@ from timeproto.consensus.utxo_state_manager import UTXOStateManager
 from timeproto.consensus.verifier import Verifier
 from timeproto.consensus.vote_set import VoteSet
 from timeproto.errors import ErrorCode, Refusal
-from timeproto.model.certificate import KeptProof
+from timeproto.model.certificate import KeptProof, KeptVote, kept_vote
 from timeproto.model.ledger import Ending
 from timeproto.model.utxo_state import Locked, SpentFinalized, from_wire
 from timeproto.model.validation import check_context
@@ -69,9 +69,13 @@ def simple_majority() -> list[Graft]:
         return lambda votes, kind: votes.count(kind) >= len(votes._masternodes) // 2 + 1
 
     def short(_: Any) -> Any:
-        return lambda votes, kind: tuple(votes.signed(kind, voter) for voter in votes.voters(kind))
+        def few(votes: Any, kind: VoteKind) -> tuple[KeptVote, ...]:
+            signed = (carrier.signed for _, carrier in sorted(votes._votes[kind].items()))
+            return tuple(kept_vote(batch, batch.index(kind, votes.txid)) for batch in signed if batch is not None)
 
-    return [Graft(VoteSet, "has_quorum", make), Graft(VoteSet, "certificate", short)]
+        return few
+
+    return [Graft(VoteSet, "has_quorum", make), Graft(VoteSet, "_certificate", short)]
 
 
 def edge_triggered_quorum() -> list[Graft]:
