@@ -78,8 +78,16 @@ class Sets(SynchronousTestCase):
             self.patch(muhash, "import_module", lambda _, module=module: real(module))
             self.assertIsNone(stream_of_libsodium(), module)
         self.patch(muhash, "import_module", real)
-        self.patch(muhash, "stream_of_cryptography", lambda key: bytes(SIZE))
+        self.patch(muhash, "_ANSWER", "0" * 64)
         self.assertIsNone(stream_of_libsodium())
+
+    def test_a_key_of_another_length(self) -> None:
+        """Is refused by either library: the one that is called by its address would read beyond it."""
+        quick = stream_of_libsodium()
+        assert quick is not None
+        for key in (b"", bytes(31), bytes(33)):
+            self.assertRaises(ValueError, quick, key)
+            self.assertRaises(ValueError, stream_of_cryptography, key)
 
     @given(MEMBERS)
     def test_a_product_is_the_plain_one(self, members: list[bytes]) -> None:

@@ -11,7 +11,8 @@ from timeproto.sim.run import Plan, simulate
 
 class Planted(SynchronousTestCase):
     def look_for(self, name: str) -> None:
-        """Some seed within the bound breaks one of the promises that the bug is about."""
+        """Some seed within the bound breaks one of the promises that the bug is about; none ends a node with an error,
+        or it would be that which is found."""
         bug = CATALOGUE[name]
         others = []
         for seed in range(bug.seeds):
@@ -20,6 +21,7 @@ class Planted(SynchronousTestCase):
             if broken is not None and broken.promise in bug.promises:
                 return
             if broken is not None:
+                self.assertNotEqual(broken.promise, 0, f"{name} ends the node instead: {broken}")
                 others.append(str(broken))
         self.fail(f"{name} was not found in {bug.seeds} seeds; found instead: {others}")
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.examples import ALICE, BOB, CAROL, FEE, GENESIS, PAYMENT, VOTERS, address, build, replace
+from tests.examples import ALICE, BOB, CAROL, FEE, GENESIS, PAYMENT, VOTERS, address, build, proof_of, replace
 from tests.test_web.harness import Connection, Web, read_events
 from timeproto import limits
-from timeproto.model.certificate import KeptProof
+from timeproto.model.certificate import KeptProof, keep
 from timeproto.model.transaction import Outpoint
+from timeproto.network.notifications import Proofs
 from timeproto.params import COIN
 from timeproto.web import bounds, feed
 from timeproto.web.feed import Feed
 from timeproto.web.metrics import Metrics
+from timeproto.wire import codec
 
 KEY = VOTERS[0].public_hex
 OTHER = build([(Outpoint(GENESIS.hash, 2), BOB)], [(250 * COIN - FEE, address(CAROL))])
@@ -393,6 +396,26 @@ class Memory(SynchronousTestCase):
         reader = Reader(web, f"?since={KEY}:0")
         proven = [event for _, event, told in reader.events if "proof" in told]
         self.assertEqual((proven, spelled), (["transition"] * 3, [PAYMENT.txid]))
+
+    def test_each_payment_of_a_commit_has_its_own_proof(self) -> None:
+        """Told in any order, and again; nothing is proven of another."""
+        a, b = "aa" * 32, "bb" * 32
+        proofs = Proofs({txid: keep(proof_of(txid)) for txid in (a, b)})
+        for txid in (a, b, b, a, a):
+            self.assertEqual(proofs.finality(txid), proof_of(txid))
+        self.assertIsNone(proofs.finality("cc" * 32))
+
+    def test_a_proof_weighs_what_it_takes(self) -> None:
+        """As it is kept, spelled and in JSON, whatever its votes and their paths are: the feed is bounded by that."""
+        for beside in ((), tuple(f"{number:064x}" for number in range(300))):
+            proof = proof_of(PAYMENT.txid, beside=beside)
+            tracemalloc.start()
+            try:
+                held = [(kept := keep(proof), kept.spelled(PAYMENT.txid), codec.encode(proof)) for _ in range(50)]
+                size = tracemalloc.get_traced_memory()[0] / len(held)
+            finally:
+                tracemalloc.stop()
+            self.assertLess(size, feed._proof_weight(keep(proof)))
 
     def test_a_broken_window_does_not_stop_the_node(self) -> None:
         """The feed stands in the way of every commit: what fails in it is logged, and goes no further."""

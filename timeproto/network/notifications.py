@@ -22,7 +22,7 @@ class Proofs:
         self._made: dict[str, InclusionProof] = {}
 
     def finality(self, txid: str) -> FinalityProof | None:
-        """The proof as it is sent. The events of a transaction come together: it is spelled once for all of them."""
+        """The proof as it is sent. The events of a transaction come together: it is spelled once for those in a row."""
         kept = self._kept.get(txid)
         if kept is None:
             return None
