@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Literal, Protocol
 
 import attrs
+from msgspec import field
 
 from timeproto.model.block import Block, BlockVote, DecidedBlock
 from timeproto.model.canonical import Noun
@@ -54,7 +55,7 @@ class Times(Noun, frozen=True, omit_defaults=True):
     ended: int | None = None
 
 
-class TransactionRecord(Noun, frozen=True):
+class TransactionRecord(Noun, frozen=True, omit_defaults=True):
     """A transaction this replica voted for (``pending``), holds final (``final``), or saw ended (``aborted``).
 
     A final one has its proof (``kept``), unless a block made it final; ``height`` is its block's, None while it is in
@@ -64,7 +65,7 @@ class TransactionRecord(Noun, frozen=True):
 
     tx: Transaction
     status: Literal["pending", "final", "aborted"]
-    kept: KeptProof | None = None
+    kept: KeptProof | None = field(default=None, name="proof")
     height: int | None = None
     times: Times | None = None
 

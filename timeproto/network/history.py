@@ -10,15 +10,12 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from timeproto import limits
-from timeproto.model.block import InclusionProof
-from timeproto.model.certificate import FinalityProof
 from timeproto.model.ledger import Transition
 from timeproto.model.transaction import Outpoint
 from timeproto.network.node_view import NodeView
-from timeproto.network.notifications import Proofs, is_unproven, notification
+from timeproto.network.notifications import LookedUp, Proofs, is_unproven, notification
 from timeproto.network.throttle import TokenBucket
 from timeproto.wire import codec
-from timeproto.wire.messages import TransactionInfo
 
 Watched = Outpoint | str
 """An outpoint, or an address."""
@@ -55,22 +52,6 @@ class Page:
 
     def entry(self, position: int) -> Transition:
         return self.entries[position - self.first]
-
-
-class _Looked(Proofs):
-    """What proves one transaction, as it is found when it is looked up later."""
-
-    def __init__(self, txid: str, found: TransactionInfo | None) -> None:
-        super().__init__({})
-        self._txid = txid
-        self._proof = None if found is None else found.proof
-        self._place = None if found is None else found.inclusion
-
-    def finality(self, txid: str) -> FinalityProof | None:
-        return self._proof if txid == self._txid else None
-
-    def inclusion(self, txid: str) -> InclusionProof | None:
-        return self._place
 
 
 class History:
@@ -127,5 +108,5 @@ class History:
         """The coins of one transaction stand together in the log: it is looked up once for all of them."""
         now = self._view.position()
         if self._looked is None or self._looked[:2] != (txid, now):
-            self._looked = txid, now, _Looked(txid, self._view.transaction(txid))
+            self._looked = txid, now, LookedUp(txid, self._view.transaction(txid))
         return self._looked[2]

@@ -49,6 +49,22 @@ class Proofs:
         return self._places
 
 
+class LookedUp(Proofs):
+    """What proves one transaction, as the node's view found it later."""
+
+    def __init__(self, txid: str, found: messages.TransactionInfo | None) -> None:
+        super().__init__({})
+        self._txid = txid
+        self._proof = None if found is None else found.proof
+        self._place = None if found is None else found.inclusion
+
+    def finality(self, txid: str) -> FinalityProof | None:
+        return self._proof if txid == self._txid else None
+
+    def inclusion(self, txid: str) -> InclusionProof | None:
+        return self._place
+
+
 def is_unproven(transition: Transition) -> bool:
     """True if nothing comes with it: what a node has locked or released it says of itself."""
     return transition.old_state is not None and not isinstance(transition.new_state, SpentFinalized | Confirmed)

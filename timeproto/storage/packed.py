@@ -7,14 +7,14 @@ enough to lie where no merge moves it (storage.rows).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from msgspec.structs import fields
 
 from timeproto.model.canonical import Noun, texts
 from timeproto.model.certificate import KeptProof
-from timeproto.model.ledger import Coin, Times, TransactionRecord, Transition
-from timeproto.model.transaction import Outpoint, Transaction, TxOutput
+from timeproto.model.ledger import Coin, TransactionRecord, Transition
+from timeproto.model.transaction import Outpoint, TxOutput
 from timeproto.model.utxo_state import (
     STATES,
     UNSPENT,
@@ -69,18 +69,8 @@ class TransitionRecord(Noun, frozen=True, array_like=True):
     timestamp: int
 
 
-class StoredTransaction(Noun, frozen=True, omit_defaults=True):
-    """A transaction record, its proof as it is kept."""
-
-    tx: Transaction
-    status: Literal["pending", "final", "aborted"]
-    proof: KeptProof | None = None
-    height: int | None = None
-    times: Times | None = None
-
-
 _coin = unpacker(CoinRecord)
-_transaction = unpacker(StoredTransaction)
+_transaction = unpacker(TransactionRecord)
 _transitions: Any = unpacker(list[TransitionRecord])
 
 
@@ -145,7 +135,7 @@ def pack_transitions(transitions: Iterable[Transition]) -> bytes:
 
 
 def pack_transaction(record: TransactionRecord) -> bytes:
-    return pack(StoredTransaction(record.tx, record.status, record.kept, record.height, record.times))
+    return pack(record)
 
 
 def pack_finals(txids: Iterable[str]) -> bytes:
@@ -161,10 +151,10 @@ def read_coin(value: bytes) -> Coin:
 
 
 def read_transaction(value: bytes) -> TransactionRecord:
-    record: StoredTransaction = read(_transaction, value, "transaction")  # type: ignore[assignment]
-    if record.proof is not None:
-        _require_whole(record.proof)
-    return TransactionRecord(record.tx, record.status, record.proof, record.height, record.times)
+    record: TransactionRecord = read(_transaction, value, "transaction")  # type: ignore[assignment]
+    if record.kept is not None:
+        _require_whole(record.kept)
+    return record
 
 
 def _require_whole(proof: KeptProof) -> None:

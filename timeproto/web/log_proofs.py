@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
-from timeproto.model.block import InclusionProof
-from timeproto.model.certificate import FinalityProof
 from timeproto.model.ledger import Transition
-from timeproto.network.notifications import Proofs, is_unproven
+from timeproto.network.notifications import LookedUp, Proofs, is_unproven
 from timeproto.web.view import NodeView
-from timeproto.wire.messages import TransactionInfo
 
 BARE = Proofs({})
 """Nothing is proven."""
-
-
-class LookedUp(Proofs):
-    """What proves one transaction, as the node's view found it."""
-
-    def __init__(self, txid: str, found: TransactionInfo | None) -> None:
-        super().__init__({})
-        self._txid = txid
-        self._proof = None if found is None else found.proof
-        self._place = None if found is None else found.inclusion
-
-    def finality(self, txid: str) -> FinalityProof | None:
-        return self._proof if txid == self._txid else None
-
-    def inclusion(self, txid: str) -> InclusionProof | None:
-        return self._place
 
 
 class LogProofs:
