@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,7 +70,7 @@ class Overwritten(SynchronousTestCase):
         chance = random.Random(3)
         merges, large, kept, most = 25, 20_000, [], 0
         for _ in range(merges):
-            for _ in range(rows.UNSORTED_FILES):
+            for _ in range(rows.RUNS):
                 kept.append((b"t" + chance.randbytes(32), chance.randbytes(rows.LARGE)))
                 batch = WriteBatch(raw_mode=True)
                 batch.put(schema.SIGN_STATE, chance.randbytes(large))
@@ -79,13 +80,64 @@ class Overwritten(SynchronousTestCase):
             found._db.compact_range(None, None)
             held = sum(blob.stat().st_size for blob in path.glob("*.blob"))
             most = max(most, held - sum(len(value) for _, value in kept))
-        bound = (rows.UNSORTED_FILES + 1) / rows.OLDEST_BLOBS * large
+        bound = (rows.RUNS + 1) / rows.OLDEST_BLOBS * large
         self.assertLess(most, 1.1 * bound)
-        self.assertLess(bound, 0.5 * merges * rows.UNSORTED_FILES * large)  # so that it can fail
+        self.assertLess(bound, 0.5 * merges * rows.RUNS * large)  # so that it can fail
         found.close()
         found = open_rows(path)
         self.assertEqual([*found.scan(b"t")], sorted(kept))
         found.close()
+
+
+class Merging(SynchronousTestCase):
+    """By RocksDB's own choice, in its thread."""
+
+    def setUp(self) -> None:
+        self.path = Path(self.mktemp())
+        self.rows = open_rows(self.path)
+        self.addCleanup(self.rows.close)
+        self.chance = random.Random(4)
+
+    def write(self, count: int) -> None:
+        """One more sorted run, of ``count`` rows."""
+        batch = WriteBatch(raw_mode=True)
+        for _ in range(count):
+            batch.put(b"c" + self.chance.randbytes(36), self.chance.randbytes(75))
+        self.rows.write(batch)
+        self.rows._db.flush()
+
+    def tables(self) -> set[str]:
+        return {table.name for table in self.path.glob("*.sst")}
+
+    def until(self, is_so: Callable[[], bool]) -> None:
+        """RocksDB's thread has its time: half a minute at most."""
+        deadline = time.monotonic() + 30
+        while not is_so() and time.monotonic() < deadline:
+            os.sched_yield()
+        self.assertTrue(is_so())
+
+    def test_a_merge_leaves_what_is_much_larger_alone(self) -> None:
+        """Or each would cost the more the more there is: runs of like size become one, and few are left."""
+        self.write(20_000)
+        large = self.tables()
+        for _ in range(5 * rows.RUNS):
+            self.write(100)
+        self.until(lambda: len(self.tables()) <= rows.RUNS + 1)
+        self.assertEqual(self.tables() & large, large)
+
+    def test_merging_stands_back(self) -> None:
+        """Its thread is nice to all others, and it alone: what is written out has to be, or nothing more is taken."""
+        for _ in range(2 * rows.RUNS):
+            self.write(100)
+        self.until(lambda: self.niceness("rocksdb:low") == 19)
+        self.assertEqual(self.niceness("rocksdb:high"), os.getpriority(os.PRIO_PROCESS, 0))
+
+    @staticmethod
+    def niceness(name: str) -> int | None:
+        for thread in Path("/proc/self/task").iterdir():
+            if (thread / "comm").read_text().strip() == name:
+                return os.getpriority(os.PRIO_PROCESS, int(thread.name))
+        return None
 
 
 class Buffers(SynchronousTestCase):
