@@ -1,7 +1,8 @@
-"""Values that are kept apart from their rows: missed if they are lost, and gone once they are worth nothing."""
+"""Values that are kept apart from their rows: missed if lost, gone once worth nothing; and what merges write again."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rocksdict import Options, WriteBatch
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from tests.test_storage.harness import DamageCase, open_rows, reopen, spread
 from tests.test_storage.payments import change_sets
@@ -110,10 +111,10 @@ class Merging(SynchronousTestCase):
         return {table.name for table in self.path.glob("*.sst")}
 
     def until(self, is_so: Callable[[], bool]) -> None:
-        """RocksDB's thread has its time: half a minute at most."""
-        deadline = time.monotonic() + 30
+        """RocksDB's threads have their time: a minute at most, on a machine that leaves them any."""
+        deadline = time.monotonic() + 60
         while not is_so() and time.monotonic() < deadline:
-            os.sched_yield()
+            time.sleep(0.005)
         self.assertTrue(is_so())
 
     def test_a_merge_leaves_what_is_much_larger_alone(self) -> None:
@@ -122,11 +123,19 @@ class Merging(SynchronousTestCase):
         large = self.tables()
         for _ in range(5 * rows.RUNS):
             self.write(100)
-        self.until(lambda: len(self.tables()) <= rows.RUNS + 1)
+        self.until(lambda: len(self.tables()) < rows.RUNS + rows.MERGED)
         self.assertEqual(self.tables() & large, large)
 
+    def test_nothing_is_merged_for_its_age(self) -> None:
+        """Masternodes that were started on one day would all merge everything on one day."""
+        written = max(self.path.glob("OPTIONS-*")).read_text()
+        self.assertIn("  periodic_compaction_seconds=0\n", written)
+        self.assertIn("  ttl=0\n", written)
+
     def test_merging_stands_back(self) -> None:
-        """Its thread is nice to all others, and it alone: what is written out has to be, or nothing more is taken."""
+        """Its threads are nice to all others, and they alone: what is written out has to be, or no more is taken."""
+        if not os.path.exists("/proc/self/task"):
+            raise SkipTest("the system does not tell how nice a thread is")
         for _ in range(2 * rows.RUNS):
             self.write(100)
         self.until(lambda: self.niceness("rocksdb:low") == 19)
@@ -135,8 +144,9 @@ class Merging(SynchronousTestCase):
     @staticmethod
     def niceness(name: str) -> int | None:
         for thread in Path("/proc/self/task").iterdir():
-            if (thread / "comm").read_text().strip() == name:
-                return os.getpriority(os.PRIO_PROCESS, int(thread.name))
+            with contextlib.suppress(FileNotFoundError):  # it has ended
+                if (thread / "comm").read_text().strip() == name:
+                    return os.getpriority(os.PRIO_PROCESS, int(thread.name))
         return None
 
 
