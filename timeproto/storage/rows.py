@@ -147,7 +147,7 @@ def _tiers() -> UniversalCompactOptions:
 
 
 def _merging_in_the_background() -> Env:
-    """Merges get what the machine has to spare: votes wait for nothing that can wait (nice 19, of that one thread)."""
+    """Merges get what the machine has to spare, since votes wait and they can: nice 19, of their threads alone."""
     env = Env()
     env.lower_thread_pool_cpu_priority()
     return env
