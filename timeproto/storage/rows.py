@@ -50,7 +50,8 @@ SLOWER = 40
 """Runs from which on RocksDB takes writes more slowly, and twice as many from which on it takes none. A merge stands
 back and may last long on a busy machine; meanwhile runs gather, which costs those who read."""
 JOBS = 3
-"""Threads of RocksDB: one writes buffers out, and a small merge need not wait for a large one."""
+"""Threads of RocksDB: one writes buffers out and two merge, the second from twice ``RUNS`` on, when a large merge has
+kept small ones waiting."""
 LARGE = 1000
 """Bytes from which on a value is kept in a blob file, and its row names the place: a merge rewrites the rows and leaves
 the blobs alone. Most of what a payment leaves never changes: its proof, and its transitions, which share rows to be
@@ -63,8 +64,9 @@ buffer only the last version leaves the memory. So a file holds a few such value
 a block of 2,000, a hundredth of it. Where everything is merged each time there are about ``(RUNS + 1) / OLDEST_BLOBS``
 files before as many go as come; else that hundredth waits for the merge that reaches its rows."""
 LOG_FILES = 2
-NOTHING_FOR_ITS_AGE = {"periodic_compaction_seconds": "0", "ttl": "0"}
-"""By itself RocksDB merges all that is 30 days old, at all masternodes that were started together."""
+ONCE_OPEN = {"periodic_compaction_seconds": "0", "ttl": "0", "disable_auto_compactions": "false"}
+"""Nothing is merged for its age. By itself RocksDB merges all that is 30 days old, at all masternodes that were started
+together. That can be said of an open database only, so it is opened without merging."""
 
 
 def write_buffer(node_key: str) -> int:
@@ -82,11 +84,16 @@ def open_rows(folder: Path, node_key: str) -> Rows:
         # The family has to be named. Else a store that exists is opened with the options it was made with, as far as
         # RocksDB writes them down: without the filter and the cache (measured: reads of 70 µs instead of 6).
         db = Rdict(str(folder), options, {"default": options})
-        db.set_options(NOTHING_FOR_ITS_AGE)
     except Exception as error:
         # RocksDB's own two sentences: a damaged *block* is no lock.
         if "While lock file" in str(error) or "lock hold by current process" in str(error):
             raise IdentityConflict(f"the store {folder} is in use by another process") from None
+        raise StorageError(f"the store {folder} cannot be opened: {error}") from error
+    try:
+        db.set_options(ONCE_OPEN)
+    except Exception as error:
+        with suppress(Exception):
+            db.close()
         raise StorageError(f"the store {folder} cannot be opened: {error}") from error
     if not _has_blobs(db, folder):
         with suppress(Exception):
@@ -114,6 +121,8 @@ def make_options(buffer: int) -> Options:
     table.set_partition_filters(True)
     table.set_cache_index_and_filter_blocks(True)
     table.set_pin_top_level_index_and_filter(True)
+    tiers = UniversalCompactOptions()
+    tiers.min_merge_width = MERGED
     options = Options(raw_mode=True)
     options.create_if_missing(True)
     options.set_env(_merging_in_the_background())
@@ -128,7 +137,8 @@ def make_options(buffer: int) -> Options:
     options.set_bytes_per_sync(MIB)  # files go to the disk as they are written, not in one burst that syncs wait for
     options.set_max_open_files(OPEN_FILES)
     options.set_compaction_style(DBCompactionStyle.universal())
-    options.set_universal_compaction_options(_tiers())
+    options.set_universal_compaction_options(tiers)
+    options.set_disable_auto_compactions(True)  # until it is open
     options.set_level_zero_file_num_compaction_trigger(RUNS)
     options.set_level_zero_slowdown_writes_trigger(SLOWER)
     options.set_level_zero_stop_writes_trigger(2 * SLOWER)
@@ -138,12 +148,6 @@ def make_options(buffer: int) -> Options:
     options.set_paranoid_checks(True)
     options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())
     return options
-
-
-def _tiers() -> UniversalCompactOptions:
-    tiers = UniversalCompactOptions()
-    tiers.min_merge_width = MERGED
-    return tiers
 
 
 def _merging_in_the_background() -> Env:
