@@ -64,6 +64,18 @@ class Search(SynchronousTestCase):
         self.assertTrue(400 * finality.BACK - 1 <= found <= 400, found)
         self.assertTrue(all(each.is_sustained for each in runs[found]))
 
+    def test_nothing_lasts(self) -> None:
+        """Where every rate holds once and never again there is none, after a bounded number of loads."""
+        seen: list[float] = []
+
+        async def attempt(rate: float) -> Outcome:
+            seen.append(rate)
+            return outcome(rate, good=rate <= 700 and seen.count(rate) == 1)
+
+        found = self.successResultOf(Deferred.fromCoroutine(finality.search(attempt, [], {}, 3)))
+        self.assertEqual(found, None)
+        self.assertLessEqual(len(seen), 3 * finality.LONGEST_SEARCH)
+
     def test_it_goes_on_from_what_is_known(self) -> None:
         """Rates measured before the search are not tried again below."""
         known = {1000.0: [outcome(1000.0)]}

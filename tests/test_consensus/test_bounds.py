@@ -284,6 +284,21 @@ class Traces(SynchronousTestCase):
             self.assertTrue(min(number + 1, 5) <= len(recent) <= 10, kept)
             self.assertEqual([recent.get(each) for each in kept], list(map(str, kept)))
 
+    def test_what_nobody_will_ask_for_makes_room(self) -> None:
+        """What is forgotten is here no more, in whichever half it was, and pushes nothing else out."""
+        recent: Recent[int, str] = Recent(6)
+        recent.put(0, "stays")
+        for number in range(1, 50):
+            recent.put(number, "goes")
+            recent.forget(number)
+            recent.forget(number)
+            self.assertNotIn(number, recent)
+        self.assertEqual((recent.get(0), len(recent)), ("stays", 1))
+        recent.put(50, "older")
+        recent.put(51, "older")  # which fills the newer half
+        recent.forget(50)
+        self.assertEqual((recent.get(50), recent.get(51)), (None, "older"))
+
     def test_the_list_of_refused_is_bounded(self) -> None:
         """Invalid transactions without end leave the bound of them, and no payment."""
         self.patch(limits, "REFUSED_CACHE", 5)

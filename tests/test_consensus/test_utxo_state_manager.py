@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.cluster import address, key, make_genesis, pay, sign
+from timeproto import limits
 from timeproto.consensus import digest
 from timeproto.consensus.utxo_state_manager import (
     TRANSITIONS,
@@ -290,6 +291,57 @@ def pool() -> list[Transaction]:
 
 
 POOL = pool()
+
+
+class CountingStore(MemoryStore):
+    """A store that notes which coins it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[Outpoint] = []
+
+    def coin(self, outpoint: Outpoint) -> Coin | None:
+        self.asked.append(outpoint)
+        return super().coin(outpoint)
+
+
+class AtHand(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.store = CountingStore()
+        self.store.commit(founding_changes(COINS, ChainTip(0, GENESIS.hash, 0, 0, 0, "1")))
+        (self.kept, _), *others = COINS
+        self.others = [outpoint for outpoint, _ in others]
+
+    def take(self, manager: UTXOStateManager) -> Changes:
+        return manager.take_changes(finalized=0, batches=0, evidence=0)
+
+    def test_a_coin_that_a_block_confirmed_makes_room(self) -> None:
+        """Coins that came, were spent and confirmed push no coin out to which a payment may still come."""
+        self.patch(limits, "COINS_AT_HAND", 6)
+        manager = UTXOStateManager(self.store)
+        manager.get_utxo_info(self.kept)
+        for outpoint in self.others:
+            for event in (Event.LOCK, Event.PEND, Event.FINALIZE, Event.CONFIRM):
+                apply(manager, event, outpoint, OWN)
+                self.store.commit(self.take(manager))
+        self.store.commit(self.take(manager))
+        self.store.asked.clear()
+        self.assertEqual(manager.get_state(self.kept), UNSPENT)
+        self.assertEqual(self.store.asked, [])
+        self.assertEqual({kind(manager.get_state(each) or UNSPENT) for each in self.others}, {"Confirmed"})
+        self.assertEqual(self.store.asked, self.others)
+
+    def test_what_is_confirmed_stays_so_while_it_is_committed(self) -> None:
+        """Between a step and its commit the ledger has the coin as it was, or has none: it is not asked."""
+        manager = UTXOStateManager(self.store)
+        outpoint = self.others[0]
+        for event in (Event.LOCK, Event.PEND, Event.FINALIZE, Event.CONFIRM):
+            apply(manager, event, outpoint, OWN)
+        changes = self.take(manager)
+        self.assertIsInstance(manager.get_state(outpoint), Confirmed)
+        self.store.commit(changes)
+        self.store.commit(self.take(manager))
+        self.assertIsInstance(manager.get_state(outpoint), Confirmed)
 
 
 class AnySequence(SynchronousTestCase):

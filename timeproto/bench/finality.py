@@ -24,14 +24,14 @@ SEARCH_COINS = 20_000
 FIRST_RATE = 100.0
 GROWTH = 1.6
 """The search multiplies the rate by this until it is too much …"""
-PRECISION = 1.07
+PRECISION = 1.03
 """… and then halves the gap until it is no wider than this."""
-BACK = 0.93
+BACK = 0.97
 """What is left of a rate that was found but does not last."""
 DISTURBED = 0.1
 """Share of the machine that others may use before a number is marked."""
 LONGEST_SEARCH = 24
-"""Loads of one search."""
+"""Loads of one search at most, and about as many until a rate is found that lasts."""
 
 
 @attrs.frozen
@@ -87,7 +87,7 @@ async def search(
 ) -> float | None:
     """The highest rate that ``attempt`` sustained, and again ``repeat`` times; those runs are put into ``runs``.
 
-    None if there is none. Everything tried on the way is added to ``tried``.
+    None if there is none, or none was found. Everything tried on the way is added to ``tried``.
     """
 
     async def holds(rate: float) -> bool:
@@ -111,7 +111,7 @@ async def search(
             good = rate
         else:
             bad = rate
-    while good >= 1:
+    while good >= 1 and len(tried) < 2 * LONGEST_SEARCH:
         outcomes: list[Outcome] = []
         while len(outcomes) < repeat and all(each.is_sustained for each in outcomes):
             outcomes.append(await attempt(good))

@@ -44,3 +44,8 @@ class Recent(Generic[K, V]):
         self._newer[key] = value
         if len(self._newer) >= self._half:
             self._older, self._newer = self._newer, {}
+
+    def forget(self, key: K) -> None:
+        """It makes room for others. Nothing if it is not here."""
+        self._newer.pop(key, None)
+        self._older.pop(key, None)

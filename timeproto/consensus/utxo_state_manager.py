@@ -127,6 +127,7 @@ class UTXOStateManager:
         self._transitions: list[Transition] = []
         self._counted = 0
         self._at_hand: Recent[Outpoint, Coin] = Recent(limits.COINS_AT_HAND)
+        self._confirmed: list[Outpoint] = []
         self._subscriptions = SubscriptionIndex()
 
     # -- reading -------------------------------------------------------------------------------------
@@ -136,7 +137,7 @@ class UTXOStateManager:
         coin = self._at_hand.get(outpoint) or self._staged.get(outpoint)
         if coin is None:
             coin = self._ledger.coin(outpoint)
-            if coin is not None:
+            if coin is not None and type(coin.state) is not Confirmed:
                 self._at_hand.put(outpoint, coin)
         return coin
 
@@ -251,9 +252,7 @@ class UTXOStateManager:
 
     def holds(self, tx: Transaction) -> bool:
         """True if every input is locked by ``tx`` (or further on its way with it)."""
-        return all(
-            state is not None and holder(state) == tx.txid for state in map(self.get_state, tx.outpoints)
-        )
+        return all(state is not None and holder(state) == tx.txid for state in map(self.get_state, tx.outpoints))
 
     # -- subscriptions -------------------------------------------------------------------------------
 
@@ -301,6 +300,10 @@ class UTXOStateManager:
         )
         changes = Changes(summary, coins=self._staged, transitions=self._transitions)
         self._staged, self._transitions, self._counted = {}, [], 0
+        # What is confirmed makes room a step later: until this one is committed the ledger has it as something else.
+        for outpoint in self._confirmed:
+            self._at_hand.forget(outpoint)
+        self._confirmed = [each.outpoint for each in changes.transitions if type(each.new_state) is Confirmed]
         return changes
 
     def _move_all(self, tx: Transaction, event: Event, new: UTXOState, now: int) -> list[Transition]:
@@ -331,9 +334,7 @@ class UTXOStateManager:
             )
         return IllegalTransition(f"{event.name} of {outpoint} for {txid} while it is {state}")
 
-    def _move(
-        self, outpoint: Outpoint, txid: str, event: Event, new: UTXOState, now: int
-    ) -> Transition | None:
+    def _move(self, outpoint: Outpoint, txid: str, event: Event, new: UTXOState, now: int) -> Transition | None:
         coin = self.get_utxo_info(outpoint)
         step = _ILLEGAL if coin is None else verdict(coin.state, event, txid)
         if coin is None or step in (_CONFLICT, _ILLEGAL):
