@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
+import weakref
 from typing import Any
 
 from twisted.internet.base import ReactorBase
@@ -53,6 +55,23 @@ class Running(SynchronousTestCase):
         self.assertEqual(self.rung, [])
         self.clock.advance(0)
         self.assertEqual(self.rung, ["at once"])
+
+    def test_one_that_rang_leaves_nothing_for_the_collector(self) -> None:
+        """It is in no ring: what it called goes with the last who holds it."""
+        self.addCleanup(gc.enable)
+        gc.disable()
+        clock, rung = self.clock, self.rung
+
+        class Then:
+            def __call__(self) -> None:
+                rung.append("gone")
+
+        then = Then()
+        kept = weakref.ref(then)
+        self.timers.start(0, then)
+        del then
+        clock.advance(0)
+        self.assertEqual((self.rung, kept()), (["gone"], None))
 
     def test_stop_forgets_all_that_have_not_rung(self) -> None:
         """After it nothing rings, nothing stays with the reactor, and stopping again is nothing."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import stat
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import x25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from OpenSSL import SSL
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLContextFactory
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
 from twisted.test.iosim import connect
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -31,6 +35,7 @@ from timeproto.network.tls import (
     ServerContextFactory,
     channel_binding,
     named_connection_creator,
+    secured,
 )
 from timeproto.wire import messages
 from timeproto.wire.messages import Role
@@ -58,20 +63,24 @@ class TLSCase(SynchronousTestCase):
 
     def pair(self, client_creator: Any, server_context: Any = None) -> tuple[Talking, Talking, Any]:
         """A client and a server over TLS in memory."""
-        server, client = Talking(self.clock), Talking(self.clock)
-        context = server_context or ServerContextFactory(self.certificate, self.key)
-        server_side = _wrap(server, context, is_client=False)
-        client_side = _wrap(client, client_creator, is_client=True)
+        server_side = self.accepting(server_context)
+        factory = TLSMemoryBIOFactory(client_creator, True, self.talking(), self.clock)
+        client_side: Any = factory.buildProtocol(None)  # type: ignore[arg-type]
+        client, server = client_side.wrappedProtocol, server_side.wrappedProtocol
         from twisted.test.iosim import FakeTransport
 
         pump = connect(server_side, FakeTransport(server_side, True), client_side, FakeTransport(client_side, False))
         pump.flush()
         return client, server, pump
 
+    def accepting(self, context: Any = None) -> Any:
+        """The end of a connection that came in."""
+        context = context or ServerContextFactory(self.certificate, self.key)
+        return secured(self.talking(), context, self.clock).buildProtocol(None)  # type: ignore[arg-type]
 
-def _wrap(protocol: Protocol, context: Any, *, is_client: bool) -> Any:
-    factory = Factory.forProtocol(lambda: protocol)  # type: ignore[arg-type]
-    return TLSMemoryBIOFactory(context, is_client, factory).buildProtocol(None)
+    def talking(self) -> Factory:
+        clock = self.clock
+        return Factory.forProtocol(lambda: Talking(clock))  # type: ignore[arg-type]
 
 
 class Channels(TLSCase):
@@ -103,8 +112,7 @@ class Channels(TLSCase):
 
     def test_who_never_speaks_tls_is_cut_off(self) -> None:
         """``limits.HANDSHAKE`` seconds, and the connection is gone (T-04)."""
-        server = Talking(self.clock)
-        side = _wrap(server, ServerContextFactory(self.certificate, self.key), is_client=False)
+        side = self.accepting()
         transport = StringTransport()
         ended = []
         transport.abortConnection = lambda: ended.append(True)  # type: ignore[method-assign]
@@ -113,7 +121,28 @@ class Channels(TLSCase):
         self.assertEqual(ended, [])
         self.clock.advance(0.2)
         self.assertEqual(ended, [True])
-        self.assertFalse(server.was_ready)
+        self.assertFalse(side.wrappedProtocol.was_ready)
+
+    def test_who_ends_abruptly_leaves_nothing_for_the_collector(self) -> None:
+        """Not who said nothing, nor half a word, nor nonsense, nor where TLS stood: what is lost is gone at once."""
+        self.addCleanup(gc.enable)
+        gc.disable()
+        for words in (b"", b"\x16\x03\x01", b"GET / HTTP/1.1\r\n\r\n"):
+            side = self.accepting()
+            kept = [weakref.ref(side), weakref.ref(side.wrappedProtocol)]
+            side.makeConnection(StringTransport())
+            if words:
+                side.dataReceived(words)
+            side.connectionLost(Failure(ConnectionDone()))
+            del side
+            self.assertEqual([each() for each in kept], [None, None], words)
+        client, server, pump = self.pair(KeyedConnectionCreator())
+        self.assertTrue(server.was_ready)
+        side, kept = pump.server, [weakref.ref(pump.server), weakref.ref(server)]
+        pump.serverIO.protocol = None  # as a socket's transport lets go of it
+        side.connectionLost(Failure(ConnectionDone()))
+        del client, server, side, pump
+        self.assertEqual([each() for each in kept], [None, None])
 
     def test_version_1_2_is_refused(self) -> None:
         """A client that can do no better gets no connection (T-01)."""

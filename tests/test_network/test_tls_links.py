@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
-from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.test.iosim import FakeTransport, connect
 from twisted.trial.unittest import SynchronousTestCase
@@ -21,7 +21,7 @@ from timeproto.network.certificates import make_certificate
 from timeproto.network.node_protocol import NodeFactory, NodeProtocol
 from timeproto.network.peer_manager import PeerManager
 from timeproto.network.protocol import MessageProtocol
-from timeproto.network.tls import KeyedConnectionCreator, ServerContextFactory
+from timeproto.network.tls import KeyedConnectionCreator, ServerContextFactory, ServerTransport, secured
 from timeproto.wire import messages
 from timeproto.wire.messages import Role
 
@@ -62,12 +62,12 @@ class TLSLinks(SynchronousTestCase):
     def channel(self, client: Any, server: Any) -> Any:
         """TLS between two protocols; the pump that moves its bytes."""
 
-        def wrap(protocol: Any, context: Any, is_client: bool) -> Any:
-            factory = Factory.forProtocol(lambda: protocol)
-            # Without a clock of ours it would gather small writes on the global reactor's.
-            return TLSMemoryBIOFactory(context, is_client, factory, self.network.clock).buildProtocol(None)
+        def only(protocol: Any) -> Factory:
+            return Factory.forProtocol(lambda: protocol)
 
-        near, far = wrap(client, KeyedConnectionCreator(), True), wrap(server, ServerContextFactory(*self.files), False)
+        clock = self.network.clock  # without one small writes would be gathered on the global reactor's
+        near = TLSMemoryBIOFactory(KeyedConnectionCreator(), True, only(client), clock).buildProtocol(None)
+        far = secured(only(server), ServerContextFactory(*self.files), clock).buildProtocol(None)
         return connect(far, FakeTransport(far, True), near, FakeTransport(near, False), greet=False)
 
     def ends(self) -> tuple[Any, Any]:
@@ -166,8 +166,13 @@ class Ports(SynchronousTestCase):
         reactor = MemoryReactorClock()
         context = ServerContextFactory(folder / "c.pem", folder / "k.pem")
         self.successResultOf(self.listen(self.manager(reactor, tls=context)))
-        self.assertEqual((len(reactor.tcpServers), len(reactor.sslServers)), (0, 1))
-        self.assertIs(reactor.sslServers[0][2], context)
+        ((port, factory, backlog, host),) = reactor.tcpServers
+        self.assertEqual((host, port, backlog), ("127.0.0.1", 24100, limits.LISTEN_QUEUE))
+        transport = factory.buildProtocol(None)
+        self.assertIsInstance(transport, ServerTransport)
+        self.assertIsInstance(transport.wrappedProtocol, NodeProtocol)
+        transport.makeConnection(StringTransport())
+        self.assertIs(transport.getHandle().get_context(), context.getContext())
 
     def test_before_it_runs_nobody_is_served(self) -> None:
         """A connection between ``listen`` and ``startService`` is told to come again, and leaves nothing."""

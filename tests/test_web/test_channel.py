@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from pathlib import Path
+from typing import Any
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionDone
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests import FUZZ
 from tests.test_web.harness import Connection, Web
 from timeproto import limits
+from timeproto.network.certificates import make_certificate
+from timeproto.network.tls import ServerContextFactory, secured
 from timeproto.web import bounds
 from timeproto.web.channel import Stage
 
@@ -127,6 +138,32 @@ class Pieces(SynchronousTestCase):
         raw = connection.take()
         self.assertIn(b"Content-Length: 13\r\n", raw)
         self.assertTrue(raw.endswith(b"\r\n\r\n"))
+
+
+class TCPTransport(StringTransport):
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        pass
+
+
+class Lost(SynchronousTestCase):
+    def test_who_ends_abruptly_leaves_nothing_for_the_collector(self) -> None:
+        """Over TLS, whether it stood or not, or was none: what is lost is gone at once."""
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        make_certificate(folder / "c.pem", folder / "k.pem", "127.0.0.1")
+        web = Web()
+        factory = secured(web.service.site, ServerContextFactory(folder / "c.pem", folder / "k.pem"), web.clock)
+        self.addCleanup(gc.enable)
+        gc.disable()
+        for words in (b"", b"\x16\x03\x01", LIVE):
+            side: Any = factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 40_000))
+            kept = [weakref.ref(side), weakref.ref(side.wrappedProtocol)]
+            side.makeConnection(TCPTransport())
+            if words:
+                side.dataReceived(words)
+            side.connectionLost(Failure(ConnectionDone()))
+            del side
+            self.assertEqual([each() for each in kept], [None, None], words)
 
 
 class Fuzz(SynchronousTestCase):

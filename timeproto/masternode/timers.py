@@ -21,7 +21,8 @@ class Timers:
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._running: set[IDelayedCall] = set()
+        self._running: dict[int, IDelayedCall] = {}
+        self._started = 0
 
     def seconds(self) -> float:
         """The clock's time."""
@@ -29,15 +30,16 @@ class Timers:
 
     def start(self, milliseconds: int, then: Callable[[], None]) -> None:
         """Calls ``then`` once, after that time."""
+        self._started += 1
+        # The call knows its number and not itself: in a ring it would wait for the garbage collector, a hundred each
+        # second where many ask.
+        self._running[self._started] = self._clock.callLater(milliseconds / 1000, self._due, self._started, then)
 
-        def due() -> None:
-            self._running.discard(call)
-            then()
-
-        call = self._clock.callLater(milliseconds / 1000, due)
-        self._running.add(call)
+    def _due(self, number: int, then: Callable[[], None]) -> None:
+        del self._running[number]
+        then()
 
     def stop(self) -> None:
-        running, self._running = self._running, set()
-        for call in running:
+        running, self._running = self._running, {}
+        for call in running.values():
             call.cancel()

@@ -202,8 +202,8 @@ class Tracer:
         """Those who were ``met`` and whoever has one of the coins; and whether there are more of them."""
         found: dict[str, Outpoint] = {}
         for outpoint in tx.outpoints[: limits.TRACE_COINS]:
-            state = self._replica.manager.get_state(outpoint)
-            owner = None if state is None else holder(state)
+            coin = self._replica.manager.look_up(outpoint)
+            owner = None if coin is None else holder(coin.state)
             if owner is not None:
                 found.setdefault(owner, outpoint)
         for outpoint, txid in met:

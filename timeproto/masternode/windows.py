@@ -12,7 +12,7 @@ from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.endpoints import SSL4ServerEndpoint, TCP4ServerEndpoint
+from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.logger import Logger
 
 from timeproto import limits
@@ -28,7 +28,7 @@ from timeproto.network.budget import BUDGETS, Budgets
 from timeproto.network.discovery import is_wildcard, parse_address
 from timeproto.network.handshake import CURSORS, OWNERS, STATUSES
 from timeproto.network.peer_manager import PeerManager
-from timeproto.network.tls import channel_binding
+from timeproto.network.tls import TLS4ServerEndpoint, channel_binding
 from timeproto.network.utxo_handler import UTXOProtocolHandler
 from timeproto.web.feed import Feed
 from timeproto.web.hooks import load, save
@@ -177,7 +177,7 @@ class Windows(MultiService):
         host, port = parse_address(address)
         endpoint: Any = TCP4ServerEndpoint(self._reactor, port, limits.LISTEN_QUEUE, host)
         if self._tls is not None:
-            endpoint = SSL4ServerEndpoint(self._reactor, port, self._tls, limits.LISTEN_QUEUE, host)
+            endpoint = TLS4ServerEndpoint(self._reactor, port, self._tls, host)
         await self._web.listen(endpoint, address)
         scheme = "http" if self._tls is None else "https"
         self.log.info("the live page is at {url}", url=f"{scheme}://{address}/")

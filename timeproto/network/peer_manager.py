@@ -15,7 +15,7 @@ from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.internet.endpoints import HostnameEndpoint, SSL4ServerEndpoint, TCP4ServerEndpoint, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ServerEndpoint, wrapClientTLS
 from twisted.internet.error import CannotListenError
 from twisted.logger import Logger
 
@@ -33,7 +33,7 @@ from timeproto.network.handshake import CAPABILITIES, HandshakeMachine
 from timeproto.network.house import House
 from timeproto.network.node_protocol import Dispatcher, NodeFactory, NodeProtocol
 from timeproto.network.record import Record
-from timeproto.network.tls import KeyedConnectionCreator
+from timeproto.network.tls import KeyedConnectionCreator, TLS4ServerEndpoint
 from timeproto.wire import codec, messages
 from timeproto.wire.messages import PeerInfo
 
@@ -109,7 +109,7 @@ class PeerManager(MultiService):
     def _server_endpoint(self, host: str, port: int) -> Any:
         if self._tls is None:
             return TCP4ServerEndpoint(self._reactor, port, limits.LISTEN_QUEUE, host)
-        return SSL4ServerEndpoint(self._reactor, port, self._tls, limits.LISTEN_QUEUE, host)
+        return TLS4ServerEndpoint(self._reactor, port, self._tls, host)
 
     def startService(self) -> None:
         super().startService()
