@@ -316,7 +316,7 @@ class AtHand(SynchronousTestCase):
         return manager.take_changes(finalized=0, batches=0, evidence=0)
 
     def test_a_coin_that_a_block_confirmed_makes_room(self) -> None:
-        """Coins that came, were spent and confirmed push no coin out to which a payment may still come."""
+        """Neither coins that were spent and confirmed nor a look at them push out one that can still be spent."""
         self.patch(limits, "COINS_AT_HAND", 6)
         manager = UTXOStateManager(self.store)
         manager.get_utxo_info(self.kept)
@@ -330,6 +330,8 @@ class AtHand(SynchronousTestCase):
         self.assertEqual(self.store.asked, [])
         self.assertEqual({kind(manager.get_state(each) or UNSPENT) for each in self.others}, {"Confirmed"})
         self.assertEqual(self.store.asked, self.others)
+        self.store.asked.clear()
+        self.assertEqual((manager.get_state(self.kept), self.store.asked), (UNSPENT, []))
 
     def test_what_is_confirmed_stays_so_while_it_is_committed(self) -> None:
         """Between a step and its commit the ledger has the coin as it was, or has none: it is not asked."""
