@@ -45,6 +45,35 @@ class Accounts(AccountCase):
         self.assertEqual(account.balance().total, total - 4 * COIN - fees)
         self.assertEqual(purse.pending, [])
 
+    def test_an_account_whose_wallet_was_closed_promises_nothing(self) -> None:
+        """A send or a balance fails with ``ConnectionGone``, and no payment waits in the purse for the next life."""
+        account, purse = self.account()
+        to = address(self.world.node.wallets[0])
+        account.client.stopService()
+        self.world.run(0.2)
+        self.assertRaises(ConnectionGone, account.send, to, COIN)
+        self.failureResultOf(account.client.send(to, COIN), ConnectionGone)
+        self.failureResultOf(account.client.balance(), ConnectionGone)
+        self.assertEqual((purse.pending, account.balance().pending), ([], 0))
+
+    def test_an_account_that_is_opened_again(self) -> None:
+        """It is open, and its undecided payment is not taken for one that another process sends."""
+        account, purse = self.account()
+        kept_back = ("TransactionAccepted", "UTXOStateNotification", "FinalityProofs")
+        self.world.bend = lambda message: None if message["type"] in kept_back else message
+        payment = account.send(address(self.world.node.wallets[0]), COIN)
+        self.world.run(0.2)
+        before = account.balance()
+        again = ensureDeferred(account.open())
+        self.world.run(0.2)
+        self.successResultOf(again)
+        self.assertEqual((account._promises._others, account.balance()), ({}, before))
+        self.world.bend = lambda message: message
+        self.world.cut()
+        self.world.run(3)
+        self.assertIsNotNone(payment.proof)
+        self.assertEqual(purse.pending, [])
+
     def test_a_refused_payment_lets_go_of_its_coins(self) -> None:
         """Reserved while it is undecided, and no longer once a node refused it."""
         account, purse = self.account()

@@ -115,6 +115,27 @@ class Payments(ClientCase):
         self.world.run(0.2)
         self.failureResultOf(payment.when_final(), ConnectionGone)
 
+    def test_what_is_asked_of_a_wallet_that_was_closed(self) -> None:
+        """It fails at once, since nothing would come of it; started again the wallet serves as before."""
+        client = self.world.client()
+        client.stopService()
+        self.world.run(0.2)
+        payment = client.submit(self.payment())
+        for asked in (
+            client.when_connected(),
+            payment.when_accepted(),
+            payment.when_final(),
+            client.wait_confirmed(payment.txid),
+            client.cancel(self.payment(2), self.wallet),
+            client.watch(lambda change: None, addresses=[address(self.wallet)]),
+        ):
+            self.failureResultOf(asked, ConnectionGone)
+        client.startService()
+        again = client.submit(self.payment(1))
+        self.world.run(2 * ASK_AGAIN)
+        self.assertIsNotNone(again.proof)
+        self.assertEqual(self.world.node.replica.final_count, 1)  # and what failed was not kept for later
+
     def test_the_proof_of_any_transaction(self) -> None:
         """Fetched and verified, also when it is nobody's payment here."""
         first = self.world.client().submit(self.payment())

@@ -174,8 +174,11 @@ class Account:
         """Reads the coins of every address, keeps reading, and takes up the payments that were left undecided.
 
         Raises :class:`ConnectionGone` if not all could be read: half the coins are no balance. Then it may be called
-        again.
+        again. Of an open account it reads what is new.
         """
+        if self.is_open:
+            await self.settled()
+            return
         if self.client.connection is None:
             raise ConnectionGone("no node is connected")
         if self._watching is None:
@@ -268,9 +271,11 @@ class Account:
     def send(self, address: str, amount: int) -> Payment:
         """Pays ``amount`` to ``address``: picks and reserves coins in one step, signs, remembers, sends.
 
-        Raises ``InsufficientFunds``, :class:`Refusal` for an address or amount that cannot be paid, or
-        ``StorageError``, with nothing sent, if the purse cannot remember it.
+        Raises ``InsufficientFunds``, :class:`Refusal` for an address or amount that cannot be paid,
+        :class:`ConnectionGone` if the client was stopped, or ``StorageError`` if the purse cannot remember it: with
+        nothing sent, now or later.
         """
+        self.client.require_open()
         require_address(address, self._params)
         if not isinstance(amount, int) or isinstance(amount, bool):
             raise TypeError(f"an amount is a whole number of smallest units, not {amount!r}")

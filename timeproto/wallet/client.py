@@ -13,7 +13,7 @@ from typing import Any
 
 from twisted.application.internet import ClientService
 from twisted.application.service import MultiService
-from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, succeed
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -35,6 +35,7 @@ from timeproto.wallet.protocol import WalletClientFactory, WalletClientProtocol
 from timeproto.wallet.purse import Purse
 from timeproto.wallet.reading import address_coins
 from timeproto.wallet.resuming import Proprietor
+from timeproto.wallet.waiters import Waiters
 from timeproto.wallet.watch import Change, Watch
 from timeproto.wallet.watching import Watches, after
 from timeproto.wire import messages
@@ -78,7 +79,7 @@ class WalletClient(MultiService):
         self._may_leave = 0.0
         self._regularly: list[Callable[[], Any]] = []
         self._is_prepared = self._is_leaving = self._heard_lie = False
-        self._connected: list[Deferred[None]] = []
+        self._waiters = Waiters()
         self.last_refusal: Exception | None = None
         self._service = ClientService(
             GreetedEndpoint(self._nodes, _Factory(self), lambda protocol: ensureDeferred(self._prepare(protocol))),
@@ -95,6 +96,7 @@ class WalletClient(MultiService):
     # -- service -------------------------------------------------------------------------------------
 
     def startService(self) -> None:
+        self._waiters.open()
         super().startService()
         self._asking.start(ASK_AGAIN, now=False).addErrback(
             lambda failure: self.log.failure("the wallet's clock stopped", failure=failure)
@@ -103,22 +105,20 @@ class WalletClient(MultiService):
     def stopService(self) -> Deferred[None]:
         if self._asking.running:
             self._asking.stop()
+        self._waiters.close()
         self._outbox.close(ConnectionGone("the wallet was closed before the payment was final"))
-        waiting, self._connected = self._connected, []
-        for each in waiting:
-            each.errback(ConnectionGone("the wallet was closed"))
         self._watches.close(ConnectionGone("the wallet was closed"))
         stopping: Deferred[None] = super().stopService()
         return stopping
 
     def when_connected(self) -> Deferred[None]:
-        """Fires when a node is there, has proven its key, and watches all that nodes have taken before."""
-        waiting: Deferred[None] = Deferred()
-        if self._is_prepared and self._protocol is not None:
-            waiting.callback(None)
-        else:
-            self._connected.append(waiting)
-        return waiting
+        """Fires when a node is there, has proven its key, and watches all that nodes have taken before; fails with
+        :class:`ConnectionGone` if the client is stopped, or was."""
+        return self._waiters.wait() if self.connection is None else succeed(None)
+
+    def require_open(self) -> None:
+        """Raises :class:`ConnectionGone` if the client was stopped, and not started again: nobody will answer."""
+        self._waiters.require_open()
 
     @property
     def is_current(self) -> bool:
@@ -182,9 +182,7 @@ class WalletClient(MultiService):
             raise
         self.last_refusal = None
         self._is_prepared = True
-        waiting, self._connected = self._connected, []
-        for each in waiting:
-            each.callback(None)
+        self._waiters.tell()
         self._outbox.resume()
 
     def _lost(self, protocol: WalletClientProtocol) -> None:
@@ -296,6 +294,7 @@ class WalletClient(MultiService):
 
     def _opened(self) -> Deferred[None]:
         """Fires when the account has read its coins once."""
+        self.require_open()
 
         async def open_account() -> None:
             await self.when_connected()
@@ -320,10 +319,10 @@ class WalletClient(MultiService):
 
         Fires when a node has taken the subscription; where none is there it waits for one. Fails with :class:`Refusal`
         if it does not, and then the next connection asks again, unless no node would take it; and with
-        :class:`ConnectionGone` if this one was lost, or did not answer, or the client is stopped. Cancelled it watches
-        nothing. After a reconnect it goes on with the first change that was not told. Where that cannot be (the
-        node is another one, or was left too long ago) ``on_reset(reason)`` says so, and what changed meanwhile is told
-        as one change from the state told last.
+        :class:`ConnectionGone` if this one was lost, or did not answer, or the client is stopped, or was. Cancelled, or
+        begun with a stopped client, it watches nothing. After a reconnect it goes on with the first change that was not
+        told. Where that cannot be (the node is another one, or was left too long ago) ``on_reset(reason)`` says so, and
+        what changed meanwhile is told as one change from the state told last.
 
         ``on_payment(incoming)`` hears of payments on their way to these addresses, where the node tells of them: its
         word, and never money. See :class:`~timeproto.wallet.incoming.Incoming`.
@@ -331,6 +330,7 @@ class WalletClient(MultiService):
 
         async def subscribe() -> Watch:
             wanted = [require_address(each, self.genesis.params) for each in addresses]
+            self.require_open()
             watch = self._watches.add(on_change, wanted, outpoints, on_reset, on_payment)
             try:
                 if self._protocol is None:

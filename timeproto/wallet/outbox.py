@@ -64,10 +64,11 @@ class Outbox:
         if payment is None:
             payment = self._payments[tx.txid] = Payment(tx, self.now, may_be_known=again)
             try:
+                self._client.require_open()
                 require_frame(tx)
                 self._broadcast(payment, again=again)
-            except Refusal as refusal:
-                self._end(payment, refusal)
+            except (Refusal, ConnectionGone) as error:
+                self._end(payment, error)
         return payment
 
     def resume(self) -> None:
@@ -164,6 +165,10 @@ class Outbox:
     def when_confirmed(self, txid: str) -> Deferred[int]:
         """Fires with the height of the decided block that holds ``txid``, proven; fails if the payment does."""
         waiting: Deferred[int] = Deferred()
+        try:
+            self._client.require_open()
+        except ConnectionGone as error:
+            return fail(error)
         self._confirming.setdefault(txid, []).append(waiting)
         self._client.run(self._look_for_block(txid))
         return waiting
