@@ -7,6 +7,9 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ConnectionRefusedError as Refused
 from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.logger import Logger, formatEvent
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.examples import GENESIS, VOTERS
@@ -15,10 +18,11 @@ from tests.test_network.test_liars import Raw
 from tests.test_network.test_protocol import QUESTION, ProtocolCase, framed
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
-from timeproto.network.dialler import Diallers
+from timeproto.network.dialler import MISSES, Diallers
 from timeproto.network.greeting import GreetedEndpoint, HandleFactory
 from timeproto.network.handshake import HandshakeMachine
 from timeproto.network.peer_manager import PeerManager
+from timeproto.network.requests import ConnectionGone, NotProven
 from timeproto.wire import messages
 
 KEYS = [voter.public_hex for voter in VOTERS]
@@ -31,7 +35,16 @@ class Dialling(SynchronousTestCase):
     def setUp(self) -> None:
         self.dials: list[str] = []
         self.attempts: dict[str, Deferred[Any]] = {}
-        self.diallers = Diallers(Clock(), self._endpoint, lambda: 0.5)
+        self.clock = Clock()
+        self.events: list[dict[str, Any]] = []
+        self.patch(Diallers, "log", Logger(observer=self.events.append))
+        self.diallers = Diallers(self.clock, self._endpoint, lambda: 0.5)
+
+    def written(self) -> list[str]:
+        """The lines since the last look, without Twisted's "by other side"."""
+        lines = [str(formatEvent(event)).removesuffix(" by other side.") for event in self.events]
+        self.events.clear()
+        return lines
 
     def _endpoint(self, address: str) -> Any:
         class Endpoint:
@@ -80,6 +93,45 @@ class Dialling(SynchronousTestCase):
             self.diallers.proven(f"x:{number}", "k")
             self.diallers.linked("k", f"x:{number}")
         self.assertLess(len(self.diallers), 4)
+
+    def test_why_nobody_is_reached(self) -> None:
+        """Written down once for each reason, after some attempts in a row, with the address; and that somebody is."""
+        self.diallers.keep("x:1")
+        for reason, written in (
+            (Refused(), [*[[]] * (MISSES - 1), ["no masternode is reached at x:1: Connection was refused"], []]),
+            (NotProven("it hung up"), [["no masternode is reached at x:1: it hung up"], []]),
+        ):
+            for lines in written:
+                self.attempts["x:1"].errback(Failure(reason))
+                self.assertEqual(self.written(), lines)
+                self.clock.advance(limits.RECONNECT_MAX)
+        handle = HandleFactory().buildProtocol(None)
+        handle.makeConnection(StringTransport())
+        self.attempts["x:1"].callback(handle)
+        self.assertEqual(self.written(), ["a masternode is reached at x:1"])
+        handle.connectionLost(Failure(ConnectionGone("lost")))
+        self.clock.advance(limits.RECONNECT_MAX)
+        self.attempts["x:1"].errback(Failure(Refused()))
+        self.assertEqual(self.written(), [])  # it counts from the start
+
+    def test_what_is_no_news_of_an_address(self) -> None:
+        """A rumour, ourselves, a masternode that was proven and left, and an attempt that was given up."""
+        self.diallers.keep("x:1")
+        self.diallers.try_rumour("k", "x:2")
+        for place, reason in (("x:1", ConnectionGone("lost")), ("x:2", Refused())):
+            for _ in range(2 * MISSES):
+                self.attempts[place].errback(Failure(reason))
+                self.clock.advance(limits.RECONNECT_MAX)
+        for _ in range(2 * MISSES):
+            self.diallers.proven("x:1", "k")
+            self.diallers.linked("k", None)
+            self.diallers.unlinked("k")
+        for _ in range(MISSES - 1):
+            self.attempts["x:1"].errback(Failure(Refused()))
+            self.clock.advance(limits.RECONNECT_MAX)
+        self.diallers._by_address["x:1"].is_self = True
+        self.attempts["x:1"].errback(Failure(Refused()))
+        self.assertEqual(self.written(), [])
 
     def test_ourselves_is_for_good(self) -> None:
         """Nothing wakes an address that is our own."""

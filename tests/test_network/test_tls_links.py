@@ -16,11 +16,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.examples import GENESIS, VOTERS
 from tests.test_network.harness import Network, Recorder, address
 from timeproto import limits
-from timeproto.errors import ConfigurationError
+from timeproto.errors import ConfigurationError, ErrorCode, Refusal
 from timeproto.network.certificates import make_certificate
 from timeproto.network.node_protocol import NodeFactory, NodeProtocol
 from timeproto.network.peer_manager import PeerManager
 from timeproto.network.protocol import MessageProtocol
+from timeproto.network.requests import NotProven
 from timeproto.network.tls import KeyedConnectionCreator, ServerContextFactory, ServerTransport, secured
 from timeproto.wire import messages
 from timeproto.wire.messages import Role
@@ -85,6 +86,44 @@ class TLSLinks(SynchronousTestCase):
         self.network.run(0.1)
         heard = [message for _, message in self.network.recorders[address(1)].messages]
         self.assertEqual(heard, [messages.GetFinalized(since=1)])
+
+    def test_one_that_speaks_no_tls(self) -> None:
+        """Whoever dials it hears why it is not proven; and who dials without TLS where there is one, that it may be."""
+        dialling, accepting = self.ends()
+        only = Factory.forProtocol(lambda: dialling)
+        near = TLSMemoryBIOFactory(KeyedConnectionCreator(), True, only, self.network.clock).buildProtocol(None)
+        pump = connect(accepting, FakeTransport(accepting, True), near, FakeTransport(near, False), greet=False)
+        self.assertIn("it does not speak TLS", self.why(dialling, pump))
+        dialling, accepting = self.ends()
+        only = Factory.forProtocol(lambda: accepting)
+        far = secured(only, ServerContextFactory(*self.files), self.network.clock).buildProtocol(None)
+        pump = connect(far, FakeTransport(far, True), dialling, FakeTransport(dialling, False), greet=False)
+        self.assertIn("as one that speaks TLS does", self.why(dialling, pump))
+
+    def why(self, dialling: NodeProtocol, pump: Any) -> str:
+        """Why the other end is not proven."""
+        proven = dialling.when_handshaken()
+        self.network.pumps.append(pump)
+        self.network.run(1)
+        return str(self.failureResultOf(proven, NotProven).value)
+
+    def test_who_says_why_it_is_not_proven(self) -> None:
+        """What it complains of, or what this node does, is the reason, and not what follows."""
+        wrong = Refusal(ErrorCode.WRONG_GENESIS, "another" + 1_000 * "!")
+        for end, reason in (
+            (lambda near, far: far.close(wrong), "it says wrong_genesis, 'another!!!"),
+            (lambda near, far: near.close(wrong), "this node says wrong_genesis"),
+            (lambda near, far: near.refuse(wrong), "this node says wrong_genesis"),
+            (lambda near, far: (far.send(messages.Pong(id=1)), far.close()), "it hung up"),
+        ):
+            dialling, accepting = self.ends()
+            pump = self.channel(dialling, accepting)
+            while not dialling._secure:
+                pump.pump()
+            end(dialling, accepting)
+            told = self.why(dialling, pump)
+            self.assertIn(f"not proven to be a masternode: {reason}", told)
+            self.assertLess(len(told), 300)
 
     def test_a_man_in_the_middle_links_with_nobody(self) -> None:
         """He ends both channels with the same certificate and passes on every word: the binding gives him away."""

@@ -64,6 +64,10 @@ from timeproto.wire.messages import Role
 _STATUS = ((ConfigurationError, ExitStatus.CONFIGURATION), (IdentityConflict, ExitStatus.IDENTITY))
 
 
+_DIALLING = "twisted.application._client_service"
+"""Each attempt to connect is a line of it, and says neither where nor why; network.dialler says both, once."""
+
+
 class Dispatcher:
     """The one place where a message finds who answers it, whoever dialled."""
 
@@ -341,7 +345,10 @@ class TimeNode(service.MultiService):
 def keep_to_level(publisher: LogPublisher, level: str) -> None:
     """Nothing below ``level`` reaches an observer. twistd writes everything down, debugging and all; and it has chosen
     its observers by now, with no door for a filter in front of them."""
-    predicate = LogLevelFilterPredicate(LogLevel.levelWithName(level))
+    lowest = LogLevel.levelWithName(level)
+    predicate = LogLevelFilterPredicate(lowest)
+    if lowest is LogLevel.info:
+        predicate.setLogLevelForNamespace(_DIALLING, LogLevel.warn)
     for observer in list(publisher._observers):
         publisher.removeObserver(observer)
         publisher.addObserver(FilteringLogObserver(observer, [predicate]))

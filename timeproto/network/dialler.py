@@ -8,14 +8,23 @@ set, however much is said.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import attrs
 from twisted.application.internet import ClientService
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from timeproto import limits
 from timeproto.network.greeting import HandleFactory, back_off
+from timeproto.network.requests import ConnectionGone, NotProven
+
+MISSES = 4
+"""Attempts in a row after which it is written down that they fail: about a second."""
 
 
 @attrs.define
@@ -29,10 +38,20 @@ class _Dialler:
     is_proven: bool = False
     is_resting: bool = True
     is_self: bool = False
+    misses: int = 0
+    """Attempts in a row that nobody was reached by."""
+    told: str | None = None
+    """Why, as it was written down; None if it was not, or if somebody was reached since."""
 
 
 class Diallers:
-    """One ``ClientService`` for each address, with pauses that grow to ``limits.RECONNECT_MAX``."""
+    """One ``ClientService`` for each address, with pauses that grow to ``limits.RECONNECT_MAX``.
+
+    Why nobody can be reached at an address that is kept is written down once, and again when there is another reason:
+    after some attempts, for masternodes that start together do not find each other at the first.
+    """
+
+    log = Logger()
 
     def __init__(self, clock: Any, endpoint: Callable[[str], Any], chance: Callable[[], float]) -> None:
         """``endpoint``: address → an endpoint whose ``connect`` succeeds when the other end has taken us as a peer.
@@ -102,13 +121,32 @@ class Diallers:
 
     def _add(self, address: str, *, kept: bool) -> _Dialler:
         service = ClientService(
-            self._endpoint(address),
+            _Noted(self._endpoint(address), partial(self._reached, address), partial(self._missed, address)),
             HandleFactory(),
             retryPolicy=lambda attempt: back_off(attempt, self._chance),
             clock=self._clock,
         )
         dialler = self._by_address[address] = _Dialler(address, service, kept)
         return dialler
+
+    def _reached(self, address: str) -> None:
+        dialler = self._by_address.get(address)
+        if dialler is None:
+            return
+        if dialler.told is not None:
+            self.log.info("a masternode is reached at {address}", address=address)
+        dialler.misses, dialler.told = 0, None
+
+    def _missed(self, address: str, failure: Failure) -> None:
+        dialler = self._by_address.get(address)
+        if dialler is None or dialler.is_self or not _is_miss(failure):
+            return
+        dialler.misses += 1
+        why = failure.getErrorMessage()
+        # Only of what is kept: what others say where somebody is may be wrong, and without end.
+        if dialler.kept and dialler.misses >= MISSES and why != dialler.told:
+            self.log.warn("no masternode is reached at {address}: {why}", address=address, why=why)
+            dialler.told = why
 
     def _wake(self, dialler: _Dialler) -> None:
         if dialler.is_resting and not dialler.is_self:
@@ -123,3 +161,34 @@ class Diallers:
     def _drop(self, dialler: _Dialler) -> None:
         del self._by_address[dialler.address]
         self._rest(dialler)
+
+
+@implementer(IStreamClientEndpoint)
+class _Noted:
+    """An endpoint that tells how each attempt ends."""
+
+    def __init__(self, endpoint: Any, reached: Callable[[], None], missed: Callable[[Failure], None]) -> None:
+        self._endpoint = endpoint
+        self._reached = reached
+        self._missed = missed
+
+    def connect(self, protocolFactory: Any) -> Deferred[Any]:
+        connecting: Deferred[Any] = self._endpoint.connect(protocolFactory)
+
+        def connected(handle: Any) -> Any:
+            self._reached()
+            return handle
+
+        def failed(failure: Failure) -> Failure:
+            self._missed(failure)
+            return failure
+
+        return connecting.addCallbacks(connected, failed)
+
+
+def _is_miss(failure: Failure) -> bool:
+    """False if the attempt was given up, or if the masternode was there and left: it is linked in another way, or else
+    the next attempt tells."""
+    if failure.check(CancelledError):
+        return False
+    return failure.check(ConnectionGone) is None or failure.check(NotProven) is not None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal, Protocol
 
+from OpenSSL import SSL
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.protocol import Factory
 
 from timeproto import limits
@@ -12,10 +14,13 @@ from timeproto.errors import ErrorCode, Refusal
 from timeproto.network.handshake import HandshakeMachine, OwnKey
 from timeproto.network.house import House
 from timeproto.network.protocol import MessageProtocol
-from timeproto.network.requests import ConnectionGone
+from timeproto.network.requests import NotProven
 from timeproto.network.tls import channel_binding
 from timeproto.wire import messages
 from timeproto.wire.messages import Role
+
+SAID = 200
+"""Characters of what the other end says that are repeated."""
 
 
 class Dispatcher(Protocol):
@@ -71,6 +76,7 @@ class NodeProtocol(MessageProtocol):
         self._machine: HandshakeMachine | None = None
         self._handshaken: list[Deferred[None]] = []
         self._asks = False
+        self._ended_by: str | None = None
         self.must_speak_first = dialled is None
         if dialled is not None:
             self.remote_role = Role.NODE
@@ -98,7 +104,7 @@ class NodeProtocol(MessageProtocol):
         return self._machine.done
 
     def when_handshaken(self) -> Deferred[None]:
-        """Fires when the other end is proven; fails with :class:`ConnectionGone` if it leaves before."""
+        """Fires when the other end is proven; fails with :class:`NotProven` if it leaves before."""
         waiting: Deferred[None] = Deferred()
         if self._machine is not None and self._machine.done:
             waiting.callback(None)
@@ -191,11 +197,37 @@ class NodeProtocol(MessageProtocol):
         for each in waiting:
             each.callback(None)
 
+    def complained(self, refusal: Refusal) -> None:
+        self._ends(f"it says {refusal.code.value}, {refusal.message[:SAID]!r}")
+
+    def close(self, refusal: Refusal | None = None) -> None:
+        if refusal is not None:
+            self._ends(f"this node says {refusal.code.value}")
+        super().close(refusal)
+
+    def refuse(self, refusal: Refusal, request_id: int | None = None) -> None:
+        if refusal.policy.closes:
+            self._ends(f"this node says {refusal.code.value}")
+        super().refuse(refusal, request_id)
+
+    def _ends(self, why: str) -> None:
+        """The first reason is the one: what follows, follows from it."""
+        if self._ended_by is None and not self._closing:
+            self._ended_by = why
+
     def gone(self, reason: Any) -> None:
+        why = self._ended_by or self._how_it_left(reason)
         waiting, self._handshaken = self._handshaken, []
         for each in waiting:
-            each.errback(ConnectionGone(f"{self.peer_host} left before it was proven who it is"))
+            each.errback(NotProven(f"{self.peer_host} was not proven to be a masternode: {why}"))
         self._switchboard.lost(self)
+
+    def _how_it_left(self, reason: Any) -> str:
+        if reason is not None and reason.check(SSL.Error):
+            return "it does not speak TLS, or not as this node does"
+        if not self._spoken and not ISSLTransport.providedBy(self.transport):
+            return "it hung up without a word, as one that speaks TLS does"
+        return "it hung up"
 
 
 class NodeFactory(Factory):

@@ -16,6 +16,10 @@ class ConnectionGone(Exception):
     :class:`~timeproto.errors.Refusal`: they said no.)"""
 
 
+class NotProven(ConnectionGone):
+    """They were there, and went away or were sent away before they had proven to be a masternode."""
+
+
 class Requests:
     """The table of one connection. Ids count from 1."""
 
