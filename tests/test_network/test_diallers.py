@@ -113,6 +113,10 @@ class Dialling(SynchronousTestCase):
         self.clock.advance(limits.RECONNECT_MAX)
         self.attempts["x:1"].errback(Failure(Refused()))
         self.assertEqual(self.written(), [])  # it counts from the start
+        for _ in range(MISSES - 1):
+            self.clock.advance(limits.RECONNECT_MAX)
+            self.attempts["x:1"].errback(Failure(NotProven("it hung up")))
+        self.assertEqual(self.written(), ["no masternode is reached at x:1: it hung up"])
 
     def test_what_is_no_news_of_an_address(self) -> None:
         """A rumour, ourselves, a masternode that was proven and left, and an attempt that was given up."""

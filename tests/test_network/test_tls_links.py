@@ -110,20 +110,41 @@ class TLSLinks(SynchronousTestCase):
     def test_who_says_why_it_is_not_proven(self) -> None:
         """What it complains of, or what this node does, is the reason, and not what follows."""
         wrong = Refusal(ErrorCode.WRONG_GENESIS, "another" + 1_000 * "!")
+        other = Refusal(ErrorCode.GOING_AWAY, "this node stops")
         for end, reason in (
             (lambda near, far: far.close(wrong), "it says wrong_genesis, 'another!!!"),
             (lambda near, far: near.close(wrong), "this node says wrong_genesis"),
             (lambda near, far: near.refuse(wrong), "this node says wrong_genesis"),
-            (lambda near, far: (far.send(messages.Pong(id=1)), far.close()), "it hung up"),
+            (lambda near, far: (near.complained(wrong), near.close(other)), "it says wrong_genesis, 'another!!!"),
         ):
-            dialling, accepting = self.ends()
-            pump = self.channel(dialling, accepting)
-            while not dialling._secure:
-                pump.pump()
-            end(dialling, accepting)
-            told = self.why(dialling, pump)
+            told = self.ended(end)
             self.assertIn(f"not proven to be a masternode: {reason}", told)
             self.assertLess(len(told), 300)
+
+    def test_who_leaves_without_a_reason(self) -> None:
+        """What was refused and did not end it is none; and whoever spoke, or stood behind TLS, speaks our language."""
+        minor = Refusal(ErrorCode.UNSUPPORTED, "no")
+        for end in (
+            lambda near, far: far.close(),
+            lambda near, far: (near.refuse(minor), far.close()),
+        ):
+            self.assertTrue(self.ended(end).endswith("masternode: it hung up"))
+        dialling, accepting = self.ends()
+        pump = connect(
+            accepting, FakeTransport(accepting, True), dialling, FakeTransport(dialling, False), greet=False
+        )
+        accepting.send(messages.Ping())
+        accepting.close()
+        self.assertTrue(self.why(dialling, pump).endswith("masternode: it hung up"))
+
+    def ended(self, end: Any) -> str:
+        """Why the other end is not proven, where ``end(near, far)`` came between the channel and the handshake."""
+        dialling, accepting = self.ends()
+        pump = self.channel(dialling, accepting)
+        while not dialling._secure:
+            pump.pump()
+        end(dialling, accepting)
+        return self.why(dialling, pump)
 
     def test_a_man_in_the_middle_links_with_nobody(self) -> None:
         """He ends both channels with the same certificate and passes on every word: the binding gives him away."""

@@ -46,15 +46,33 @@ class Accounts(AccountCase):
         self.assertEqual(purse.pending, [])
 
     def test_an_account_whose_wallet_was_closed_promises_nothing(self) -> None:
-        """A send or a balance fails with ``ConnectionGone``, and no payment waits in the purse for the next life."""
+        """What is asked of it fails with ``ConnectionGone``, and no payment waits in the purse for the next life."""
         account, purse = self.account()
+        shared: list[str] = []
+        self.patch(purse, "share", lambda *txids: shared.extend(txids))
+        theirs = pay(self.world.node.genesis, [(account.book.free()[0].outpoint, 9 * COIN, self.mine)], [])
         to = address(self.world.node.wallets[0])
         account.client.stopService()
         self.world.run(0.2)
         self.assertRaises(ConnectionGone, account.send, to, COIN)
         self.failureResultOf(account.client.send(to, COIN), ConnectionGone)
         self.failureResultOf(account.client.balance(), ConnectionGone)
-        self.assertEqual((purse.pending, account.balance().pending), ([], 0))
+        self.failureResultOf(ensureDeferred(account.cancel(theirs)), ConnectionGone)
+        self.assertEqual((purse.pending, shared, account.balance().pending), ([], [], 0))
+
+    def test_an_address_that_is_made_while_the_wallet_is_closed(self) -> None:
+        """It is watched once the wallet is started again."""
+        account, _ = self.account()
+        account.client.stopService()
+        self.world.run(0.2)
+        fresh = account.new_address()
+        account.client.startService()
+        self.world.run(3)
+        before = account.balance().available
+        payment = account.send(fresh, COIN)
+        self.world.run(0.5)
+        self.assertIsNotNone(payment.proof)
+        self.assertEqual(account.balance().available, before - payment.tx.fee)
 
     def test_an_account_that_is_opened_again(self) -> None:
         """It is open, and its undecided payment is not taken for one that another process sends."""

@@ -235,6 +235,16 @@ class Waiting(Resuming):
         self.world.run(3)
         self.assertEqual(len(ear.take()), 4)
 
+    def test_one_that_comes_to_a_client_that_was_stopped(self) -> None:
+        """Its caller is told at once; started again the client takes it up, like one that lost its node."""
+        client = self.world.client()
+        client.stopService()
+        ear = Ear()
+        self.failureResultOf(client.watch(ear.heard.append, addresses=[address(self.wallet)]), ConnectionGone)
+        client.startService()
+        self.world.run(3)
+        self.assertEqual(len(ear.take()), 4)
+
     def test_one_that_is_called_off(self) -> None:
         """Cancelled, whether a node was asked already or not, it watches nothing."""
         client, first = self.watching(0)

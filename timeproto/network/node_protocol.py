@@ -212,7 +212,7 @@ class NodeProtocol(MessageProtocol):
 
     def _ends(self, why: str) -> None:
         """The first reason is the one: what follows, follows from it."""
-        if self._ended_by is None and not self._closing:
+        if self._ended_by is None:
             self._ended_by = why
 
     def gone(self, reason: Any) -> None:

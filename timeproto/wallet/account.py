@@ -155,6 +155,7 @@ class Account:
     async def cancel(self, tx: Transaction) -> Aborted:
         """As :meth:`WalletClient.cancel`, by a key of this account; a payment that another process sends is noted to be
         sent by this one too."""
+        self.client.require_open()
         key = self.key_in(tx)
         self._purse.share(tx.txid)  # or nothing is sent
         self._promises.take_up([tx])

@@ -319,10 +319,10 @@ class WalletClient(MultiService):
 
         Fires when a node has taken the subscription; where none is there it waits for one. Fails with :class:`Refusal`
         if it does not, and then the next connection asks again, unless no node would take it; and with
-        :class:`ConnectionGone` if this one was lost, or did not answer, or the client is stopped, or was. Cancelled, or
-        begun with a stopped client, it watches nothing. After a reconnect it goes on with the first change that was not
-        told. Where that cannot be (the node is another one, or was left too long ago) ``on_reset(reason)`` says so, and
-        what changed meanwhile is told as one change from the state told last.
+        :class:`ConnectionGone` if this one was lost, or did not answer, or the client is stopped, or was. Cancelled it
+        watches nothing. After a reconnect it goes on with the first change that was not told. Where that cannot be (the
+        node is another one, or was left too long ago) ``on_reset(reason)`` says so, and what changed meanwhile is told
+        as one change from the state told last.
 
         ``on_payment(incoming)`` hears of payments on their way to these addresses, where the node tells of them: its
         word, and never money. See :class:`~timeproto.wallet.incoming.Incoming`.
@@ -330,9 +330,9 @@ class WalletClient(MultiService):
 
         async def subscribe() -> Watch:
             wanted = [require_address(each, self.genesis.params) for each in addresses]
-            self.require_open()
             watch = self._watches.add(on_change, wanted, outpoints, on_reset, on_payment)
             try:
+                self.require_open()
                 if self._protocol is None:
                     await self._watches.when_taken(watch)
                 else:
