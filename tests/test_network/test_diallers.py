@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.error import ConnectionRefusedError as Refused
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
+from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import Logger, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -94,48 +96,56 @@ class Dialling(SynchronousTestCase):
             self.diallers.linked("k", f"x:{number}")
         self.assertLess(len(self.diallers), 4)
 
-    def test_why_nobody_is_reached(self) -> None:
+    def miss(self, address: str, *reasons: Exception) -> None:
+        """Attempts that fail, one after another."""
+        for reason in reasons:
+            self.attempts[address].errback(Failure(reason))
+            self.clock.advance(limits.RECONNECT_MAX)
+
+    def test_why_nobody_is_found(self) -> None:
         """Written down once for each reason, after some attempts in a row, with the address; and that somebody is."""
         self.diallers.keep("x:1")
-        for reason, written in (
-            (Refused(), [*[[]] * (MISSES - 1), ["no masternode is reached at x:1: Connection was refused"], []]),
-            (NotProven("it hung up"), [["no masternode is reached at x:1: it hung up"], []]),
+        refused = "no masternode is found at x:1: Connection was refused"
+        for count, lines in ((MISSES - 1, []), (1, [refused]), (9, [])):
+            self.miss("x:1", *[Refused()] * count)
+            self.assertEqual(self.written(), lines)
+        for _ in range(2):  # whoever stands there may say ever new things
+            self.miss("x:1", *(NotProven(f"it says {number}") for number in range(9)), Refused())
+        self.assertEqual(self.written(), [f"no masternode is found at x:1: it says {number}" for number in (0, 1)])
+        for find in (
+            lambda: self.diallers.proven("x:1", "k"),
+            lambda: self.diallers.linked("k", None),  # by a connection that it dialled
         ):
-            for lines in written:
-                self.attempts["x:1"].errback(Failure(reason))
-                self.assertEqual(self.written(), lines)
-                self.clock.advance(limits.RECONNECT_MAX)
-        handle = HandleFactory().buildProtocol(None)
-        handle.makeConnection(StringTransport())
-        self.attempts["x:1"].callback(handle)
-        self.assertEqual(self.written(), ["a masternode is reached at x:1"])
-        handle.connectionLost(Failure(ConnectionGone("lost")))
-        self.clock.advance(limits.RECONNECT_MAX)
-        self.attempts["x:1"].errback(Failure(Refused()))
-        self.assertEqual(self.written(), [])  # it counts from the start
-        for _ in range(MISSES - 1):
-            self.clock.advance(limits.RECONNECT_MAX)
-            self.attempts["x:1"].errback(Failure(NotProven("it hung up")))
-        self.assertEqual(self.written(), ["no masternode is reached at x:1: it hung up"])
+            find()
+            self.assertEqual(self.written(), ["the masternode of x:1 is found"])
+            self.diallers.unlinked("k")
+            self.miss("x:1", *[Refused()] * (MISSES - 1))
+            self.assertEqual(self.written(), [])  # it counts from the start
+            self.miss("x:1", Refused())
+            self.assertEqual(self.written(), [refused])
 
     def test_what_is_no_news_of_an_address(self) -> None:
         """A rumour, ourselves, a masternode that was proven and left, and an attempt that was given up."""
         self.diallers.keep("x:1")
         self.diallers.try_rumour("k", "x:2")
-        for place, reason in (("x:1", ConnectionGone("lost")), ("x:2", Refused())):
-            for _ in range(2 * MISSES):
-                self.attempts[place].errback(Failure(reason))
-                self.clock.advance(limits.RECONNECT_MAX)
-        for _ in range(2 * MISSES):
-            self.diallers.proven("x:1", "k")
-            self.diallers.linked("k", None)
-            self.diallers.unlinked("k")
-        for _ in range(MISSES - 1):
-            self.attempts["x:1"].errback(Failure(Refused()))
-            self.clock.advance(limits.RECONNECT_MAX)
+        self.miss("x:2", *[Refused()] * 2 * MISSES)
+        self.diallers.proven("x:1", "k")
+        self.miss("x:1", *[ConnectionGone("lost")] * 2 * MISSES)
+        self.miss("x:1", *[Refused()] * (MISSES - 1))
+        self.miss("x:1", CancelledError(), ConnectingCancelledError(None))
         self.diallers._by_address["x:1"].is_self = True
-        self.attempts["x:1"].errback(Failure(Refused()))
+        self.miss("x:1", Refused())
         self.assertEqual(self.written(), [])
+
+    def test_attempts_given_up_are_no_misses(self) -> None:
+        """By a real endpoint's word for it, as its masternode links in another way."""
+        reactor = MemoryReactorClock()
+        self.diallers._endpoint = lambda address: HostnameEndpoint(reactor, "127.0.0.1", 1)
+        self.diallers.keep("x:1")
+        dialler = self.diallers._by_address["x:1"]
+        dialler.key, dialler.misses = "k", MISSES
+        self.diallers._rest(dialler)
+        self.assertEqual((self.written(), dialler.misses), ([], MISSES))
 
     def test_ourselves_is_for_good(self) -> None:
         """Nothing wakes an address that is our own."""

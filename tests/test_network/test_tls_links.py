@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.error import CannotListenError
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.protocols.tls import TLSMemoryBIOFactory
@@ -120,6 +120,15 @@ class TLSLinks(SynchronousTestCase):
             told = self.ended(end)
             self.assertIn(f"not proven to be a masternode: {reason}", told)
             self.assertLess(len(told), 300)
+
+    def test_who_says_nothing(self) -> None:
+        """This node's patience ends, and not theirs."""
+        dialling, silent = self.ends()[0], Protocol()
+        pump = connect(silent, FakeTransport(silent, True), dialling, FakeTransport(dialling, False), greet=False)
+        proven = dialling.when_handshaken()
+        self.network.pumps.append(pump)
+        self.network.run(2 * limits.HANDSHAKE)
+        self.assertIn("this node cut it off", str(self.failureResultOf(proven, NotProven).value))
 
     def test_who_leaves_without_a_reason(self) -> None:
         """What was refused and did not end it is none; and whoever spoke, or stood behind TLS, speaks our language."""

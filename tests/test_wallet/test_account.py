@@ -48,6 +48,7 @@ class Accounts(AccountCase):
     def test_an_account_whose_wallet_was_closed_promises_nothing(self) -> None:
         """What is asked of it fails with ``ConnectionGone``, and no payment waits in the purse for the next life."""
         account, purse = self.account()
+        self.outcome(account.opened())
         shared: list[str] = []
         self.patch(purse, "share", lambda *txids: shared.extend(txids))
         theirs = pay(self.world.node.genesis, [(account.book.free()[0].outpoint, 9 * COIN, self.mine)], [])
@@ -55,10 +56,26 @@ class Accounts(AccountCase):
         account.client.stopService()
         self.world.run(0.2)
         self.assertRaises(ConnectionGone, account.send, to, COIN)
-        self.failureResultOf(account.client.send(to, COIN), ConnectionGone)
-        self.failureResultOf(account.client.balance(), ConnectionGone)
-        self.failureResultOf(ensureDeferred(account.cancel(theirs)), ConnectionGone)
+        for asked in (account.opened(), account.open(), account.cancel(theirs)):
+            self.failureResultOf(ensureDeferred(asked), ConnectionGone)
         self.assertEqual((purse.pending, shared, account.balance().pending), ([], [], 0))
+
+    def test_an_account_that_is_not_opened_in_time(self) -> None:
+        """Of many who wait for it each is told, nobody that there is nothing; opened later it has all its coins."""
+        client = self.world.client()
+        account = Account(MemoryPurse(self.PHRASE), client, now=lambda: 1)
+        opening = [ensureDeferred(account.opened()) for _ in range(3)]
+        client.stopService()
+        self.world.run(0.2)
+        for each in opening:
+            self.failureResultOf(each, ConnectionGone)
+        self.failureResultOf(ensureDeferred(account.open()), ConnectionGone)
+        client.startService()
+        self.world.run(3)
+        again = ensureDeferred(account.opened())
+        self.world.run(0.5)
+        self.successResultOf(again)
+        self.assertEqual(account.balance().total, 36 * COIN)
 
     def test_an_address_that_is_made_while_the_wallet_is_closed(self) -> None:
         """It is watched once the wallet is started again."""
@@ -75,16 +92,19 @@ class Accounts(AccountCase):
         self.assertEqual(account.balance().available, before - payment.tx.fee)
 
     def test_an_account_that_is_opened_again(self) -> None:
-        """It is open, and its undecided payment is not taken for one that another process sends."""
+        """It looks what is new, and takes its undecided payment for none that another process sends."""
         account, purse = self.account()
         kept_back = ("TransactionAccepted", "UTXOStateNotification", "FinalityProofs")
         self.world.bend = lambda message: None if message["type"] in kept_back else message
         payment = account.send(address(self.world.node.wallets[0]), COIN)
         self.world.run(0.2)
         before = account.balance()
+        looks: list[int] = []
+        self.patch(purse, "look", lambda: looks.append(1))
         again = ensureDeferred(account.open())
         self.world.run(0.2)
         self.successResultOf(again)
+        self.assertTrue(looks)
         self.assertEqual((account._promises._others, account.balance()), ({}, before))
         self.world.bend = lambda message: message
         self.world.cut()

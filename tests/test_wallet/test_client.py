@@ -118,23 +118,45 @@ class Payments(ClientCase):
     def test_what_is_asked_of_a_wallet_that_was_closed(self) -> None:
         """It fails at once, since nothing would come of it; started again the wallet serves as before."""
         client = self.world.client()
-        client.stopService()
-        self.world.run(0.2)
-        payment = client.submit(self.payment())
-        for asked in (
-            client.when_connected(),
-            payment.when_accepted(),
-            payment.when_final(),
-            client.wait_confirmed(payment.txid),
-            client.cancel(self.payment(2), self.wallet),
-            client.watch(lambda change: None, addresses=[address(self.wallet)]),
-        ):
-            self.failureResultOf(asked, ConnectionGone)
-        client.startService()
+        self.world.refuses = True
+        self.world.cut()
+        waiting = client.when_connected()
+        self.assertNoResult(waiting)
+        self.world.refuses = False
+        self.world.run(3)
+        self.successResultOf(waiting)
+        for is_gone in (False, True):  # at once, and when the connection is gone
+            client.stopService()
+            if is_gone:
+                self.world.run(0.2)
+            payment = client.submit(self.payment())
+            for asked in (
+                client.when_connected(),
+                payment.when_accepted(),
+                payment.when_final(),
+                client.wait_final(payment.txid),
+                client.wait_confirmed(payment.txid),
+                client.cancel(self.payment(2), self.wallet),
+                client.cancel(payment.txid, self.wallet),
+                client.watch(lambda change: None, addresses=[address(self.wallet)]),
+            ):
+                self.failureResultOf(asked, ConnectionGone)
+            self.world.run(0.2)
+            client.startService()
+            self.world.run(3)
         again = client.submit(self.payment(1))
         self.world.run(2 * ASK_AGAIN)
         self.assertIsNotNone(again.proof)
         self.assertEqual(self.world.node.replica.final_count, 1)  # and what failed was not kept for later
+
+    def test_a_wallet_that_is_closed_before_a_node_is_there(self) -> None:
+        """Whoever waits for one is told."""
+        client = self.world.client()
+        self.world.refuses = True
+        self.world.cut()
+        waiting = client.when_connected()
+        client.stopService()
+        self.failureResultOf(waiting, ConnectionGone)
 
     def test_the_proof_of_any_transaction(self) -> None:
         """Fetched and verified, also when it is nobody's payment here."""

@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 from twisted.application.internet import ClientService
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -23,8 +24,10 @@ from timeproto import limits
 from timeproto.network.greeting import HandleFactory, back_off
 from timeproto.network.requests import ConnectionGone, NotProven
 
-MISSES = 4
-"""Attempts in a row after which it is written down that they fail: about a second."""
+MISSES = 6
+"""Attempts in a row after which it is written down that they fail: some seconds."""
+REASONS = 3
+"""Different ones that are written down until a masternode is found: those who stand there may say ever new ones."""
 
 
 @attrs.define
@@ -32,23 +35,23 @@ class _Dialler:
     """The service that dials one address. ``key`` is who proved to be there, or before that who is said to be."""
 
     address: str
-    service: ClientService
     kept: bool
+    service: ClientService = attrs.field(init=False)
     key: str | None = None
     is_proven: bool = False
     is_resting: bool = True
     is_self: bool = False
     misses: int = 0
-    """Attempts in a row that nobody was reached by."""
-    told: str | None = None
-    """Why, as it was written down; None if it was not, or if somebody was reached since."""
+    """Attempts in a row by which no masternode was found."""
+    told: set[str] = attrs.field(factory=set, init=False)
+    """Why, as far as it was written down since one was."""
 
 
 class Diallers:
     """One ``ClientService`` for each address, with pauses that grow to ``limits.RECONNECT_MAX``.
 
-    Why nobody can be reached at an address that is kept is written down once, and again when there is another reason:
-    after some attempts, for masternodes that start together do not find each other at the first.
+    Why no masternode is found at an address that is kept is written down, each reason once, until one is: after some
+    attempts, for those that start together do not find each other at the first.
     """
 
     log = Logger()
@@ -89,6 +92,7 @@ class Diallers:
         dialler = self._by_address.get(address or "")
         if dialler is not None:
             dialler.key, dialler.is_proven = key, True
+            self._found(dialler)
 
     def found_self(self, address: str | None) -> None:
         """``address`` turned out to be our own: it is never dialled again."""
@@ -101,6 +105,7 @@ class Diallers:
         """``key`` is linked by the connection dialled to ``carrier``, or by one it dialled: the other diallers rest."""
         others = [dialler for dialler in self._of(key) if dialler.address != carrier]
         for dialler in others:
+            self._found(dialler)
             self._rest(dialler)
         for dialler in [dialler for dialler in others if not dialler.kept][1:]:
             self._drop(dialler)  # one is enough to find it again, and it remembers its pauses
@@ -120,33 +125,31 @@ class Diallers:
         return [dialler for dialler in self._by_address.values() if dialler.key == key]
 
     def _add(self, address: str, *, kept: bool) -> _Dialler:
-        service = ClientService(
-            _Noted(self._endpoint(address), partial(self._reached, address), partial(self._missed, address)),
+        dialler = self._by_address[address] = _Dialler(address, kept)
+        dialler.service = ClientService(
+            _Noted(self._endpoint(address), partial(self._missed, dialler)),
             HandleFactory(),
             retryPolicy=lambda attempt: back_off(attempt, self._chance),
             clock=self._clock,
         )
-        dialler = self._by_address[address] = _Dialler(address, service, kept)
         return dialler
 
-    def _reached(self, address: str) -> None:
-        dialler = self._by_address.get(address)
-        if dialler is None:
-            return
-        if dialler.told is not None:
-            self.log.info("a masternode is reached at {address}", address=address)
-        dialler.misses, dialler.told = 0, None
+    def _found(self, dialler: _Dialler) -> None:
+        """Its masternode has proven itself, there or elsewhere."""
+        if dialler.told:
+            self.log.info("the masternode of {address} is found", address=dialler.address)
+        dialler.misses = 0
+        dialler.told.clear()
 
-    def _missed(self, address: str, failure: Failure) -> None:
-        dialler = self._by_address.get(address)
-        if dialler is None or dialler.is_self or not _is_miss(failure):
+    def _missed(self, dialler: _Dialler, failure: Failure) -> None:
+        if dialler.is_self or not _is_miss(failure):
             return
         dialler.misses += 1
         why = failure.getErrorMessage()
         # Only of what is kept: what others say where somebody is may be wrong, and without end.
-        if dialler.kept and dialler.misses >= MISSES and why != dialler.told:
-            self.log.warn("no masternode is reached at {address}: {why}", address=address, why=why)
-            dialler.told = why
+        if dialler.kept and dialler.misses >= MISSES and why not in dialler.told and len(dialler.told) < REASONS:
+            self.log.warn("no masternode is found at {address}: {why}", address=dialler.address, why=why)
+            dialler.told.add(why)
 
     def _wake(self, dialler: _Dialler) -> None:
         if dialler.is_resting and not dialler.is_self:
@@ -165,30 +168,25 @@ class Diallers:
 
 @implementer(IStreamClientEndpoint)
 class _Noted:
-    """An endpoint that tells how each attempt ends."""
+    """An endpoint that tells of each attempt that fails."""
 
-    def __init__(self, endpoint: Any, reached: Callable[[], None], missed: Callable[[Failure], None]) -> None:
+    def __init__(self, endpoint: Any, missed: Callable[[Failure], None]) -> None:
         self._endpoint = endpoint
-        self._reached = reached
         self._missed = missed
 
     def connect(self, protocolFactory: Any) -> Deferred[Any]:
         connecting: Deferred[Any] = self._endpoint.connect(protocolFactory)
 
-        def connected(handle: Any) -> Any:
-            self._reached()
-            return handle
-
         def failed(failure: Failure) -> Failure:
             self._missed(failure)
             return failure
 
-        return connecting.addCallbacks(connected, failed)
+        return connecting.addErrback(failed)
 
 
 def _is_miss(failure: Failure) -> bool:
     """False if the attempt was given up, or if the masternode was there and left: it is linked in another way, or else
     the next attempt tells."""
-    if failure.check(CancelledError):
+    if failure.check(CancelledError, ConnectingCancelledError):
         return False
     return failure.check(ConnectionGone) is None or failure.check(NotProven) is not None

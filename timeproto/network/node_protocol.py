@@ -205,6 +205,10 @@ class NodeProtocol(MessageProtocol):
             self._ends(f"this node says {refusal.code.value}")
         super().close(refusal)
 
+    def abort(self) -> None:
+        self._ends("this node cut it off")
+        super().abort()
+
     def refuse(self, refusal: Refusal, request_id: int | None = None) -> None:
         if refusal.policy.closes:
             self._ends(f"this node says {refusal.code.value}")
@@ -226,7 +230,7 @@ class NodeProtocol(MessageProtocol):
         if reason is not None and reason.check(SSL.Error):
             return "it does not speak TLS, or not as this node does"
         if not self._spoken and not ISSLTransport.providedBy(self.transport):
-            return "it hung up without a word, as one that speaks TLS does"
+            return "it hung up without a word, as one that speaks TLS does, or has no room"
         return "it hung up"
 
 

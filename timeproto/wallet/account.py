@@ -63,6 +63,7 @@ class Account:
         """Called with each address that is new here, by whatever process it was made."""
         self.is_open = False
         self._watching: Deferred[Watch] | None = None
+        self._opening: Deferred[None] | None = None
         client.regularly(self._look_again)
 
     # -- addresses -----------------------------------------------------------------------------------
@@ -171,12 +172,27 @@ class Account:
 
     # -- coins ---------------------------------------------------------------------------------------
 
+    async def opened(self) -> None:
+        """Returns when the account is open; waits for a node for that. Fails as :meth:`open` does, for all who wait."""
+        self.client.require_open()
+
+        async def open_it() -> None:
+            await self.client.when_connected()
+            await self.open()
+
+        if self._opening is None or (self._opening.called and not self.is_open):
+            self._opening = Deferred.fromCoroutine(open_it())
+        await after(self._opening)
+        if not self.is_open:  # the first of those who waited was told why
+            raise ConnectionGone("the coins could not be read: ask again")
+
     async def open(self) -> None:
         """Reads the coins of every address, keeps reading, and takes up the payments that were left undecided.
 
         Raises :class:`ConnectionGone` if not all could be read: half the coins are no balance. Then it may be called
         again. Of an open account it reads what is new.
         """
+        self.client.require_open()
         if self.is_open:
             await self.settled()
             return

@@ -13,7 +13,7 @@ from typing import Any
 
 from twisted.application.internet import ClientService
 from twisted.application.service import MultiService
-from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -37,7 +37,7 @@ from timeproto.wallet.reading import address_coins
 from timeproto.wallet.resuming import Proprietor
 from timeproto.wallet.waiters import Waiters
 from timeproto.wallet.watch import Change, Watch
-from timeproto.wallet.watching import Watches, after
+from timeproto.wallet.watching import Watches
 from timeproto.wire import messages
 
 
@@ -91,7 +91,6 @@ class WalletClient(MultiService):
         self._asking = LoopingCall(self._tick)
         self._asking.clock = reactor
         self._account = None if purse is None else Account(purse, self, now=now)
-        self._opening: Deferred[None] | None = None
 
     # -- service -------------------------------------------------------------------------------------
 
@@ -114,7 +113,7 @@ class WalletClient(MultiService):
     def when_connected(self) -> Deferred[None]:
         """Fires when a node is there, has proven its key, and watches all that nodes have taken before; fails with
         :class:`ConnectionGone` if the client is stopped, or was."""
-        return self._waiters.wait() if self.connection is None else succeed(None)
+        return self._waiters.wait(is_there=self.connection is not None)
 
     def require_open(self) -> None:
         """Raises :class:`ConnectionGone` if the client was stopped, and not started again: nobody will answer."""
@@ -162,6 +161,7 @@ class WalletClient(MultiService):
 
     async def ask(self, request: Any) -> Any:
         """Sends a request to the node of the moment. Raises :class:`Refusal` or :class:`ConnectionGone`."""
+        self.require_open()
         if self._protocol is None:
             raise ConnectionGone("no node is connected")
         return await self._protocol.request(request)
@@ -274,7 +274,7 @@ class WalletClient(MultiService):
         """
 
         async def send() -> Payment:
-            await self._opened()
+            await self.account.opened()
             return self.account.send(address, amount)
 
         return Deferred.fromCoroutine(send())
@@ -286,23 +286,11 @@ class WalletClient(MultiService):
         """
 
         async def balance() -> Balance:
-            await self._opened()
+            await self.account.opened()
             await self.account.settled()
             return self.account.balance()
 
         return Deferred.fromCoroutine(balance())
-
-    def _opened(self) -> Deferred[None]:
-        """Fires when the account has read its coins once."""
-        self.require_open()
-
-        async def open_account() -> None:
-            await self.when_connected()
-            await self.account.open()
-
-        if self._opening is None or (self._opening.called and not self.account.is_open):
-            self._opening = Deferred.fromCoroutine(open_account())
-        return after(self._opening)
 
     # -- watching ------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 
 from timeproto.network.requests import ConnectionGone
 
@@ -14,10 +14,13 @@ class Waiters:
         self._waiting: list[Deferred[None]] = []
         self._is_closed = False
 
-    def wait(self) -> Deferred[None]:
-        """Fires as :meth:`tell` says so; fails with :class:`ConnectionGone`, at once if that is known already."""
+    def wait(self, *, is_there: bool) -> Deferred[None]:
+        """Fires when :meth:`tell` says so, at once if a connection ``is_there``; fails with :class:`ConnectionGone` as
+        soon as the client is closed."""
         if self._is_closed:
             return fail(_closed())
+        if is_there:
+            return succeed(None)
         waiting: Deferred[None] = Deferred()
         self._waiting.append(waiting)
         return waiting
