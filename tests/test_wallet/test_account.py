@@ -8,6 +8,7 @@ from twisted.internet.defer import ensureDeferred
 
 from tests.cluster import COIN, address, key, pay
 from tests.test_wallet.accounts import AccountCase
+from timeproto import limits
 from timeproto.errors import ConfigurationError, ErrorCode, Refusal
 from timeproto.model.transaction import TxOutput
 from timeproto.model.utxo_state import SpentFinalized, to_wire
@@ -76,6 +77,16 @@ class Accounts(AccountCase):
         self.world.run(0.5)
         self.successResultOf(again)
         self.assertEqual(account.balance().total, 36 * COIN)
+
+    def test_an_account_that_no_node_takes(self) -> None:
+        """Of two who open it at once neither is told that it is open, with nothing in it."""
+        account = Account(MemoryPurse(self.PHRASE), self.world.client(), now=lambda: 1)
+        self.patch(limits, "FILTERS_CONNECTION", 0)
+        first, second = ensureDeferred(account.open()), ensureDeferred(account.open())
+        self.world.run(0.5)
+        self.assertIs(self.failureResultOf(first, Refusal).value.code, ErrorCode.OVER_LIMIT)
+        self.failureResultOf(second, ConnectionGone)
+        self.assertFalse(account.is_open)
 
     def test_an_address_that_is_made_while_the_wallet_is_closed(self) -> None:
         """It is watched once the wallet is started again."""

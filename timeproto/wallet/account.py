@@ -208,6 +208,8 @@ class Account:
             if is_for_good(refusal):
                 self._watching = None
             raise
+        if self._watching is None:  # no node would take it: who waited for that first was told
+            raise ConnectionGone("the coins could not be read: ask again")
         await self.client.taken_up()
         await self.client.settled()
         if not (self.client.is_current and self.client.has_shown_all(self._changed)):
