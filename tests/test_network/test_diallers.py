@@ -20,7 +20,8 @@ from tests.test_network.test_liars import Raw
 from tests.test_network.test_protocol import QUESTION, ProtocolCase, framed
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
-from timeproto.network.dialler import MISSES, Diallers
+from timeproto.network import dialler as dialler_module
+from timeproto.network.dialler import MISSES, REASONS, Diallers
 from timeproto.network.greeting import GreetedEndpoint, HandleFactory
 from timeproto.network.handshake import HandshakeMachine
 from timeproto.network.peer_manager import PeerManager
@@ -104,6 +105,7 @@ class Dialling(SynchronousTestCase):
 
     def test_why_nobody_is_found(self) -> None:
         """Written down once for each reason, after some attempts in a row, with the address; and that somebody is."""
+        self.patch(dialler_module, "WHILE", 10_000.0)
         self.diallers.keep("x:1")
         refused = "no masternode is found at x:1: Connection was refused"
         for count, lines in ((MISSES - 1, []), (1, [refused]), (9, [])):
@@ -116,6 +118,7 @@ class Dialling(SynchronousTestCase):
             lambda: self.diallers.proven("x:1", "k"),
             lambda: self.diallers.linked("k", None),  # by a connection that it dialled
         ):
+            self.clock.advance(10_000)
             find()
             self.assertEqual(self.written(), ["the masternode of x:1 is found"])
             self.diallers.unlinked("k")
@@ -123,6 +126,26 @@ class Dialling(SynchronousTestCase):
             self.assertEqual(self.written(), [])  # it counts from the start
             self.miss("x:1", Refused())
             self.assertEqual(self.written(), [refused])
+
+    def test_one_reason_after_another(self) -> None:
+        """The fourth is not hidden by those before, only put off; and whoever says ever new ones has few lines."""
+        self.diallers.keep("x:1")
+        self.miss("x:1", *(NotProven(f"it says {number}") for number in range(MISSES + 2)), *[Refused()] * 9)
+        last = self.written()
+        self.assertEqual((len(last), last[-1]), (REASONS + 1, "no masternode is found at x:1: Connection was refused"))
+        began = self.clock.seconds()
+        while self.clock.seconds() - began < 10 * dialler_module.WHILE:
+            self.miss("x:1", NotProven(f"it says {self.clock.seconds()}"))
+        self.assertLessEqual(len(self.written()), 11 * REASONS)
+
+    def test_who_is_found_and_lost_again_and_again(self) -> None:
+        """It cannot fill the log of the others either."""
+        self.patch(dialler_module, "WHILE", 10_000.0)
+        self.diallers.keep("x:1")
+        for _ in range(20):
+            self.miss("x:1", *[Refused()] * MISSES)
+            self.diallers.proven("x:1", "k")
+        self.assertEqual(len(self.written()), 2 * REASONS)
 
     def test_what_is_no_news_of_an_address(self) -> None:
         """A rumour, ourselves, a masternode that was proven and left, and an attempt that was given up."""

@@ -9,6 +9,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.logger import Logger, formatEvent
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.test.iosim import FakeTransport, connect
 from twisted.trial.unittest import SynchronousTestCase
@@ -120,6 +121,19 @@ class TLSLinks(SynchronousTestCase):
             told = self.ended(end)
             self.assertIn(f"not proven to be a masternode: {reason}", told)
             self.assertLess(len(told), 300)
+
+    def test_what_they_say_is_short_with_its_escapes_too(self) -> None:
+        """However many characters it takes to write theirs harmlessly; and of a dial it is written down once."""
+        lines: list[str] = []
+        self.patch(NodeProtocol, "log", Logger(observer=lambda event: lines.append(str(formatEvent(event)))))
+        wrong = Refusal(ErrorCode.WRONG_GENESIS, 500 * "\u2028")
+        told = self.ended(lambda near, far: (near.complained(wrong), near.abort()))
+        self.assertIn("it says wrong_genesis, '", told)
+        self.assertLess(len(told), 350)
+        self.assertEqual([line for line in lines if "complains" in line], [])
+        self.ended(lambda near, far: (far.complained(wrong), far.abort()))
+        (line,) = (line for line in lines if "complains" in line)
+        self.assertLess(len(line), 350)
 
     def test_who_says_nothing(self) -> None:
         """This node's patience ends, and not theirs."""

@@ -79,13 +79,14 @@ class Accounts(AccountCase):
         self.assertEqual(account.balance().total, 36 * COIN)
 
     def test_an_account_that_no_node_takes(self) -> None:
-        """Of two who open it at once neither is told that it is open, with nothing in it."""
+        """All who open it at once are told why it is not open, and none that there is nothing in it."""
         account = Account(MemoryPurse(self.PHRASE), self.world.client(), now=lambda: 1)
         self.patch(limits, "FILTERS_CONNECTION", 0)
-        first, second = ensureDeferred(account.open()), ensureDeferred(account.open())
+        ways = (account.open, account.open, account.opened, account.opened)
+        opening = [ensureDeferred(way()) for way in ways]
         self.world.run(0.5)
-        self.assertIs(self.failureResultOf(first, Refusal).value.code, ErrorCode.OVER_LIMIT)
-        self.failureResultOf(second, ConnectionGone)
+        for each in opening:
+            self.assertIs(self.failureResultOf(each, Refusal).value.code, ErrorCode.OVER_LIMIT)
         self.assertFalse(account.is_open)
 
     def test_an_address_that_is_made_while_the_wallet_is_closed(self) -> None:
@@ -101,6 +102,63 @@ class Accounts(AccountCase):
         self.world.run(0.5)
         self.assertIsNotNone(payment.proof)
         self.assertEqual(account.balance().available, before - payment.tx.fee)
+
+    def started_again(self) -> tuple[Account, Any, int]:
+        """An open account whose client was stopped and started, where no node is; and what was paid to it meanwhile,
+        at an address that was made then."""
+        client = WalletClient(
+            self.world.clock, self.world.node.genesis, [], rotation=self.world, purse=MemoryPurse(self.PHRASE)
+        )
+        client.startService()
+        self.outcome(client.balance())
+        client.stopService()
+        self.world.run(0.2)
+        payer = self.world.node.wallets[0]
+        owned = [o for o, out in self.world.node.genesis.coins() if out.address == address(payer)]
+        fresh = client.account.new_address()
+        self.world.node.integration.process_transaction(
+            pay(self.world.node.genesis, [(owned[0], 10 * COIN, payer)], [(fresh, 9 * COIN)])
+        )
+        self.world.refuses = True
+        client.startService()
+        self.world.run(1)
+        return client.account, client, 9 * COIN
+
+    def test_a_balance_that_is_asked_for_before_a_node_is_there(self) -> None:
+        """Of an account that was open it waits for the node too, and has what was paid to it meanwhile."""
+        _, client, paid = self.started_again()
+        balance = client.balance()
+        self.world.run(1)
+        self.assertNoResult(balance)
+        self.world.refuses = False
+        self.world.run(5)
+        self.assertEqual(self.successResultOf(balance).total, 36 * COIN + paid)
+
+    def test_a_payment_of_more_than_was_there_before(self) -> None:
+        """Nobody is told that his funds do not suffice before all of them were read."""
+        _, client, paid = self.started_again()
+        sending = client.send(address(self.world.node.wallets[0]), 36 * COIN + paid // 2)
+        self.world.refuses = False
+        self.world.run(5)
+        self.assertIsNotNone(self.successResultOf(sending).proof)
+
+    def test_a_balance_that_the_node_does_not_stay_for(self) -> None:
+        """It left before it had told of a new address: that is said, and no balance without it."""
+        account, client, paid = self.started_again()
+        self.world.refuses = False
+        self.world.run(5)
+        self.world.bend = lambda message: None if message["type"] == "UTXOSubscribed" else message
+        account.new_address()
+        asked = client.balance(), ensureDeferred(account.open())
+        self.world.run(0.2)
+        self.world.bend = lambda message: message
+        self.world.cut()
+        for each in asked:
+            self.failureResultOf(each, ConnectionGone)
+        self.world.run(3)
+        again = client.balance()
+        self.world.run(0.2)
+        self.assertEqual(self.successResultOf(again).total, 36 * COIN + paid)
 
     def test_an_account_that_is_opened_again(self) -> None:
         """It looks what is new, and takes its undecided payment for none that another process sends."""

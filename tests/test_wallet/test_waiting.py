@@ -222,7 +222,7 @@ class Waiting(Resuming):
         self.assertEqual(len(ear.take()), 5)
 
     def test_one_that_waits_for_a_node_in_vain(self) -> None:
-        """The client is stopped: the caller is told; started again it takes the watch up."""
+        """The client is stopped: the caller is told, and started again it watches what is asked for then, once."""
         client = self.world.client()
         ear = Ear()
         self.world.refuses = True
@@ -231,19 +231,64 @@ class Waiting(Resuming):
         client.stopService()
         self.failureResultOf(watch, ConnectionGone)
         self.world.refuses = False
+        self.is_told_once(client, ear)
+
+    def is_told_once(self, client: WalletClient, ear: Ear) -> None:
+        """Started again the client tells nothing, and asked again it tells each coin once."""
+        self.world.run(0.2)
         client.startService()
         self.world.run(3)
+        self.assertEqual(ear.take(), [])
+        self.outcome(client.watch(ear.heard.append, addresses=[address(self.wallet)]))
+        self.world.run(0.5)
         self.assertEqual(len(ear.take()), 4)
 
     def test_one_that_comes_to_a_client_that_was_stopped(self) -> None:
-        """Its caller is told at once; started again the client takes it up, like one that lost its node."""
+        """Its caller is told at once; whoever tries again when the client is started has it once."""
         client = self.world.client()
         client.stopService()
         ear = Ear()
         self.failureResultOf(client.watch(ear.heard.append, addresses=[address(self.wallet)]), ConnectionGone)
+        self.is_told_once(client, ear)
+
+    def test_one_that_was_asked_for_when_the_client_was_stopped(self) -> None:
+        """Its answer never came: it is not watched either."""
+        client = self.world.client()
+        self.mute()
+        ear = Ear()
+        watch = client.watch(ear.heard.append, addresses=[address(self.wallet)])
+        self.world.run(0.2)
+        client.stopService()
+        self.world.run(0.2)
+        self.failureResultOf(watch, ConnectionGone)
+        self.is_told_once(client, ear)
+
+    def test_a_client_that_is_stopped_and_started_at_once(self) -> None:
+        """Whoever waits for a node then has the next one, and not the one that is being left."""
+        client, ear = self.watching(0)
+        ear.take()
+        client.stopService()
         client.startService()
+        connected = client.when_connected()
+        self.assertNoResult(connected)
+        self.assertIsNone(client.connection)
         self.world.run(3)
-        self.assertEqual(len(ear.take()), 4)
+        self.successResultOf(connected)
+        self.assertEqual(self.world.connections, 2)
+        self.pay(0)
+        self.world.run(0.5)
+        self.assertEqual(ear.take(), self.steps())
+
+    def test_who_stops_the_client_as_soon_as_it_is_connected(self) -> None:
+        """All others who waited for it are told that it was stopped."""
+        client = self.world.client()
+        self.world.refuses = True
+        self.world.cut()
+        first, second = client.when_connected(), client.when_connected()
+        first.addCallback(lambda _: client.stopService())
+        self.world.refuses = False
+        self.world.run(3)
+        self.failureResultOf(second, ConnectionGone)
 
     def test_one_that_is_called_off(self) -> None:
         """Cancelled, whether a node was asked already or not, it watches nothing."""

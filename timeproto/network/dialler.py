@@ -7,6 +7,7 @@ set, however much is said.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -27,7 +28,9 @@ from timeproto.network.requests import ConnectionGone, NotProven
 MISSES = 6
 """Attempts in a row after which it is written down that they fail: some seconds."""
 REASONS = 3
-"""Different ones that are written down until a masternode is found: those who stand there may say ever new ones."""
+"""Times that this is written down …"""
+WHILE = 600.0
+"""… in so many seconds: those who stand there may say ever new reasons, or be found and lost again and again."""
 
 
 @attrs.define
@@ -43,15 +46,18 @@ class _Dialler:
     is_self: bool = False
     misses: int = 0
     """Attempts in a row by which no masternode was found."""
-    told: set[str] = attrs.field(factory=set, init=False)
-    """Why, as far as it was written down since one was."""
+    told: list[str] = attrs.field(factory=list, init=False)
+    """Why, as far as it was written down since one was; the latest."""
+    times: int = 0
+    since: float = -math.inf
+    """So many times something was written down since then."""
 
 
 class Diallers:
     """One ``ClientService`` for each address, with pauses that grow to ``limits.RECONNECT_MAX``.
 
     Why no masternode is found at an address that is kept is written down, each reason once, until one is: after some
-    attempts, for those that start together do not find each other at the first.
+    attempts, for those that start together do not find each other at the first; and not without end.
     """
 
     log = Logger()
@@ -147,9 +153,17 @@ class Diallers:
         dialler.misses += 1
         why = failure.getErrorMessage()
         # Only of what is kept: what others say where somebody is may be wrong, and without end.
-        if dialler.kept and dialler.misses >= MISSES and why not in dialler.told and len(dialler.told) < REASONS:
+        if dialler.kept and dialler.misses >= MISSES and why not in dialler.told and self._may_tell(dialler):
             self.log.warn("no masternode is found at {address}: {why}", address=dialler.address, why=why)
-            dialler.told.add(why)
+            dialler.told = [*dialler.told, why][-REASONS:]
+
+    def _may_tell(self, dialler: _Dialler) -> bool:
+        """Once more of this address, if that was not often of late."""
+        now = self._clock.seconds()
+        if now - dialler.since >= WHILE:
+            dialler.times, dialler.since = 0, now
+        dialler.times += 1
+        return dialler.times <= REASONS
 
     def _wake(self, dialler: _Dialler) -> None:
         if dialler.is_resting and not dialler.is_self:

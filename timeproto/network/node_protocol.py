@@ -14,13 +14,10 @@ from timeproto.errors import ErrorCode, Refusal
 from timeproto.network.handshake import HandshakeMachine, OwnKey
 from timeproto.network.house import House
 from timeproto.network.protocol import MessageProtocol
-from timeproto.network.requests import NotProven
+from timeproto.network.requests import NotProven, quoted
 from timeproto.network.tls import channel_binding
 from timeproto.wire import messages
 from timeproto.wire.messages import Role
-
-SAID = 200
-"""Characters of what the other end says that are repeated."""
 
 
 class Dispatcher(Protocol):
@@ -198,7 +195,9 @@ class NodeProtocol(MessageProtocol):
             each.callback(None)
 
     def complained(self, refusal: Refusal) -> None:
-        self._ends(f"it says {refusal.code.value}, {refusal.message[:SAID]!r}")
+        self._ends(f"it says {quoted(refusal)}")
+        if self.direction == "inbound" or self.node_key is not None:  # else whoever dials it writes down why
+            super().complained(refusal)
 
     def close(self, refusal: Refusal | None = None) -> None:
         if refusal is not None:

@@ -24,7 +24,7 @@ from timeproto.network.budget import BUDGETS, Account
 from timeproto.network.fanout import Shared, frame_of
 from timeproto.network.handshake import ZSTD
 from timeproto.network.outbox import Outbox
-from timeproto.network.requests import ConnectionGone, Requests
+from timeproto.network.requests import ConnectionGone, Requests, quoted
 from timeproto.wire import codec, compression, messages
 from timeproto.wire.messages import Role
 
@@ -90,7 +90,10 @@ class MessageProtocol(Int32StringReceiver):
         """A message that is neither a ping nor the reply to a request of ours. May raise :class:`Refusal`."""
 
     def complained(self, refusal: Refusal) -> None:
-        """The other end refused something that was no request of ours."""
+        """The other end refused something that was no request of ours: that is written down."""
+        if not self._has_complained:  # the first says enough, and a stranger must not fill the disk
+            self._has_complained = True
+            self.log.info("{who} complains: {said}", who=self, said=quoted(refusal))
 
     def gone(self, reason: Any) -> None:
         """The connection is lost."""
@@ -341,10 +344,6 @@ class MessageProtocol(Int32StringReceiver):
             self.send(messages.Pong(id=message.id))
         elif isinstance(message, messages.Error):
             if not self._requests.answer(message.id, message.refusal()):
-                if not self._has_complained:  # the first says enough, and a stranger must not fill the disk
-                    said = f"{message.code}: {message.message}"
-                    self.log.info("{who} complains: {said!r}", who=self, said=said)
-                self._has_complained = True
                 self.complained(message.refusal())
         elif isinstance(message, messages.Reply) and self._requests.answer(message.id, message):
             return

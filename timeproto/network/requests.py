@@ -20,6 +20,16 @@ class NotProven(ConnectionGone):
     """They were there, and went away or were sent away before they had proven to be a masternode."""
 
 
+SAID = 200
+"""Characters of what the other end says that are repeated."""
+
+
+def quoted(refusal: Refusal) -> str:
+    """What the other end says, as text for one line: with its escapes no longer than ``SAID``, and some more."""
+    said = repr(refusal.message)
+    return f"{refusal.code.value}, {said if len(said) <= SAID else said[:SAID] + '…'}"
+
+
 class Requests:
     """The table of one connection. Ids count from 1."""
 

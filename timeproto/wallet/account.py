@@ -31,8 +31,8 @@ from timeproto.wallet.payment import Payment
 from timeproto.wallet.promises import Promises
 from timeproto.wallet.purse import CoinsTaken, Purse
 from timeproto.wallet.resuming import is_for_good
+from timeproto.wallet.waiters import after
 from timeproto.wallet.watch import Change, Watch
-from timeproto.wallet.watching import after
 from timeproto.wire import messages
 
 if TYPE_CHECKING:  # a client with a purse makes itself an account
@@ -57,6 +57,7 @@ class Account:
         self._params: NetworkParams = client.genesis.params
         self._own = Addresses(purse, self._params)
         self._watched: set[str] = set()
+        self._unwatched: list[str] = []
         self._promises = Promises(purse, client, self.book, self._own)
         self._is_troubled = False
         self.on_address: Callable[[str], None] = lambda address: None
@@ -83,6 +84,10 @@ class Account:
         for address in self._own.fresh():
             self._watch(address)
             self.on_address(address)
+        if not self.client.is_stopped:
+            unwatched, self._unwatched = self._unwatched, []
+            for address in unwatched:
+                self._watch(address)
 
     async def restore(self, tell: Callable[[int, int], None] = lambda used, tried: None) -> int:
         """Finds the addresses that were ever used, by gap limit; returns how many. ``tell(used, tried)``: progress.
@@ -139,7 +144,10 @@ class Account:
         def failed(failure: Failure) -> None:
             failure.trap(ConnectionGone, Refusal)  # it is watched from the next connection on
             why = failure.value
-            if isinstance(why, Refusal) and is_for_good(why):
+            if isinstance(why, ConnectionGone) and self.client.is_stopped:  # … or start, and then it is asked for anew
+                self._watched.discard(address)
+                self._unwatched.append(address)
+            elif isinstance(why, Refusal) and is_for_good(why):
                 self._watched.discard(address)
                 self.log.error("no node watches {address}: {why}", address=address, why=why)
 
@@ -147,6 +155,26 @@ class Account:
         watching.addErrback(failed).addErrback(
             lambda failure: self.log.failure("an address cannot be watched", failure=failure)
         )
+
+    async def _watch_all(self) -> None:
+        """Returns when a node was asked to watch what there is; raises what it answers to those who waited for that.
+
+        Whoever comes after has the watch, and it goes on whatever that answer was: unless no node would take it, or the
+        client was stopped.
+        """
+        watching, is_asked = self._watching, self._watching is not None and self._watching.called
+        if watching is None:
+            self._own.fresh()
+            self._watched = set(self.addresses)
+            watching = self._watching = self.client.watch(self._changed, addresses=self.addresses)
+        try:
+            if not is_asked:
+                await after(watching)
+        except (Refusal, ConnectionGone) as why:
+            is_over = is_for_good(why) if isinstance(why, Refusal) else self.client.is_stopped
+            if is_over and self._watching is watching:
+                self._watching = None
+            raise
 
     @property
     def pending(self) -> list[Transaction]:
@@ -173,47 +201,30 @@ class Account:
     # -- coins ---------------------------------------------------------------------------------------
 
     async def opened(self) -> None:
-        """Returns when the account is open; waits for a node for that. Fails as :meth:`open` does, for all who wait."""
-        self.client.require_open()
-
-        async def open_it() -> None:
-            await self.client.when_connected()
-            await self.open()
-
-        if self._opening is None or (self._opening.called and not self.is_open):
-            self._opening = Deferred.fromCoroutine(open_it())
+        """Returns when a node is there and the account is open. Fails as :meth:`open` does, for all who wait."""
+        await self.client.when_connected()
+        if self.is_open:
+            return
+        if self._opening is None or self._opening.called:
+            self._opening = Deferred.fromCoroutine(self.open())
         await after(self._opening)
-        if not self.is_open:  # the first of those who waited was told why
-            raise ConnectionGone("the coins could not be read: ask again")
 
     async def open(self) -> None:
         """Reads the coins of every address, keeps reading, and takes up the payments that were left undecided.
 
-        Raises :class:`ConnectionGone` if not all could be read: half the coins are no balance. Then it may be called
-        again. Of an open account it reads what is new.
+        Raises :class:`ConnectionGone` if not all could be read, or the node's :class:`Refusal` to watch them: half the
+        coins are no balance. Then it may be called again. Of an open account it reads what is new.
         """
         self.client.require_open()
         if self.is_open:
-            await self.settled()
+            await self.read()
             return
         if self.client.connection is None:
             raise ConnectionGone("no node is connected")
-        if self._watching is None:
-            self._own.fresh()
-            self._watched = set(self.addresses)
-            self._watching = self.client.watch(self._changed, addresses=self.addresses)
-        try:
-            await after(self._watching)
-        except Refusal as refusal:
-            if is_for_good(refusal):
-                self._watching = None
-            raise
-        if self._watching is None:  # no node would take it: who waited for that first was told
-            raise ConnectionGone("the coins could not be read: ask again")
+        await self._watch_all()
         await self.client.taken_up()
         await self.client.settled()
-        if not (self.client.is_current and self.client.has_shown_all(self._changed)):
-            raise ConnectionGone("the node went away before it had shown every coin")
+        self.client.require_shown(self._changed)
         pending = self._promises.pending
         self._promises.leave_to_others(pending)
         undecided = []
@@ -227,6 +238,11 @@ class Account:
         self.is_open = True
         self._promises.take_up(undecided)
         await self.settled()
+
+    async def read(self) -> None:
+        """Returns when every coin there is now has been read; raises as :meth:`open` does if not all could be."""
+        await self.settled()
+        self.client.require_shown(self._changed)
 
     async def settled(self) -> None:
         """Returns when what the purse says now has been read: another process may have made addresses meanwhile."""

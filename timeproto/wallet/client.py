@@ -26,7 +26,7 @@ from timeproto.network.greeting import GreetedEndpoint, HandleFactory, back_off
 from timeproto.network.requests import ConnectionGone
 from timeproto.wallet.account import Account
 from timeproto.wallet.belief import Aborted, Belief, Lie, Proof
-from timeproto.wallet.coins import Balance
+from timeproto.wallet.coins import Balance, InsufficientFunds
 from timeproto.wallet.incoming import Incoming
 from timeproto.wallet.nodes import Node, Rotation
 from timeproto.wallet.outbox import ASK_AGAIN, Outbox
@@ -105,6 +105,7 @@ class WalletClient(MultiService):
         if self._asking.running:
             self._asking.stop()
         self._waiters.close()
+        self._lost(self._protocol)  # it may take its time to go, and nobody is to be given it
         self._outbox.close(ConnectionGone("the wallet was closed before the payment was final"))
         self._watches.close(ConnectionGone("the wallet was closed"))
         stopping: Deferred[None] = super().stopService()
@@ -115,8 +116,13 @@ class WalletClient(MultiService):
         :class:`ConnectionGone` if the client is stopped, or was."""
         return self._waiters.wait(is_there=self.connection is not None)
 
+    @property
+    def is_stopped(self) -> bool:
+        """True if it was, and not started again."""
+        return self._waiters.is_closed
+
     def require_open(self) -> None:
-        """Raises :class:`ConnectionGone` if the client was stopped, and not started again: nobody will answer."""
+        """Raises :class:`ConnectionGone` if the client is stopped: nobody will answer."""
         self._waiters.require_open()
 
     @property
@@ -125,9 +131,12 @@ class WalletClient(MultiService):
         checked."""
         return self._is_prepared and self._protocol is not None and self._watches.is_checked
 
-    def has_shown_all(self, on_change: Callable[[Change], None]) -> bool:
-        """True if of all that ``on_change`` watches it was told how it stands; not while a node refuses some of it."""
-        return self._watches.has_shown_all(on_change)
+    def require_shown(self, on_change: Callable[[Change], None]) -> None:
+        """After :meth:`settled`: returns if of all that ``on_change`` watches it was told how it stands. Else it raises
+        the :class:`Refusal` of the node of the moment, or :class:`ConnectionGone` if there is none any more."""
+        if not self.is_current:
+            raise ConnectionGone("the node went away before it had shown every coin: ask again")
+        self._watches.require_shown(on_change)
 
     @property
     def connection(self) -> WalletClientProtocol | None:
@@ -185,7 +194,7 @@ class WalletClient(MultiService):
         self._waiters.tell()
         self._outbox.resume()
 
-    def _lost(self, protocol: WalletClientProtocol) -> None:
+    def _lost(self, protocol: WalletClientProtocol | None) -> None:
         if self._protocol is protocol:
             self._protocol, self._is_prepared, self._is_leaving = None, False, False
 
@@ -269,25 +278,30 @@ class WalletClient(MultiService):
     def send(self, address: str, amount: int) -> Deferred[Payment]:
         """Pays ``amount`` smallest units to ``address``; fires with the :class:`Payment` when it has left.
 
-        Fails with ``InsufficientFunds``, or :class:`Refusal` for an address of another network. The payment's own
-        ``when_accepted()`` and ``when_final()`` tell how it goes on.
+        It waits for a node. Fails with ``InsufficientFunds``, :class:`Refusal` for an address of another network, or
+        as :meth:`balance` does. The payment's ``when_accepted()`` and ``when_final()`` tell how it goes on.
         """
 
         async def send() -> Payment:
             await self.account.opened()
+            try:
+                return self.account.send(address, amount)
+            except InsufficientFunds:
+                await self.account.read()  # there may be more
             return self.account.send(address, amount)
 
         return Deferred.fromCoroutine(send())
 
     def balance(self) -> Deferred[Balance]:
-        """What there is, proven: available, pending, locked, total, in smallest units.
+        """What there is, proven: available, pending, locked, total, in smallest units. It waits for a node.
 
-        Fails with :class:`ConnectionGone` if the node went away before every coin was read once: ask again.
+        Fails with :class:`ConnectionGone` if that went away before every coin was read, or its :class:`Refusal` to
+        watch some: ask again. What was known last is ``account.balance()``.
         """
 
         async def balance() -> Balance:
             await self.account.opened()
-            await self.account.settled()
+            await self.account.read()
             return self.account.balance()
 
         return Deferred.fromCoroutine(balance())
@@ -306,27 +320,25 @@ class WalletClient(MultiService):
         """Tells every change of these coins, beginning with their states now (``old_state`` None).
 
         Fires when a node has taken the subscription; where none is there it waits for one. Fails with :class:`Refusal`
-        if it does not, and then the next connection asks again, unless no node would take it; and with
-        :class:`ConnectionGone` if this one was lost, or did not answer, or the client is stopped, or was. Cancelled it
-        watches nothing. After a reconnect it goes on with the first change that was not told. Where that cannot be (the
-        node is another one, or was left too long ago) ``on_reset(reason)`` says so, and what changed meanwhile is told
-        as one change from the state told last.
+        if it does not, and with :class:`ConnectionGone` if it was lost or did not answer: the next connection asks
+        again, unless no node would take it. Cancelled it watches nothing, nor if the client is stopped meanwhile, or
+        was (:class:`ConnectionGone` too). After a reconnect it goes on with the first change that was not told. Where
+        that cannot be (the node is another one, or was left too long ago) ``on_reset(reason)`` says so, and what
+        changed meanwhile is told as one change from the state told last.
 
         ``on_payment(incoming)`` hears of payments on their way to these addresses, where the node tells of them: its
         word, and never money. See :class:`~timeproto.wallet.incoming.Incoming`.
         """
 
         async def subscribe() -> Watch:
+            self.require_open()
             wanted = [require_address(each, self.genesis.params) for each in addresses]
             watch = self._watches.add(on_change, wanted, outpoints, on_reset, on_payment)
             try:
-                self.require_open()
-                if self._protocol is None:
-                    await self._watches.when_taken(watch)
-                else:
-                    await self._watches.subscribe(self._protocol, watch)
-            except CancelledError:
-                watch.stop()
+                await self._watches.take_up(self._protocol, watch)
+            except (CancelledError, ConnectionGone) as error:
+                if self.is_stopped or isinstance(error, CancelledError):
+                    watch.stop()
                 raise
             return watch
 

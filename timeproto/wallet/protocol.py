@@ -186,6 +186,7 @@ class WalletClientProtocol(MessageProtocol):
 
     def complained(self, refusal: Refusal) -> None:
         """The node refuses the conversation itself: whoever waits for it is told why."""
+        super().complained(refusal)
         if not self._is_ready:
             self._end(refusal)
 

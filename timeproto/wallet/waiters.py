@@ -1,23 +1,29 @@
-"""Whoever waits for a wallet client to be connected is told once: that it is, or that it was closed."""
+"""Many who wait for one thing: each is told once, and all are told the same."""
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
+import attrs
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.python.failure import Failure
 
 from timeproto.network.requests import ConnectionGone
 
+T = TypeVar("T")
+
 
 class Waiters:
-    """The Deferreds of one client. It can be closed and opened again, and meanwhile nobody waits."""
+    """Those who wait for one wallet client to be connected. It can be closed and opened again: meanwhile none waits."""
 
     def __init__(self) -> None:
         self._waiting: list[Deferred[None]] = []
-        self._is_closed = False
+        self.is_closed = False
 
     def wait(self, *, is_there: bool) -> Deferred[None]:
         """Fires when :meth:`tell` says so, at once if a connection ``is_there``; fails with :class:`ConnectionGone` as
         soon as the client is closed."""
-        if self._is_closed:
+        if self.is_closed:
             return fail(_closed())
         if is_there:
             return succeed(None)
@@ -26,21 +32,24 @@ class Waiters:
         return waiting
 
     def tell(self) -> None:
-        """The client is connected."""
+        """The client is connected; whoever hears it first may close it."""
         for each in self._take():
-            each.callback(None)
+            if self.is_closed:
+                each.errback(_closed())
+            else:
+                each.callback(None)
 
     def close(self) -> None:
-        self._is_closed = True
+        self.is_closed = True
         for each in self._take():
             each.errback(_closed())
 
     def open(self) -> None:
-        self._is_closed = False
+        self.is_closed = False
 
     def require_open(self) -> None:
         """:class:`ConnectionGone` if the client was closed."""
-        if self._is_closed:
+        if self.is_closed:
             raise _closed()
 
     def _take(self) -> list[Deferred[None]]:
@@ -50,3 +59,26 @@ class Waiters:
 
 def _closed() -> ConnectionGone:
     return ConnectionGone("the wallet was closed")
+
+
+@attrs.frozen
+class _Told:
+    """A failure that somebody was told, kept for the next who waits."""
+
+    why: Failure
+
+
+def after(done: Deferred[T]) -> Deferred[None]:
+    """Another Deferred that ends when and as ``done`` does: many may wait for one, and all are told the same."""
+    waiting: Deferred[None] = Deferred()
+
+    def pass_on(result: Any) -> Any:
+        told = _Told(result) if isinstance(result, Failure) else result
+        if isinstance(told, _Told):
+            waiting.errback(told.why)
+        else:
+            waiting.callback(None)
+        return told
+
+    done.addBoth(pass_on)
+    return waiting

@@ -8,6 +8,7 @@ import attrs
 from twisted.logger import Logger
 
 from timeproto import limits
+from timeproto.errors import Refusal
 from timeproto.model.transaction import Outpoint, TxOutput
 from timeproto.model.utxo_state import Confirmed, SpentFinalized, UTXOState, holder, kind
 from timeproto.wallet.incoming import Incoming
@@ -64,6 +65,8 @@ class Watch:
     """Items whose coins have been shown: from there on every change of them is told."""
     untaken: set[Watched] = attrs.field(default=attrs.Factory(lambda watch: set(watch.items), True), init=False)
     """Items that no node has taken yet, because none was there or it refused: no connection hangs on them."""
+    refusal: Refusal | None = attrs.field(default=None, init=False)
+    """Why the node that was asked last did not take all of them."""
     told: dict[Outpoint, UTXOState] = attrs.field(factory=dict, init=False)
     """The states told last of coins that may change again."""
     payments: dict[str, Incoming] = attrs.field(factory=dict, init=False)

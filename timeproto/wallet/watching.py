@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Iterable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import Logger
@@ -27,14 +27,13 @@ from timeproto.wallet.protocol import Notice, WalletClientProtocol
 from timeproto.wallet.reading import read_coins
 from timeproto.wallet.resuming import Place, Proprietor, comes_too_soon, is_for_good, pages
 from timeproto.wallet.turns import Turns
+from timeproto.wallet.waiters import after
 from timeproto.wallet.watch import Change, Watch, Watched
 from timeproto.wire import messages
 from timeproto.wire.messages import CoinState
 
 BEHIND = 10_000
 """Changes that may wait to be checked: a node that tells more, and faster than it answers, is left."""
-
-T = TypeVar("T")
 
 
 class Watches:
@@ -65,9 +64,12 @@ class Watches:
         self.is_checked = True
         """False once something this connection told could not be checked: nothing more is taken from it."""
 
-    def has_shown_all(self, on_change: Callable[[Change], None]) -> bool:
-        """True if all that ``on_change`` is to be told of has been shown to it, whatever becomes of other watches."""
-        return not any(watch.items - watch.begun for watch in self._watches if watch.on_change == on_change)
+    def require_shown(self, on_change: Callable[[Change], None]) -> None:
+        """Raises why if not all that ``on_change`` is to be told of has been shown to it, whatever becomes of other
+        watches: the :class:`Refusal` of it, or :class:`ConnectionGone`."""
+        for watch in self._watches:
+            if watch.on_change == on_change and watch.items - watch.begun:
+                raise watch.refusal or ConnectionGone("not every coin was shown yet: ask again")
 
     @property
     def cursor(self) -> messages.Cursor | None:
@@ -144,9 +146,13 @@ class Watches:
         """Returns when the node of the moment has been asked for all there is to watch."""
         await self._in_turn(_nothing)
 
-    def subscribe(self, protocol: WalletClientProtocol, watch: Watch) -> Deferred[None]:
+    def take_up(self, protocol: WalletClientProtocol | None, watch: Watch) -> Deferred[None]:
         """Takes up what a new watch asks for; :class:`Refusal` if the node does not take it: the next connection asks
-        again, unless no node would. One that does not answer in time is left, and that is :class:`ConnectionGone`."""
+        again, unless no node would. One that does not answer in time is left, and that is :class:`ConnectionGone`.
+        Where none is there it waits for the next, and ends as that answers."""
+        if protocol is None:
+            waiting = self._waiting[watch] = Deferred()
+            return waiting
 
         async def take_up() -> None:
             if watch not in self._watches:
@@ -154,20 +160,17 @@ class Watches:
             try:
                 await self._take_up(protocol, watch.items - watch.begun)
             except Refusal as refusal:
+                watch.refusal = refusal
                 if is_for_good(refusal):
                     self._remove(watch)
                 raise
 
         return self._in_turn(take_up)
 
-    def when_taken(self, watch: Watch) -> Deferred[None]:
-        """The same where no node is there. It fires, or fails with :class:`Refusal`, as the next one answers."""
-        waiting = self._waiting[watch] = Deferred()
-        return waiting
-
     def _answer(self, watch: Watch, refusal: Refusal | None) -> None:
         """Tells whoever waits for ``watch`` what became of it, if anybody does: others were told before."""
         waiting = self._waiting.pop(watch, None)
+        watch.refusal = refusal
         if waiting is None:
             if refusal is not None:
                 self.log.info("what was refused is refused again: {why}", why=refusal)
@@ -377,18 +380,3 @@ class Watches:
 
 
 async def _nothing() -> None: ...
-
-
-def after(done: Deferred[T]) -> Deferred[None]:
-    """Another Deferred that ends when and as ``done`` does: many may wait for one."""
-    waiting: Deferred[None] = Deferred()
-
-    def pass_on(result: Any) -> Any:
-        if isinstance(result, Failure):
-            waiting.errback(result)
-            return None  # whoever waits has been told
-        waiting.callback(None)
-        return result
-
-    done.addBoth(pass_on)
-    return waiting

@@ -67,9 +67,10 @@ class Error(Reply, frozen=True, kw_only=True):
     details: Annotated[dict[str, str | I64], Meta(max_length=16)] | None = None
 
     def refusal(self) -> Refusal:
-        """The same as an exception; a code this version does not know becomes ``internal``."""
-        known = ErrorCode(self.code) if self.code in ErrorCode.__members__.values() else ErrorCode.INTERNAL
-        return Refusal(known, self.message, **(self.details or {}))
+        """The same as an exception; a code this version does not know becomes ``internal``, and part of the message."""
+        if self.code in ErrorCode.__members__.values():
+            return Refusal(ErrorCode(self.code), self.message, **(self.details or {}))
+        return Refusal(ErrorCode.INTERNAL, f"{self.code}: {self.message}", **(self.details or {}))
 
 
 def error_of(refusal: Refusal, request_id: int | None = None) -> Error:
