@@ -58,6 +58,33 @@ print(main(["demo", "-n", "1"]))
 """
 
 
+FASTER = """
+import os, signal
+from twisted.internet.defer import Deferred
+from timeproto.cli.main import main
+from timeproto.devnet.processes import Devnet
+
+async def start(self):
+    await Deferred()
+
+async def stop(self):
+    pass
+
+def while_all_run(self, work):
+    outcome = Deferred(lambda _: work.cancel())
+
+    def die():
+        os.kill(os.getpid(), signal.SIGINT)
+        outcome.errback(ValueError("a masternode ended"))
+
+    self._reactor.callLater(0, die)
+    return outcome
+
+Devnet.start, Devnet.stop, Devnet.while_all_run = start, stop, while_all_run
+print(main(["devnet", "-n", "1"]))
+"""
+
+
 class Interrupted(SynchronousTestCase):
     def run_with(self, then: str = "raise", again: str = "pass") -> list[str]:
         code = COMMAND.format(then=then, again=again)
@@ -79,6 +106,11 @@ class Interrupted(SynchronousTestCase):
         """Its story is told by then, and Ctrl-C is what ended it all the same."""
         ended = subprocess.run([sys.executable, "-c", DEMO], capture_output=True, text=True, timeout=60, check=False)
         self.assertEqual((ended.stdout.splitlines()[-1], ended.stderr), ("130", ""))
+
+    def test_a_node_that_is_faster(self) -> None:
+        """It hears of Ctrl-C too, and that it ended may be known before Ctrl-C is: a devnet ends in order."""
+        ended = subprocess.run([sys.executable, "-c", FASTER], capture_output=True, text=True, timeout=60, check=False)
+        self.assertEqual((ended.stdout.splitlines()[-1], ended.stderr), ("0", ""))
 
     def test_before_anything_is_waited_for(self) -> None:
         """A command that never waits is finished when it hears of it, and nothing breaks in the midst of it."""

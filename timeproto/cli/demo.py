@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     from twisted.internet.defer import ensureDeferred
 
     from timeproto.cli.devnet import check_masternodes
-    from timeproto.cli.running import run_until_done, when_interrupted
+    from timeproto.cli.running import Interruption, run_until_done
     from timeproto.devnet.layout import lay_out
     from timeproto.devnet.processes import Devnet
 
@@ -46,19 +46,19 @@ def run(arguments: argparse.Namespace) -> int:
         )
 
         async def main(reactor: Any) -> int:
-            devnet, interrupted = Devnet(reactor, layout), when_interrupted(reactor)
+            devnet, interruption = Devnet(reactor, layout), Interruption(reactor)
             telling = devnet.while_all_run(ensureDeferred(_Story(reactor, devnet).tell()))
-            interrupted.addCallback(lambda _: telling.cancel())
+            interruption.when.addCallback(lambda _: telling.cancel())
             status: int = ExitStatus.OK
             try:
                 status = await telling
             except Exception:
-                if not interrupted.called:  # whatever it was in the midst of; the nodes hear of Ctrl-C, too
+                if not interruption.has_come:  # whatever it was in the midst of; the nodes hear of Ctrl-C, too
                     raise
             finally:
                 await devnet.stop()
                 _say("Everything is stopped, and nothing is left behind.")
-            if interrupted.called:  # also while the nodes were stopped
+            if interruption.has_come:  # also while the nodes were stopped
                 raise KeyboardInterrupt
             return status
 

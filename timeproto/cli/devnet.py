@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _run_in(datadir: Path, arguments: argparse.Namespace) -> int:
     from twisted.internet.defer import Deferred, ensureDeferred
 
-    from timeproto.cli.running import run_until_done, when_interrupted
+    from timeproto.cli.running import Interruption, run_until_done
     from timeproto.devnet.layout import lay_out
     from timeproto.devnet.processes import Devnet
 
@@ -95,7 +95,7 @@ def _run_in(datadir: Path, arguments: argparse.Namespace) -> int:
 
     async def main(reactor: Any) -> int:
         devnet = Devnet(reactor, layout)
-        interrupted = when_interrupted(reactor)
+        interruption = Interruption(reactor)
 
         async def serve() -> None:
             if not arguments.json:
@@ -105,11 +105,11 @@ def _run_in(datadir: Path, arguments: argparse.Namespace) -> int:
             await Deferred()
 
         serving = devnet.while_all_run(ensureDeferred(serve()))
-        interrupted.addCallback(lambda _: serving.cancel())
+        interruption.when.addCallback(lambda _: serving.cancel())
         try:
             await serving
         except Exception:
-            if not interrupted.called:  # Ctrl-C reaches the nodes too, and one may be faster than we are
+            if not interruption.has_come:  # Ctrl-C reaches the nodes too, and one may be faster than we are
                 raise
         finally:
             try:

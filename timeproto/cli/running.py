@@ -12,27 +12,29 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.python.failure import Failure
 
 
-def when_interrupted(reactor: Any) -> Deferred[None]:
-    """Fires on SIGINT or SIGTERM, instead of what they do by themselves: who has processes to stop does it in order."""
-    interrupted: Deferred[None] = Deferred()
+class Interruption:
+    """SIGINT or SIGTERM, instead of what they do by themselves: who has processes to stop does it in order."""
 
-    def handle(*_: Any) -> None:
-        reactor.callFromThread(fire)
+    def __init__(self, reactor: Any) -> None:
+        self.has_come = False
+        """True from the signal on: the reactor may find that a process has ended of it before it calls ``when``."""
+        self.when: Deferred[None] = Deferred()
+        """Fires soon after."""
+        self._reactor = reactor
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._come)
 
-    def fire() -> None:
-        if not interrupted.called:
-            interrupted.callback(None)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, handle)
-    return interrupted
+    def _come(self, *_: Any) -> None:
+        if not self.has_come:
+            self.has_come = True
+            self._reactor.callFromThread(self.when.callback, None)
 
 
 def run_until_done(main: Callable[[Any], Awaitable[int]]) -> int:
     """Starts the global reactor for ``main(reactor)``; what it raises is raised here, when everything has stopped.
 
     Ctrl-C calls ``main`` off, which tidies up, and is :class:`KeyboardInterrupt` whatever that comes to; a second one
-    waits for nothing. ``main`` may see to it itself by :func:`when_interrupted`.
+    waits for nothing. ``main`` may see to it itself by an :class:`Interruption`.
     """
     from twisted.internet import reactor
 
