@@ -9,7 +9,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock, StringTransport
-from twisted.logger import Logger, formatEvent
+from twisted.logger import Logger, LogLevel, formatEvent
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.test.iosim import FakeTransport, connect
 from twisted.trial.unittest import SynchronousTestCase
@@ -125,7 +125,7 @@ class TLSLinks(SynchronousTestCase):
     def test_what_they_say_is_short_with_its_escapes_too(self) -> None:
         """However many characters it takes to write theirs harmlessly; and of a dial it is written down once."""
         lines: list[str] = []
-        self.patch(NodeProtocol, "log", Logger(observer=lambda event: lines.append(str(formatEvent(event)))))
+        self.patch(NodeProtocol, "log", Logger(observer=lambda event: self.hear(event, lines)))
         wrong = Refusal(ErrorCode.WRONG_GENESIS, 500 * "\u2028")
         told = self.ended(lambda near, far: (near.complained(wrong), near.abort()))
         self.assertIn("it says wrong_genesis, '", told)
@@ -134,6 +134,10 @@ class TLSLinks(SynchronousTestCase):
         self.ended(lambda near, far: (far.complained(wrong), far.abort()))
         (line,) = (line for line in lines if "complains" in line)
         self.assertLess(len(line), 350)
+
+    def hear(self, event: Any, lines: list[str]) -> None:
+        if event["log_level"] >= LogLevel.info:
+            lines.append(str(formatEvent(event)))
 
     def test_who_says_nothing(self) -> None:
         """This node's patience ends, and not theirs."""

@@ -56,8 +56,8 @@ class _Dialler:
 class Diallers:
     """One ``ClientService`` for each address, with pauses that grow to ``limits.RECONNECT_MAX``.
 
-    Why no masternode is found at an address that is kept is written down, each reason once, until one is: after some
-    attempts, for those that start together do not find each other at the first; and not without end.
+    Why no masternode is found at an address that is kept is written down, until one is: after some attempts, for those
+    that start together do not find each other at the first; the same reason not again, as far as the last few go.
     """
 
     log = Logger()

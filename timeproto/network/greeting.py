@@ -68,8 +68,25 @@ class GreetedEndpoint:
         return f"<GreetedEndpoint {self._endpoint!r}>"
 
     def connect(self, protocolFactory: Any) -> Deferred[Any]:
-        """Fires with a handle made by ``protocolFactory``; cancelling it drops the connection."""
-        return Deferred.fromCoroutine(self._connect(protocolFactory))
+        """Fires with a handle made by ``protocolFactory``; cancelling it drops the connection.
+
+        Cancelled it has failed when ``cancel`` returns, as ClientService needs it, though it be from within ``greet``.
+        """
+        connecting = Deferred.fromCoroutine(self._connect(protocolFactory))
+        outcome: Deferred[Any] = Deferred(lambda _: connecting.cancel())
+
+        def connected(handle: Any) -> None:
+            if outcome.called:
+                handle.transport.loseConnection()
+            else:
+                outcome.callback(handle)
+
+        def failed(failure: Failure) -> None:
+            if not outcome.called:
+                outcome.errback(failure)
+
+        connecting.addCallbacks(connected, failed)
+        return outcome
 
     async def _connect(self, handles: Any) -> Any:
         connection: MessageProtocol = await self._endpoint.connect(self._factory)

@@ -196,8 +196,10 @@ class NodeProtocol(MessageProtocol):
 
     def complained(self, refusal: Refusal) -> None:
         self._ends(f"it says {quoted(refusal)}")
-        if self.direction == "inbound" or self.node_key is not None:  # else whoever dials it writes down why
+        if self.direction == "inbound" or self.node_key is not None:
             super().complained(refusal)
+        else:  # where it is kept dialled, that is written down there
+            self.log.debug("{who} complains: {said}", who=self, said=quoted(refusal))
 
     def close(self, refusal: Refusal | None = None) -> None:
         if refusal is not None:

@@ -32,7 +32,7 @@ from timeproto.wallet.promises import Promises
 from timeproto.wallet.purse import CoinsTaken, Purse
 from timeproto.wallet.resuming import is_for_good
 from timeproto.wallet.waiters import after
-from timeproto.wallet.watch import Change, Watch
+from timeproto.wallet.watch import Change, Watched
 from timeproto.wire import messages
 
 if TYPE_CHECKING:  # a client with a purse makes itself an account
@@ -56,14 +56,13 @@ class Account:
         self._now = now
         self._params: NetworkParams = client.genesis.params
         self._own = Addresses(purse, self._params)
-        self._watched: set[str] = set()
-        self._unwatched: list[str] = []
+        self._refused: dict[str, Refusal] = {}
         self._promises = Promises(purse, client, self.book, self._own)
         self._is_troubled = False
         self.on_address: Callable[[str], None] = lambda address: None
         """Called with each address that is new here, by whatever process it was made."""
         self.is_open = False
-        self._watching: Deferred[Watch] | None = None
+        self._is_begun = False
         self._opening: Deferred[None] | None = None
         client.regularly(self._look_again)
 
@@ -75,19 +74,15 @@ class Account:
         return list(self._own.keys)
 
     def new_address(self) -> str:
-        """A fresh address to be paid at; watched from now on, and remembered first."""
+        """A fresh address to be paid at; remembered first, and watched from now on, or when the account is opened."""
         address = self._own.new()
         self._take_in()
         return address
 
     def _take_in(self) -> None:
+        self._watch()
         for address in self._own.fresh():
-            self._watch(address)
             self.on_address(address)
-        if not self.client.is_stopped:
-            unwatched, self._unwatched = self._unwatched, []
-            for address in unwatched:
-                self._watch(address)
 
     async def restore(self, tell: Callable[[int, int], None] = lambda used, tried: None) -> int:
         """Finds the addresses that were ever used, by gap limit; returns how many. ``tell(used, tried)``: progress.
@@ -112,7 +107,7 @@ class Account:
                     for _ in range(known, index):
                         reserve()
                     self._own.learn()
-        if self._watching is not None:
+        if self._is_begun:
             self._take_in()
         return used
 
@@ -135,46 +130,30 @@ class Account:
             await self.client.belief.coin_exists(coin.outpoint, coin.output)
         return bool(reply.coins)
 
-    def _watch(self, address: str) -> None:
-        """Watches an address from now on, if that is not done; nobody has to wait for a node's answer to that."""
-        if address in self._watched:
+    def _watch(self) -> None:
+        """Watches whatever address is not watched yet; nobody has to wait for a node's answer to that.
+
+        One that no node would watch is kept out until somebody asks for the coins again: see :meth:`read`.
+        """
+        if not self._is_begun or self.client.is_stopped:
             return
-        self._watched.add(address)
+        watches = self.client.watches_of(self._changed)
+        if sum(len(watch.addresses) for watch in watches) + len(self._refused) == len(self._own.keys):
+            return  # it is one of them each, and there may be 20,000
+        watched = self._refused.keys() | set[str]().union(*(watch.addresses for watch in watches))
+        wanted = [each for each in self._own.keys if each not in watched]
 
         def failed(failure: Failure) -> None:
-            failure.trap(ConnectionGone, Refusal)  # it is watched from the next connection on
+            failure.trap(ConnectionGone, Refusal)  # it is watched from the next connection on, or else wanted again
             why = failure.value
-            if isinstance(why, ConnectionGone) and self.client.is_stopped:  # … or start, and then it is asked for anew
-                self._watched.discard(address)
-                self._unwatched.append(address)
-            elif isinstance(why, Refusal) and is_for_good(why):
-                self._watched.discard(address)
-                self.log.error("no node watches {address}: {why}", address=address, why=why)
+            if isinstance(why, Refusal) and is_for_good(why):
+                self._refused.update(dict.fromkeys(wanted, why))
+                self.log.error("no node watches {address}: {why}", address=", ".join(wanted[:3]), why=why)
 
-        watching = self.client.watch(self._changed, addresses=[address])
+        watching = self.client.watch(self._changed, addresses=wanted)
         watching.addErrback(failed).addErrback(
             lambda failure: self.log.failure("an address cannot be watched", failure=failure)
         )
-
-    async def _watch_all(self) -> None:
-        """Returns when a node was asked to watch what there is; raises what it answers to those who waited for that.
-
-        Whoever comes after has the watch, and it goes on whatever that answer was: unless no node would take it, or the
-        client was stopped.
-        """
-        watching, is_asked = self._watching, self._watching is not None and self._watching.called
-        if watching is None:
-            self._own.fresh()
-            self._watched = set(self.addresses)
-            watching = self._watching = self.client.watch(self._changed, addresses=self.addresses)
-        try:
-            if not is_asked:
-                await after(watching)
-        except (Refusal, ConnectionGone) as why:
-            is_over = is_for_good(why) if isinstance(why, Refusal) else self.client.is_stopped
-            if is_over and self._watching is watching:
-                self._watching = None
-            raise
 
     @property
     def pending(self) -> list[Transaction]:
@@ -201,13 +180,10 @@ class Account:
     # -- coins ---------------------------------------------------------------------------------------
 
     async def opened(self) -> None:
-        """Returns when a node is there and the account is open. Fails as :meth:`open` does, for all who wait."""
+        """Returns when a node is there and the account is open. Fails as :meth:`open` does."""
         await self.client.when_connected()
-        if self.is_open:
-            return
-        if self._opening is None or self._opening.called:
-            self._opening = Deferred.fromCoroutine(self.open())
-        await after(self._opening)
+        if not self.is_open:
+            await self.open()
 
     async def open(self) -> None:
         """Reads the coins of every address, keeps reading, and takes up the payments that were left undecided.
@@ -219,12 +195,17 @@ class Account:
         if self.is_open:
             await self.read()
             return
+        if self._opening is None or self._opening.called:
+            self._opening = Deferred.fromCoroutine(self._open())
+        await after(self._opening)
+
+    async def _open(self) -> None:
         if self.client.connection is None:
             raise ConnectionGone("no node is connected")
-        await self._watch_all()
-        await self.client.taken_up()
-        await self.client.settled()
-        self.client.require_shown(self._changed)
+        if not self._is_begun:
+            self._is_begun = True
+            self._own.fresh()
+        await self.read()
         pending = self._promises.pending
         self._promises.leave_to_others(pending)
         undecided = []
@@ -241,8 +222,15 @@ class Account:
 
     async def read(self) -> None:
         """Returns when every coin there is now has been read; raises as :meth:`open` does if not all could be."""
+        self._refused.clear()
         await self.settled()
-        self.client.require_shown(self._changed)
+        if not self.client.is_current:
+            raise ConnectionGone("the node went away before it had shown every coin: ask again")
+        watches = self.client.watches_of(self._changed)
+        if self._own.keys.keys() - set[Watched]().union(*(watch.begun for watch in watches)):
+            refusals = [watch.refusal for watch in watches if watch.refusal is not None]
+            refusals += self._refused.values()
+            raise refusals[0] if refusals else ConnectionGone("not every coin was shown: ask again")
 
     async def settled(self) -> None:
         """Returns when what the purse says now has been read: another process may have made addresses meanwhile."""
@@ -291,11 +279,11 @@ class Account:
             if not self._is_troubled:  # once says enough: this is called every other second
                 self.log.error("{why}", why=error)
             self._is_troubled = True
-            return
-        self._is_troubled = False
-        self._own.learn()
+        else:
+            self._is_troubled = False
+            self._own.learn()
         self._take_in()
-        if self.is_open:
+        if self.is_open and not self._is_troubled:
             self._promises.look()
 
     async def _look_again(self) -> None:

@@ -102,13 +102,14 @@ class WalletClient(MultiService):
         )
 
     def stopService(self) -> Deferred[None]:
-        if self._asking.running:
-            self._asking.stop()
         self._waiters.close()
         self._lost(self._protocol)  # it may take its time to go, and nobody is to be given it
+        if self._asking.running:
+            self._asking.stop()
+        stopping: Deferred[None] = super().stopService()
         self._outbox.close(ConnectionGone("the wallet was closed before the payment was final"))
         self._watches.close(ConnectionGone("the wallet was closed"))
-        stopping: Deferred[None] = super().stopService()
+        self._waiters.dismiss()
         return stopping
 
     def when_connected(self) -> Deferred[None]:
@@ -127,16 +128,12 @@ class WalletClient(MultiService):
 
     @property
     def is_current(self) -> bool:
-        """After :meth:`settled`: true if a node watches all that nodes have taken before, and what it told could be
-        checked."""
+        """After :meth:`settled`: true if a node watches what nodes have taken before, and all it told was checked."""
         return self._is_prepared and self._protocol is not None and self._watches.is_checked
 
-    def require_shown(self, on_change: Callable[[Change], None]) -> None:
-        """After :meth:`settled`: returns if of all that ``on_change`` watches it was told how it stands. Else it raises
-        the :class:`Refusal` of the node of the moment, or :class:`ConnectionGone` if there is none any more."""
-        if not self.is_current:
-            raise ConnectionGone("the node went away before it had shown every coin: ask again")
-        self._watches.require_shown(on_change)
+    def watches_of(self, on_change: Callable[[Change], None]) -> list[Watch]:
+        """Those that stand and tell ``on_change``, whether a node has taken them or not."""
+        return self._watches.of(on_change)
 
     @property
     def connection(self) -> WalletClientProtocol | None:
@@ -192,6 +189,8 @@ class WalletClient(MultiService):
         self.last_refusal = None
         self._is_prepared = True
         self._waiters.tell()
+        if self._protocol is not protocol:
+            raise ConnectionGone("the client was stopped by somebody who was told that it is connected")
         self._outbox.resume()
 
     def _lost(self, protocol: WalletClientProtocol | None) -> None:
@@ -332,12 +331,13 @@ class WalletClient(MultiService):
 
         async def subscribe() -> Watch:
             self.require_open()
+            life = self._waiters.life
             wanted = [require_address(each, self.genesis.params) for each in addresses]
             watch = self._watches.add(on_change, wanted, outpoints, on_reset, on_payment)
             try:
                 await self._watches.take_up(self._protocol, watch)
             except (CancelledError, ConnectionGone) as error:
-                if self.is_stopped or isinstance(error, CancelledError):
+                if self._waiters.life != life or isinstance(error, CancelledError):
                     watch.stop()
                 raise
             return watch
@@ -350,8 +350,8 @@ class WalletClient(MultiService):
         return self._watches.cursor
 
     async def taken_up(self) -> None:
-        """Returns when the node of the moment, if there is one, has been asked for all there is to watch."""
-        await self._watches.taken_up()
+        """Returns when the node of the moment has been asked for all there is to watch; again for what it refused."""
+        await self._watches.taken_up(self._protocol)
 
     async def settled(self) -> None:
         """Returns when everything heard so far has been checked and told."""

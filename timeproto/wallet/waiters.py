@@ -17,8 +17,10 @@ class Waiters:
     """Those who wait for one wallet client to be connected. It can be closed and opened again: meanwhile none waits."""
 
     def __init__(self) -> None:
-        self._waiting: list[Deferred[None]] = []
+        self._waiting: dict[Deferred[None], None] = {}
         self.is_closed = False
+        self.life = 0
+        """How many times it was closed: what was begun before is over."""
 
     def wait(self, *, is_there: bool) -> Deferred[None]:
         """Fires when :meth:`tell` says so, at once if a connection ``is_there``; fails with :class:`ConnectionGone` as
@@ -27,22 +29,31 @@ class Waiters:
             return fail(_closed())
         if is_there:
             return succeed(None)
-        waiting: Deferred[None] = Deferred()
-        self._waiting.append(waiting)
+        waiting: Deferred[None] = Deferred(lambda cancelled: self._waiting.pop(cancelled, None))
+        self._waiting[waiting] = None
         return waiting
 
     def tell(self) -> None:
         """The client is connected; whoever hears it first may close it."""
+        life = self.life
         for each in self._take():
-            if self.is_closed:
-                each.errback(_closed())
-            else:
+            if each.called:
+                continue  # whoever heard it first called it off
+            if self.life == life:
                 each.callback(None)
+            else:
+                each.errback(_closed())
 
     def close(self) -> None:
+        """From here on nobody waits: see :meth:`dismiss`."""
         self.is_closed = True
+        self.life += 1
+
+    def dismiss(self) -> None:
+        """All who wait are told that it was closed."""
         for each in self._take():
-            each.errback(_closed())
+            if not each.called:
+                each.errback(_closed())
 
     def open(self) -> None:
         self.is_closed = False
@@ -53,8 +64,8 @@ class Waiters:
             raise _closed()
 
     def _take(self) -> list[Deferred[None]]:
-        waiting, self._waiting = self._waiting, []
-        return waiting
+        waiting, self._waiting = self._waiting, {}
+        return list(waiting)
 
 
 def _closed() -> ConnectionGone:

@@ -64,12 +64,9 @@ class Watches:
         self.is_checked = True
         """False once something this connection told could not be checked: nothing more is taken from it."""
 
-    def require_shown(self, on_change: Callable[[Change], None]) -> None:
-        """Raises why if not all that ``on_change`` is to be told of has been shown to it, whatever becomes of other
-        watches: the :class:`Refusal` of it, or :class:`ConnectionGone`."""
-        for watch in self._watches:
-            if watch.on_change == on_change and watch.items - watch.begun:
-                raise watch.refusal or ConnectionGone("not every coin was shown yet: ask again")
+    def of(self, on_change: Callable[[Change], None]) -> list[Watch]:
+        """The watches that tell ``on_change``."""
+        return [watch for watch in self._watches if watch.on_change == on_change]
 
     @property
     def cursor(self) -> messages.Cursor | None:
@@ -142,9 +139,15 @@ class Watches:
             return refusal
         return None
 
-    async def taken_up(self) -> None:
-        """Returns when the node of the moment has been asked for all there is to watch."""
-        await self._in_turn(_nothing)
+    async def taken_up(self, protocol: WalletClientProtocol | None) -> None:
+        """Returns when the node of the moment has been asked for all there is to watch, and again for what it refused;
+        :class:`ConnectionGone` if it went away meanwhile."""
+
+        async def ask_again() -> None:
+            if protocol is not None and any(watch.refusal is not None for watch in self._watches):
+                await self._take_up_the_rest(protocol)
+
+        await self._in_turn(ask_again)
 
     def take_up(self, protocol: WalletClientProtocol | None, watch: Watch) -> Deferred[None]:
         """Takes up what a new watch asks for; :class:`Refusal` if the node does not take it: the next connection asks
@@ -169,10 +172,10 @@ class Watches:
 
     def _answer(self, watch: Watch, refusal: Refusal | None) -> None:
         """Tells whoever waits for ``watch`` what became of it, if anybody does: others were told before."""
-        waiting = self._waiting.pop(watch, None)
+        waiting, before = self._waiting.pop(watch, None), watch.refusal
         watch.refusal = refusal
         if waiting is None:
-            if refusal is not None:
+            if refusal is not None and (before is None or before.code is not refusal.code):
                 self.log.info("what was refused is refused again: {why}", why=refusal)
         elif refusal is None:
             waiting.callback(None)
@@ -207,6 +210,7 @@ class Watches:
         """A node has taken ``items`` for these watches; one that comes later asks for itself."""
         for watch in self._watches:
             watch.untaken.difference_update(items)
+            watch.refusal = watch.refusal if watch.untaken else None
         return list(self._watches)
 
     def _begin_anew(self, reason: str) -> None:
@@ -379,4 +383,3 @@ class Watches:
         return holder(state) is None
 
 
-async def _nothing() -> None: ...

@@ -1,0 +1,387 @@
+"""Clients that are stopped, and started again, in the middle of anything: nobody waits in vain, no money is missed."""
+
+from __future__ import annotations
+
+import random
+from types import NoneType
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.python.failure import Failure
+
+from tests.cluster import COIN, address, pay
+from tests.test_wallet.accounts import TOTAL, AccountCase
+from tests.test_wallet.ear import Ear, Resuming
+from timeproto.errors import ErrorCode, Refusal, StorageError
+from timeproto.network.requests import ConnectionGone
+from timeproto.wallet.client import WalletClient
+from timeproto.wallet.coins import Balance, InsufficientFunds
+from timeproto.wallet.purse import MemoryPurse
+from timeproto.wallet.watch import Watch
+
+STORIES = 60
+
+
+class StoppedCase(Resuming, AccountCase):
+    """A client with a purse, and one masternode."""
+
+    def client(self) -> WalletClient:
+        """One that was never started."""
+        client = WalletClient(
+            self.world.clock, self.world.node.genesis, [], rotation=self.world, purse=MemoryPurse(self.PHRASE)
+        )
+        self.addCleanup(client.stopService)
+        return client
+
+    def opened(self) -> WalletClient:
+        client = self.client()
+        client.startService()
+        self.assertEqual(self.balance(client), TOTAL)
+        return client
+
+    def balance(self, client: WalletClient, seconds: float = 5) -> int:
+        balance = client.balance()
+        self.world.run(seconds)
+        return self.successResultOf(balance).total
+
+    def give(self, to: str, number: int = 0) -> None:
+        """9 TIME, final."""
+        genesis, giver = self.world.node.genesis, self.world.node.wallets[0]
+        owned = [at for at, output in genesis.coins() if output.address == address(giver)][number]
+        self.world.node.integration.process_transaction(
+            pay(genesis, [(owned, 10 * COIN, giver)], [(to, 9 * COIN)])
+        )
+
+    @property
+    def connected(self) -> int:
+        """Connections that the node has."""
+        return sum(server.is_open for server in self.world._servers)
+
+
+class Stopped(StoppedCase):
+    """One moment after another."""
+
+    def again(self, client: WalletClient) -> Any:
+        """A callback that stops the client and starts it, once."""
+        done: list[bool] = []
+
+        def again(_: Any) -> None:
+            if not done:
+                done.append(True)
+                client.stopService()
+                client.startService()
+
+        return again
+
+    def test_by_whoever_is_told_that_it_is_connected(self) -> None:
+        """Started again at once it connects again, and those who waited beside are told the truth."""
+        client = self.client()
+        first, second = client.when_connected(), client.when_connected()
+        first.addCallback(self.again(client))
+        client.startService()
+        self.world.run(5)
+        self.failureResultOf(second, ConnectionGone)
+        self.assertIsNotNone(client.connection)
+        self.assertEqual((self.connected, self.balance(client)), (1, TOTAL))
+
+    def test_for_good_by_whoever_is_told_that_it_is_connected(self) -> None:
+        """Its connection goes, and a later start has one."""
+        client = self.client()
+        stopping: list[Deferred[None]] = []
+        client.when_connected().addCallback(lambda _: stopping.append(client.stopService()))
+        client.startService()
+        self.world.run(5)
+        self.successResultOf(stopping[0])
+        self.assertEqual(self.connected, 0)
+        client.startService()
+        self.assertEqual((self.balance(client), self.connected), (TOTAL, 1))
+
+    def test_by_a_watch_that_begins_anew(self) -> None:
+        """In the middle of a connection that is being taken up."""
+        for then in (lambda client: self.again(client), lambda client: lambda reason: client.stopService() and None):
+            client = self.client()
+            client.startService()
+            watch = client.watch(lambda change: None, addresses=[address(self.mine)], on_reset=then(client))
+            self.world.run(2)
+            self.successResultOf(watch)
+            client._watches._place.lose()
+            self.world.cut()
+            self.world.run(5)
+            self.assertEqual(self.connected, 0 if client.is_stopped else 1)
+            if client.is_stopped:
+                client.startService()
+            self.assertEqual((self.balance(client), self.connected), (TOTAL, 1))
+            client.stopService()
+            self.world.run(1)
+
+    def test_by_whoever_is_told_that_it_is_stopped(self) -> None:
+        """Started in the midst of its own stop it connects again."""
+        client = self.client()
+        client.when_connected().addErrback(lambda failure: client.startService())
+        self.world.refuses = True
+        client.startService()
+        client.stopService()
+        self.world.refuses = False
+        self.assertEqual(self.balance(client), TOTAL)
+
+    def test_after_an_opening_that_was_called_off(self) -> None:
+        """Whoever called it off has no part in what others wait for, then or later."""
+        for others in (0, 1):
+            client = self.client()
+            client.startService()
+            self.world.run(2)
+            self.mute()
+            opening, *waiting = (ensureDeferred(client.account.open()) for _ in range(1 + others))
+            self.world.run(0.2)
+            opening.cancel()
+            self.failureResultOf(opening, CancelledError)
+            for each in waiting:
+                self.assertNoResult(each)
+            client.stopService()
+            self.world.run(0.5)
+            for each in waiting:
+                self.failureResultOf(each, ConnectionGone)
+            client.startService()
+            self.assertEqual(self.balance(client), TOTAL)
+
+    def test_what_is_asked_for_in_vain(self) -> None:
+        """Refused for good, though nobody waited for that: it is no balance of nothing, and asked for anew."""
+        client = self.client()
+        client.startService()
+        self.world.run(2)
+        self.refuse(address(self.mine), ErrorCode.OVER_LIMIT)
+        opening = ensureDeferred(client.account.open())
+        opening.cancel()
+        self.failureResultOf(opening, CancelledError)
+        self.world.run(1)
+        balance = client.balance()
+        self.world.run(1)
+        self.failureResultOf(balance, Refusal)
+        self.refused.clear()
+        self.assertEqual(self.balance(client), TOTAL)
+
+    def test_a_new_address_that_no_node_watches(self) -> None:
+        """What is there is no balance without it, nor too little to pay with; once a node watches it all is well."""
+        client = self.opened()
+        self.refuse(client.account._own.at(0, 1), ErrorCode.OVER_LIMIT)
+        self.give(client.account.new_address())
+        self.world.run(0.5)
+        shop = address(self.world.node.wallets[0])
+        for asked in (client.balance(), client.send(shop, 40 * COIN), ensureDeferred(client.account.open())):
+            self.world.run(1)
+            self.assertIs(self.failureResultOf(asked, Refusal).value.code, ErrorCode.OVER_LIMIT)
+        self.assertEqual(client.account.balance().total, TOTAL)
+        sending = client.send(shop, COIN)  # of what it has it can pay
+        self.world.run(1)
+        payment = self.successResultOf(sending)
+        self.assertIsNotNone(payment.proof)
+        spent = COIN + payment.tx.fee
+        self.refused.clear()
+        self.assertEqual(self.balance(client), TOTAL + 9 * COIN - spent)
+
+    def test_a_new_address_that_a_node_has_no_room_for(self) -> None:
+        """Asked again, the same node has room for it now."""
+        client = self.opened()
+        self.refuse(client.account._own.at(0, 1), ErrorCode.BUSY)
+        self.give(client.account.new_address())
+        self.world.run(0.5)
+        balance = client.balance()
+        self.world.run(1)
+        self.assertIs(self.failureResultOf(balance, Refusal).value.code, ErrorCode.BUSY)
+        self.refused.clear()
+        self.assertEqual(self.balance(client), TOTAL + 9 * COIN)
+
+    def test_an_account_that_a_node_had_no_room_for(self) -> None:
+        """Opened again, it is open."""
+        client = self.client()
+        self.refuse(address(self.mine), ErrorCode.BUSY)
+        client.startService()
+        opening = client.balance()
+        self.world.run(5)
+        self.failureResultOf(opening, Refusal)
+        self.refused.clear()
+        self.assertEqual(self.balance(client), TOTAL)
+
+    def test_a_purse_that_cannot_be_read(self) -> None:
+        """Its disk has a fault; an address that was made while the client was stopped is watched all the same."""
+        client = self.opened()
+        client.stopService()
+        self.world.run(0.5)
+        self.give(client.account.new_address())
+
+        def look() -> None:
+            raise StorageError("the disk has a fault")
+
+        self.patch(client.account._purse, "look", look)
+        client.startService()
+        self.assertEqual(self.balance(client), TOTAL + 9 * COIN)
+
+    def test_a_watch_that_was_asked_for(self) -> None:
+        """Stopped and started at once: it failed, so it is not watched, and asked for again it is told once."""
+        client = self.client()
+        client.startService()
+        self.world.run(2)
+        self.mute()
+        ear = Ear()
+        watch = client.watch(ear.heard.append, addresses=[address(self.mine)])
+        self.world.run(0.2)
+        client.stopService()
+        client.startService()
+        self.world.run(3)
+        self.failureResultOf(watch, ConnectionGone)
+        self.assertEqual(ear.take(), [])
+        self.outcome(client.watch(ear.heard.append, addresses=[address(self.mine)]))
+        self.world.run(0.5)
+        self.assertEqual(len(ear.take()), 4)
+
+    def test_an_address_that_is_made_before_the_account_is_open(self) -> None:
+        """It is watched once, like the others."""
+        client = self.client()
+        client.startService()
+        self.give(client.account.new_address())
+        self.assertEqual(self.balance(client), TOTAL + 9 * COIN)
+        items = [each for watch in client.watches_of(client.account._changed) for each in watch.items]
+        self.assertEqual(sorted(items), sorted(client.account.addresses))
+
+    def test_whoever_waits_no_more(self) -> None:
+        """Called off, it is forgotten: one who asks for the balance with a timeout leaves nothing behind."""
+        client = self.opened()
+        self.world.refuses = True
+        self.world.cut()
+        for _ in range(5):
+            balance = client.balance()
+            balance.cancel()
+            self.failureResultOf(balance, CancelledError)
+        self.assertFalse(client._waiters._waiting)
+
+    def test_one_who_calls_off_another(self) -> None:
+        """As soon as it is told that the client is connected."""
+        client = self.client()
+        first, second = client.when_connected(), client.when_connected()
+        first.addCallback(lambda _: second.cancel())
+        client.startService()
+        self.world.run(2)
+        self.failureResultOf(second, CancelledError)
+        self.assertIsNotNone(client.connection)
+
+    def test_too_little_is_too_little(self) -> None:
+        """Once all was read, that is what is said."""
+        client = self.opened()
+        sending = client.send(address(self.world.node.wallets[0]), 40 * COIN)
+        self.world.run(0.5)
+        self.failureResultOf(sending, InsufficientFunds)
+
+
+OPERATIONS = (
+    ["start", "stop", "again", "balance", "open", "send", "fresh", "give", "wait", "wait"] * 2
+    + ["cut", "away", "back", "busy", "over", "room", "mute", "call off", "watch", "connected"]
+)
+
+
+class Whatever(StoppedCase):
+    """Anything, in any order, also from within what the client calls."""
+
+    def test_no_balance_is_wrong_and_nobody_waits_in_vain(self) -> None:
+        """Whatever is told is what there is, or that it could not be read; and in the end there is all of it."""
+        told = {"balance": 0, "poor": 0, "gone": 0, "refused": 0}
+        for seed in range(STORIES):
+            self.setUp()
+            self.seed, self.chance = seed, random.Random(seed)
+            self.story(told)
+        self.assertGreater(min(told.values()), 5, told)
+
+    def story(self, told: dict[str, int]) -> None:
+        self.is_over = False
+        self.truth, self.runs, self.asked = TOTAL, False, list[tuple[int, Deferred[Any]]]()
+        client = self.client()
+        for _ in range(self.chance.randrange(10, 40)):
+            self.step(client, self.chance.choice(OPERATIONS))
+        self.is_over, self.world.bend, self.world.refuses = True, lambda message: message, False
+        self.refused.clear()
+        if not self.runs:
+            client.startService()
+        self.world.run(1)
+        self.world.cut()
+        self.world.run(8)
+        self.assertEqual((self.balance(client), self.connected), (self.truth, 1), self.seed)
+        for least, asked in self.asked:
+            self.judge(least, asked, told)
+        items = [each for watch in client.watches_of(client.account._changed) for each in watch.items]
+        self.assertEqual(sorted(items), sorted(client.account.addresses), self.seed)
+
+    def judge(self, least: int, asked: Deferred[Any], told: dict[str, int]) -> None:
+        """``least``: what there was when it was asked for."""
+        self.assertTrue(asked.called, self.seed)
+        outcome: list[Any] = []
+        asked.addBoth(outcome.append)
+        result = outcome[0].value if isinstance(outcome[0], Failure) else outcome[0]
+        if isinstance(result, Balance | InsufficientFunds):
+            total = result.total if isinstance(result, Balance) else result.available
+            self.assertTrue(least <= total <= self.truth, (self.seed, least, total))
+        kinds = {"balance": Balance, "poor": InsufficientFunds, "gone": ConnectionGone, "refused": Refusal}
+        for name, kind in kinds.items():
+            told[name] += isinstance(result, kind)
+        self.assertIsInstance(result, (*kinds.values(), CancelledError, NoneType, Watch), self.seed)
+
+    def step(self, client: WalletClient, what: str) -> None:
+        world, chance = self.world, self.chance
+        match what:
+            case "start" if not self.runs:
+                self.runs = True
+                client.startService()
+            case "stop" if self.runs:
+                self.runs = False
+                client.stopService()
+            case "again" if self.runs:
+                self.step(client, "stop")
+                self.step(client, "start")
+            case "balance":
+                self.ask(client, client.balance())
+            case "open":
+                self.ask(client, ensureDeferred(client.account.open()))
+            case "send":
+                self.ask(client, client.send(address(world.node.wallets[0]), 10**15))
+            case "connected":
+                self.ask(client, client.when_connected())
+            case "watch":
+                then = self.some_time(client)
+                self.ask(client, client.watch(then, addresses=[address(self.mine)], on_reset=then))
+            case "fresh":
+                client.account.new_address()
+            case "give" if self.truth < TOTAL + 4 * 9 * COIN:
+                self.give(client.account.new_address(), (self.truth - TOTAL) // (9 * COIN))
+                self.truth += 9 * COIN
+            case "wait":
+                world.run(chance.choice((0, 0.2, 0.5, 3)))
+            case "cut":
+                world.cut()
+            case "away":
+                world.refuses = True
+                world.cut()
+            case "back":
+                world.refuses = False
+            case "busy" | "over":
+                known = client.account.addresses
+                mine = chance.choice([*known, client.account._own.at(0, len(known))])
+                self.refuse(mine, ErrorCode.BUSY if what == "busy" else ErrorCode.OVER_LIMIT)
+            case "room":
+                self.refused.clear()
+            case "mute":
+                self.mute()
+            case "call off" if self.asked:
+                chance.choice(self.asked)[1].cancel()
+
+    def ask(self, client: WalletClient, asked: Deferred[Any]) -> None:
+        self.asked.append((self.truth, asked))
+        then = self.some_time(client)
+        asked.addBoth(lambda result: (then(result), result)[1])
+
+    def some_time(self, client: WalletClient) -> Any:
+        """A callback that now and then does something itself."""
+        what = self.chance.choice(["stop", "start", "again", "fresh", "call off", *[None] * 10])
+
+        def then(_: Any) -> None:
+            if what is not None and not self.is_over:
+                self.step(client, what)
+
+        return then
