@@ -45,7 +45,7 @@ class Resuming(ClientCase):
     def setUp(self) -> None:
         super().setUp()
         self.patch(client_module, "back_off", lambda attempt: 0.3)
-        self.refused: dict[str, ErrorCode] = {}
+        self.refused: dict[str, Refusal] = {}
 
     def watching(self, *wallets: int, **more: Any) -> tuple[WalletClient, Ear]:
         client = self.world.client()
@@ -93,7 +93,7 @@ class Resuming(ClientCase):
             (change, None, "Unspent"),
         ]
 
-    def refuse(self, whom: int | str, code: ErrorCode) -> None:
+    def refuse(self, whom: int | str, code: ErrorCode, **details: Any) -> None:
         """The node refuses whoever wants to watch this address, with ``code``, until ``refused`` is cleared."""
         subscriptions = self.world.node.handler._subscriptions
         if not self.refused:
@@ -101,17 +101,20 @@ class Resuming(ClientCase):
 
             def require_room(feed: Any, subscription: Any, items: set[Any], taken: bool) -> None:
                 for each in items & self.refused.keys():
-                    raise Refusal(self.refused[each], "there is no room", limit="room")
+                    raise self.refused[each]
                 room(feed, subscription, items, taken)
 
             self.patch(subscriptions, "_require_room", require_room)
-        self.refused[address(self.world.node.wallets[whom]) if isinstance(whom, int) else whom] = code
+        self.refused[address(self.world.node.wallets[whom]) if isinstance(whom, int) else whom] = Refusal(
+            code, "there is no room", **{"limit": "room", **details}
+        )
 
-    def mute(self) -> None:
-        """The answer to the next subscription does not come."""
+    def mute(self, after: int = 0) -> None:
+        """The answer to a subscription does not come, after so many that do."""
+        coming = iter(range(after))
 
         def bend(message: dict[str, Any]) -> dict[str, Any] | None:
-            if message["type"] != "UTXOSubscribed":
+            if message["type"] != "UTXOSubscribed" or next(coming, None) is not None:
                 return message
             self.world.bend = lambda message: message
             return None

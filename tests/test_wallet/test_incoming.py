@@ -350,7 +350,7 @@ class Lying(ClientCase):
             })  # fmt: skip
         self.world.run(0.5)
         self.assertEqual(len(self.till.hints), 25)
-        (watching,) = [each for each in account.client._watches._watches if each.on_payment]
+        (watching,) = [each for each in account.client.watches._watches if each.on_payment]
         self.assertEqual(list(watching.payments), [f"{number:064x}" for number in range(15, 25)])
         asked = []
         handle = self.world.node.handler.handle_message
@@ -358,7 +358,7 @@ class Lying(ClientCase):
         self.world.run(arrivals.SILENCE + ASK_AGAIN)
         found = [each for each in asked if type(each).__name__ == "GetTransaction"]
         self.assertTrue(0 < len(found) <= 2 * arrivals.ASKED, len(found))
-        self.assertLessEqual(len(account.client._watches.arrivals._heard), 10)
+        self.assertLessEqual(len(account.client.watches.arrivals._heard), 10)
 
     def test_an_end_that_is_not_proven_when_asked_for(self) -> None:
         """The node says aborted and cannot show the block: a lie, and nothing is told."""

@@ -403,7 +403,7 @@ class Bounds(Case):
         client = WalletClient(self.world.clock, self.world.node.genesis, [], rotation=self.world)
         changes: list[Any] = []
         client.watch(changes.append, addresses=[address(self.wallet)])
-        client._watches._watches[0].untaken.clear()  # as if a node had taken it before
+        client.watches._watches[0].untaken.clear()  # as if a node had taken it before
         found: list[Any] = []
         client.when_connected().addCallback(lambda _: found.append((self.world.connections, client.is_current)))
         client.startService()

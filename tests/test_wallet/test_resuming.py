@@ -398,11 +398,11 @@ class Story:
         node, chance, heard = self.world.node, self.chance, []
         addresses = [address(each) for each in chance.sample(node.wallets, chance.randrange(0, 3))]
         outpoints = chance.sample([at for at, _ in node.genesis.coins()], chance.randrange(1, 4))
-        known = len(self.client._watches._watches)
+        known = len(self.client.watches._watches)
         self.client.watch(
             heard.append, addresses=addresses, outpoints=outpoints, on_reset=heard.append
         ).addErrback(lambda failure: failure.trap(ConnectionGone, Refusal))
-        self.told.append(Told(self.client._watches._watches[known], heard))
+        self.told.append(Told(self.client.watches._watches[known], heard))
 
     def step(self, what: str) -> None:
         world, chance = self.world, self.chance

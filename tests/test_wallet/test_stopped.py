@@ -12,14 +12,16 @@ from twisted.python.failure import Failure
 from tests.cluster import COIN, address, pay
 from tests.test_wallet.accounts import TOTAL, AccountCase
 from tests.test_wallet.ear import Ear, Resuming
+from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal, StorageError
 from timeproto.network.requests import ConnectionGone
-from timeproto.wallet.client import WalletClient
+from timeproto.wallet.client import ASK_AGAIN, WalletClient
 from timeproto.wallet.coins import Balance, InsufficientFunds
 from timeproto.wallet.purse import MemoryPurse
 from timeproto.wallet.watch import Watch
 
-STORIES = 60
+STORIES = 150
+FEE = 10_000
 
 
 class StoppedCase(Resuming, AccountCase):
@@ -50,6 +52,13 @@ class StoppedCase(Resuming, AccountCase):
         owned = [at for at, output in genesis.coins() if output.address == address(giver)][number]
         self.world.node.integration.process_transaction(
             pay(genesis, [(owned, 10 * COIN, giver)], [(to, 9 * COIN)])
+        )
+
+    def spend(self) -> None:
+        """Another process with these keys pays a coin away."""
+        coins, _ = self.world.node.view.address_coins(address(self.mine), None, 1, spent=False)
+        self.world.node.integration.process_transaction(
+            pay(self.world.node.genesis, [(coins[0][0], 9 * COIN, self.mine)], [(self.shop, 9 * COIN - FEE)])
         )
 
     @property
@@ -104,7 +113,7 @@ class Stopped(StoppedCase):
             watch = client.watch(lambda change: None, addresses=[address(self.mine)], on_reset=then(client))
             self.world.run(2)
             self.successResultOf(watch)
-            client._watches._place.lose()
+            client.watches._place.lose()
             self.world.cut()
             self.world.run(5)
             self.assertEqual(self.connected, 0 if client.is_stopped else 1)
@@ -179,6 +188,160 @@ class Stopped(StoppedCase):
         self.refused.clear()
         self.assertEqual(self.balance(client), TOTAL + 9 * COIN - spent)
 
+    def test_half_of_the_coins_read_before_it_was_stopped(self) -> None:
+        """Of a coin that was read then, and spent elsewhere meanwhile, nothing is left when it is started again."""
+        client = self.client()
+        client.startService()
+        self.world.run(2)
+        self.patch(limits, "FILTER", 4)
+        for _ in range(5):
+            client.account.new_address()
+        self.mute(after=1)
+        balance = client.balance()
+        self.world.run(0.5)
+        self.assertEqual(client.account.balance().total, TOTAL)
+        client.stopService()
+        self.world.run(0.5)
+        self.failureResultOf(balance, ConnectionGone)
+        self.spend()
+        client.startService()
+        self.assertEqual(self.balance(client), TOTAL - 9 * COIN)
+
+    def test_half_of_the_coins_read_before_it_was_refused(self) -> None:
+        """The same where no node would watch the other half."""
+        client = self.client()
+        client.startService()
+        self.world.run(2)
+        self.patch(limits, "FILTER", 1)
+        addresses = [client.account.new_address() for _ in range(5)]
+        self.refuse(max(addresses), ErrorCode.OVER_LIMIT)
+        balance = client.balance()
+        self.world.run(1)
+        self.failureResultOf(balance, Refusal)
+        self.assertEqual(client.account.balance().total, TOTAL)
+        self.spend()
+        self.refused.clear()
+        self.assertEqual(self.balance(client), TOTAL - 9 * COIN)
+
+    def test_somebody_else_s_watch_that_is_refused(self) -> None:
+        """It may be asked for again in a while, and no balance waits for that, or asks for it."""
+        client = self.opened()
+        theirs = address(self.world.node.wallets[1])
+        self.refuse(theirs, ErrorCode.OVER_LIMIT, retry_after_ms=5_000)
+        client.watch(lambda change: None, addresses=[theirs]).addErrback(lambda failure: None)
+        self.world.run(2 * limits.IDLE)
+        asked = self.asked("UTXOSubscribe")
+        for _ in range(20):
+            self.assertEqual(self.balance(client, 0.1), TOTAL)
+        self.assertEqual(asked, [])
+
+    def test_balances_that_are_called_off(self) -> None:
+        """However many there were while a node let its answer be waited for, one at most still asks for them."""
+        client = self.opened()
+        self.refuse(client.account._own.at(0, 1), ErrorCode.OVER_LIMIT, retry_after_ms=5_000)
+        self.give(client.account.new_address())
+        asked = self.asked("UTXOSubscribe")
+        for _ in range(50):
+            balance = client.balance()
+            self.world.run(0.1)
+            balance.cancel()
+            self.failureResultOf(balance, CancelledError)
+        self.assertLess(len(client.watches._in_turn._line), 3)
+        self.refused.clear()
+        self.assertEqual(self.balance(client, 6), TOTAL + 9 * COIN)
+        self.assertLess(len(asked), 5)
+
+    def test_many_new_addresses_that_a_node_has_no_room_for(self) -> None:
+        """They are asked for together."""
+        client = self.opened()
+        for number in range(1, 21):
+            self.refuse(client.account._own.at(0, number), ErrorCode.BUSY)
+        for _ in range(20):
+            client.account.new_address()
+        self.world.run(1)
+        asked = self.asked("UTXOSubscribe")
+        balance = client.balance()
+        self.world.run(1)
+        self.assertIs(self.failureResultOf(balance, Refusal).value.code, ErrorCode.BUSY)
+        self.assertEqual(len(asked), 1)
+
+    def test_coins_that_could_not_be_believed_to_their_end(self) -> None:
+        """A node that announces more coins than it shows is asked again, though there is no other."""
+        client = self.client()
+        client.startService()
+        self.world.run(2)
+
+        def bend(message: dict[str, Any]) -> dict[str, Any]:
+            if message["type"] in ("UTXOSubscribed", "AddressUTXOs"):
+                return {**message, "more": True, "states" if "states" in message else "coins": []}
+            return message
+
+        self.world.bend = bend
+        balance = client.balance()
+        self.world.run(1)
+        self.failureResultOf(balance, ConnectionGone)
+        self.world.bend = lambda message: message
+        self.assertEqual(self.balance(client), TOTAL)
+
+    def test_what_is_asked_for_by_whoever_is_told(self) -> None:
+        """Started again by somebody who hears of the stop, all that is asked for then is of the new life."""
+        client = self.opened()
+        self.patch(self.world.node.view, "submit", lambda tx: Deferred())
+        sending = client.send(self.shop, COIN)
+        self.world.run(0.5)
+        payment = self.successResultOf(sending)
+        asked: dict[str, Any] = {}
+
+        def start(failure: Any) -> None:
+            client.startService()
+            asked["connected"] = client.when_connected()
+            asked["watch"] = client.watch(lambda change: None, addresses=[address(self.mine)])
+            asked["balance"] = client.balance()
+            asked["confirmed"] = client.wait_confirmed("00" * 32)
+
+        payment.when_final().addErrback(start)
+        client.stopService()
+        self.world.run(5)
+        confirmed = asked.pop("confirmed")
+        self.assertNoResult(confirmed)
+        confirmed.cancel()
+        self.failureResultOf(confirmed, CancelledError)
+        for each in asked.values():
+            self.successResultOf(each)
+
+    def test_a_payment_of_its_own(self) -> None:
+        """Undecided when the client is stopped, it is sent again when that is started, and not after a while."""
+        client = self.opened()
+        takes = self.world.node.view.submit
+        self.world.node.view.submit = lambda tx: Deferred()
+        sending = client.send(self.shop, COIN)
+        self.world.run(0.5)
+        payment = self.successResultOf(sending)
+        client.stopService()
+        self.failureResultOf(payment.when_final(), ConnectionGone)
+        client.account.look()
+        self.world.node.view.submit = takes
+        self.world.run(0.5)
+        client.startService()
+        self.world.run(2 * ASK_AGAIN)
+        self.assertEqual(client.account.pending, [])
+        self.assertEqual(self.balance(client), TOTAL - COIN - payment.tx.fee)
+
+    def test_whoever_waits_no_more_for_a_block(self) -> None:
+        """It is asked after for nobody."""
+        client = self.opened()
+        txid = "00" * 32
+        first, second = client.wait_confirmed(txid), client.wait_confirmed(txid)
+        first.cancel()
+        self.failureResultOf(first, CancelledError)
+        self.assertNoResult(second)
+        second.cancel()
+        self.failureResultOf(second, CancelledError)
+        self.world.run(1)
+        asked = self.asked("GetTransaction")
+        self.world.run(3 * ASK_AGAIN)
+        self.assertEqual(asked, [])
+
     def test_a_new_address_that_a_node_has_no_room_for(self) -> None:
         """Asked again, the same node has room for it now."""
         client = self.opened()
@@ -240,8 +403,7 @@ class Stopped(StoppedCase):
         client.startService()
         self.give(client.account.new_address())
         self.assertEqual(self.balance(client), TOTAL + 9 * COIN)
-        items = [each for watch in client.watches_of(client.account._changed) for each in watch.items]
-        self.assertEqual(sorted(items), sorted(client.account.addresses))
+        self.assertEqual(len(client.watches._watches), 1)
 
     def test_whoever_waits_no_more(self) -> None:
         """Called off, it is forgotten: one who asks for the balance with a timeout leaves nothing behind."""
@@ -273,8 +435,8 @@ class Stopped(StoppedCase):
 
 
 OPERATIONS = (
-    ["start", "stop", "again", "balance", "open", "send", "fresh", "give", "wait", "wait"] * 2
-    + ["cut", "away", "back", "busy", "over", "room", "mute", "call off", "watch", "connected"]
+    ["start", "stop", "again", "balance", "open", "send", "fresh", "give", "take", "wait", "wait"] * 2
+    + ["cut", "away", "back", "busy", "over", "room", "mute", "mute", "call off", "watch", "connected"]
 )
 
 
@@ -286,13 +448,16 @@ class Whatever(StoppedCase):
         told = {"balance": 0, "poor": 0, "gone": 0, "refused": 0}
         for seed in range(STORIES):
             self.setUp()
+            self.patch(limits, "FILTER", 2 if seed % 2 else 1_000)
             self.seed, self.chance = seed, random.Random(seed)
             self.story(told)
         self.assertGreater(min(told.values()), 5, told)
 
     def story(self, told: dict[str, int]) -> None:
-        self.is_over = False
-        self.truth, self.runs, self.asked = TOTAL, False, list[tuple[int, Deferred[Any]]]()
+        self.is_over = self.runs = False
+        self.truths, self.known, self.given, self.taken = [TOTAL], 0, 0, 0
+        self.asked: list[Deferred[Any]] = []
+        self.answers: list[tuple[set[int], Any]] = []
         client = self.client()
         for _ in range(self.chance.randrange(10, 40)):
             self.step(client, self.chance.choice(OPERATIONS))
@@ -303,21 +468,17 @@ class Whatever(StoppedCase):
         self.world.run(1)
         self.world.cut()
         self.world.run(8)
-        self.assertEqual((self.balance(client), self.connected), (self.truth, 1), self.seed)
-        for least, asked in self.asked:
-            self.judge(least, asked, told)
-        items = [each for watch in client.watches_of(client.account._changed) for each in watch.items]
-        self.assertEqual(sorted(items), sorted(client.account.addresses), self.seed)
+        self.assertEqual((self.balance(client), self.connected), (self.truths[-1], 1), self.seed)
+        self.assertEqual(len(self.answers), len(self.asked), self.seed)
+        for truths, answer in self.answers:
+            self.judge(truths, answer, told)
 
-    def judge(self, least: int, asked: Deferred[Any], told: dict[str, int]) -> None:
-        """``least``: what there was when it was asked for."""
-        self.assertTrue(asked.called, self.seed)
-        outcome: list[Any] = []
-        asked.addBoth(outcome.append)
-        result = outcome[0].value if isinstance(outcome[0], Failure) else outcome[0]
+    def judge(self, truths: set[int], answer: Any, told: dict[str, int]) -> None:
+        """``truths``: what there was from the last time on that the wallet could hear of it, up to the answer."""
+        result = answer.value if isinstance(answer, Failure) else answer
         if isinstance(result, Balance | InsufficientFunds):
             total = result.total if isinstance(result, Balance) else result.available
-            self.assertTrue(least <= total <= self.truth, (self.seed, least, total))
+            self.assertIn(total, truths, self.seed)
         kinds = {"balance": Balance, "poor": InsufficientFunds, "gone": ConnectionGone, "refused": Refusal}
         for name, kind in kinds.items():
             told[name] += isinstance(result, kind)
@@ -348,11 +509,17 @@ class Whatever(StoppedCase):
                 self.ask(client, client.watch(then, addresses=[address(self.mine)], on_reset=then))
             case "fresh":
                 client.account.new_address()
-            case "give" if self.truth < TOTAL + 4 * 9 * COIN:
-                self.give(client.account.new_address(), (self.truth - TOTAL) // (9 * COIN))
-                self.truth += 9 * COIN
+            case "give" if self.given < 4:
+                self.give(client.account.new_address(), self.given)
+                self.given += 1
+                self.truths.append(self.truths[-1] + 9 * COIN)
+            case "take" if self.taken < 4:
+                self.taken += 1
+                self.truths.append(self.truths[-1] - 9 * COIN)
+                self.spend()
             case "wait":
                 world.run(chance.choice((0, 0.2, 0.5, 3)))
+                self.known = len(self.truths) - 1
             case "cut":
                 world.cut()
             case "away":
@@ -367,14 +534,19 @@ class Whatever(StoppedCase):
             case "room":
                 self.refused.clear()
             case "mute":
-                self.mute()
+                self.mute(chance.randrange(3))
             case "call off" if self.asked:
-                chance.choice(self.asked)[1].cancel()
+                chance.choice(self.asked).cancel()
 
     def ask(self, client: WalletClient, asked: Deferred[Any]) -> None:
-        self.asked.append((self.truth, asked))
-        then = self.some_time(client)
-        asked.addBoth(lambda result: (then(result), result)[1])
+        self.asked.append(asked)
+        then, since = self.some_time(client), self.known
+
+        def answered(result: Any) -> None:
+            self.answers.append((set(self.truths[since:]), result))
+            then(result)
+
+        asked.addBoth(answered)
 
     def some_time(self, client: WalletClient) -> Any:
         """A callback that now and then does something itself."""

@@ -68,7 +68,7 @@ class Watchers(Resuming):
     def test_one_that_comes_before_the_coins_of_another_are_checked(self) -> None:
         """What that one was shown counts for those that were there when the node showed it: this one is refused."""
         client, first = self.watching(2)
-        belief, gate = client._watches._belief, Deferred[None]()
+        belief, gate = client.watches._belief, Deferred[None]()
         exists = belief.coin_exists
 
         async def later(*arguments: Any) -> None:
@@ -88,7 +88,7 @@ class Watchers(Resuming):
         self.world.run(0.2)
         helper.stop()
         self.assertEqual(ear.take(), [])  # nothing of it has begun, so nothing can end unheard
-        client._watches._place.lose()
+        client.watches._place.lose()
         self.refused.clear()
         self.away(lambda: None)
         self.assertEqual(len(ear.take()), 8)
@@ -177,12 +177,12 @@ class Watchers(Resuming):
         watch = client.watch(ear.heard.append, addresses=both, on_reset=ear.heard.append)
         self.world.run(0.2)
         self.failureResultOf(watch, Refusal)
-        client._watches._place.lose()  # the next connection begins anew
+        client.watches._place.lose()  # the next connection begins anew
         self.away(lambda: None)
         self.assertEqual(len(ear.take()), 4)  # what the helper asked for
         helper.stop()
         self.world.bend = lambda message: None if message["type"] == "TransactionInfo" else message
-        client._watches._place.lose()
+        client.watches._place.lose()
         self.away(lambda: self.pay(0))
         self.world.bend = lambda message: message
         self.away(lambda: None)

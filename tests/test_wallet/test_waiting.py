@@ -41,7 +41,7 @@ class Waiting(Resuming):
     def test_one_that_is_taken_with_another(self) -> None:
         """What it watches is asked for anew, for somebody else: then it has been taken too."""
         client, first = self.watching(0)
-        client._watches._place.lose()
+        client.watches._place.lose()
         watch, second = self.come_while_away(client, 0)
         self.successResultOf(watch)
         self.assertEqual((len(first.take()), len(second.take())), (5, 4))  # the first: and a reset
@@ -64,7 +64,7 @@ class Waiting(Resuming):
         self.assertEqual(len(ear.take()), 4)
         first.stop()
         self.refuse(0, ErrorCode.BUSY)
-        client._watches._place.lose()  # the next connection begins anew
+        client.watches._place.lose()  # the next connection begins anew
         self.away(lambda: None)
         self.assertFalse(client.is_current)  # who refuses what was taken is left
 
@@ -144,7 +144,7 @@ class Waiting(Resuming):
         self.world.run(0.2)
         self.failureResultOf(watch, Refusal)
         self.assertEqual(len(ear.take()), 4)
-        client._watches._place.lose()  # the next connection begins anew
+        client.watches._place.lose()  # the next connection begins anew
         self.refuse(first_page, ErrorCode.BUSY)
         self.away(lambda: self.pay(0, to=2))
         self.assertFalse(client.is_current)

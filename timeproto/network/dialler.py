@@ -7,7 +7,6 @@ set, however much is said.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -48,9 +47,8 @@ class _Dialler:
     """Attempts in a row by which no masternode was found."""
     told: list[str] = attrs.field(factory=list, init=False)
     """Why, as far as it was written down since one was; the latest."""
-    times: int = 0
-    since: float = -math.inf
-    """So many times something was written down since then."""
+    written: list[float] = attrs.field(factory=list, init=False)
+    """When that was, the last few times."""
 
 
 class Diallers:
@@ -160,10 +158,10 @@ class Diallers:
     def _may_tell(self, dialler: _Dialler) -> bool:
         """Once more of this address, if that was not often of late."""
         now = self._clock.seconds()
-        if now - dialler.since >= WHILE:
-            dialler.times, dialler.since = 0, now
-        dialler.times += 1
-        return dialler.times <= REASONS
+        if len(dialler.written) == REASONS and now - dialler.written[0] < WHILE:
+            return False
+        dialler.written = [*dialler.written, now][-REASONS:]
+        return True
 
     def _wake(self, dialler: _Dialler) -> None:
         if dialler.is_resting and not dialler.is_self:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from timeproto.errors import ConfigurationError, ErrorCode, Refusal, StorageError
 from timeproto.model.address import address_of, require_address
@@ -30,9 +29,8 @@ from timeproto.wallet.coins import Balance, CoinBook, WalletCoin
 from timeproto.wallet.payment import Payment
 from timeproto.wallet.promises import Promises
 from timeproto.wallet.purse import CoinsTaken, Purse
-from timeproto.wallet.resuming import is_for_good
 from timeproto.wallet.waiters import after
-from timeproto.wallet.watch import Change, Watched
+from timeproto.wallet.watch import Change, Watch
 from timeproto.wire import messages
 
 if TYPE_CHECKING:  # a client with a purse makes itself an account
@@ -56,13 +54,12 @@ class Account:
         self._now = now
         self._params: NetworkParams = client.genesis.params
         self._own = Addresses(purse, self._params)
-        self._refused: dict[str, Refusal] = {}
         self._promises = Promises(purse, client, self.book, self._own)
         self._is_troubled = False
         self.on_address: Callable[[str], None] = lambda address: None
         """Called with each address that is new here, by whatever process it was made."""
         self.is_open = False
-        self._is_begun = False
+        self._watching: Watch | None = None
         self._opening: Deferred[None] | None = None
         client.regularly(self._look_again)
 
@@ -107,7 +104,7 @@ class Account:
                     for _ in range(known, index):
                         reserve()
                     self._own.learn()
-        if self._is_begun:
+        if self._watching is not None:
             self._take_in()
         return used
 
@@ -131,29 +128,10 @@ class Account:
         return bool(reply.coins)
 
     def _watch(self) -> None:
-        """Watches whatever address is not watched yet; nobody has to wait for a node's answer to that.
-
-        One that no node would watch is kept out until somebody asks for the coins again: see :meth:`read`.
-        """
-        if not self._is_begun or self.client.is_stopped:
-            return
-        watches = self.client.watches_of(self._changed)
-        if sum(len(watch.addresses) for watch in watches) + len(self._refused) == len(self._own.keys):
-            return  # it is one of them each, and there may be 20,000
-        watched = self._refused.keys() | set[str]().union(*(watch.addresses for watch in watches))
-        wanted = [each for each in self._own.keys if each not in watched]
-
-        def failed(failure: Failure) -> None:
-            failure.trap(ConnectionGone, Refusal)  # it is watched from the next connection on, or else wanted again
-            why = failure.value
-            if isinstance(why, Refusal) and is_for_good(why):
-                self._refused.update(dict.fromkeys(wanted, why))
-                self.log.error("no node watches {address}: {why}", address=", ".join(wanted[:3]), why=why)
-
-        watching = self.client.watch(self._changed, addresses=wanted)
-        watching.addErrback(failed).addErrback(
-            lambda failure: self.log.failure("an address cannot be watched", failure=failure)
-        )
+        """Watches whatever address is not watched yet; nobody has to wait for a node's answer to that."""
+        watch = self._watching
+        if watch is not None and len(watch.addresses) < len(self._own.keys):
+            self.client.watches.extend(self.client.connection, watch, self._own.keys.keys() - watch.addresses)
 
     @property
     def pending(self) -> list[Transaction]:
@@ -202,9 +180,9 @@ class Account:
     async def _open(self) -> None:
         if self.client.connection is None:
             raise ConnectionGone("no node is connected")
-        if not self._is_begun:
-            self._is_begun = True
+        if self._watching is None:  # for good: what it was told is what the book of coins rests on
             self._own.fresh()
+            self._watching = self.client.watches.add(self._changed, self.addresses, (), lambda reason: None)
         await self.read()
         pending = self._promises.pending
         self._promises.leave_to_others(pending)
@@ -222,22 +200,21 @@ class Account:
 
     async def read(self) -> None:
         """Returns when every coin there is now has been read; raises as :meth:`open` does if not all could be."""
-        self._refused.clear()
         await self.settled()
-        if not self.client.is_current:
+        watch = self._watching
+        if watch is None or not self.client.is_current:
             raise ConnectionGone("the node went away before it had shown every coin: ask again")
-        watches = self.client.watches_of(self._changed)
-        if self._own.keys.keys() - set[Watched]().union(*(watch.begun for watch in watches)):
-            refusals = [watch.refusal for watch in watches if watch.refusal is not None]
-            refusals += self._refused.values()
-            raise refusals[0] if refusals else ConnectionGone("not every coin was shown: ask again")
+        if not self._own.keys.keys() <= watch.begun:
+            raise watch.refusal or ConnectionGone("not every coin was shown: ask again")
 
     async def settled(self) -> None:
         """Returns when what the purse says now has been read: another process may have made addresses meanwhile."""
         for _ in range(LOOKS):
             known = len(self.addresses)
             self.look()
-            await self.client.taken_up()
+            protocol, watch = self.client.connection, self._watching
+            if protocol is not None and watch is not None:
+                await self.client.watches.ask(protocol, watch)
             await self.client.settled()
             if len(self.addresses) == known:
                 return

@@ -17,7 +17,7 @@ from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from timeproto.errors import ConfigurationError
+from timeproto.errors import ConfigurationError, Refusal
 from timeproto.model.address import require_address
 from timeproto.model.genesis import Genesis
 from timeproto.model.keys import SigningKey
@@ -75,7 +75,7 @@ class WalletClient(MultiService):
         self._protocol: WalletClientProtocol | None = None
         self._outbox = Outbox(self)
         owner = Proprietor(lease_key or SigningKey(random(32)), genesis.hash, now)
-        self._watches = Watches(self.belief, self.troubled, reactor, owner)
+        self.watches = Watches(self.belief, self.troubled, reactor, owner)
         self._may_leave = 0.0
         self._regularly: list[Callable[[], Any]] = []
         self._is_prepared = self._is_leaving = self._heard_lie = False
@@ -107,9 +107,10 @@ class WalletClient(MultiService):
         if self._asking.running:
             self._asking.stop()
         stopping: Deferred[None] = super().stopService()
-        self._outbox.close(ConnectionGone("the wallet was closed before the payment was final"))
-        self._watches.close(ConnectionGone("the wallet was closed"))
-        self._waiters.dismiss()
+        waiting = self._outbox.close(ConnectionGone("the wallet was closed before the payment was final"))
+        waiting += self.watches.close(ConnectionGone("the wallet was closed")) + self._waiters.dismiss()
+        for tell in waiting:  # who is told may start the client again, and what is asked of it then is not of this life
+            tell()
         return stopping
 
     def when_connected(self) -> Deferred[None]:
@@ -129,11 +130,7 @@ class WalletClient(MultiService):
     @property
     def is_current(self) -> bool:
         """After :meth:`settled`: true if a node watches what nodes have taken before, and all it told was checked."""
-        return self._is_prepared and self._protocol is not None and self._watches.is_checked
-
-    def watches_of(self, on_change: Callable[[Change], None]) -> list[Watch]:
-        """Those that stand and tell ``on_change``, whether a node has taken them or not."""
-        return self._watches.of(on_change)
+        return self._is_prepared and self._protocol is not None and self.watches.is_checked
 
     @property
     def connection(self) -> WalletClientProtocol | None:
@@ -158,7 +155,7 @@ class WalletClient(MultiService):
         for call in self._regularly:
             self.run(call())
         if self._is_prepared:
-            self.run(self._watches.arrivals.ask_after())
+            self.run(self.watches.arrivals.ask_after())
 
     @property
     def node(self) -> str:
@@ -178,7 +175,7 @@ class WalletClient(MultiService):
             await protocol.when_ready()
             self._protocol = protocol  # what the snapshots claim is checked over this very connection
             self._heard_lie = False
-            await self._watches.resubscribe(protocol)
+            await self.watches.resubscribe(protocol)
             if self._protocol is not protocol:
                 raise ConnectionGone("the node was left before it had told everything")
         except Exception as error:
@@ -190,7 +187,7 @@ class WalletClient(MultiService):
         self._is_prepared = True
         self._waiters.tell()
         if self._protocol is not protocol:
-            raise ConnectionGone("the client was stopped by somebody who was told that it is connected")
+            raise ConnectionGone("the node was left by somebody who was told of it")
         self._outbox.resume()
 
     def _lost(self, protocol: WalletClientProtocol | None) -> None:
@@ -333,10 +330,10 @@ class WalletClient(MultiService):
             self.require_open()
             life = self._waiters.life
             wanted = [require_address(each, self.genesis.params) for each in addresses]
-            watch = self._watches.add(on_change, wanted, outpoints, on_reset, on_payment)
+            watch = self.watches.add(on_change, wanted, outpoints, on_reset, on_payment)
             try:
-                await self._watches.take_up(self._protocol, watch)
-            except (CancelledError, ConnectionGone) as error:
+                await self.watches.take_up(self._protocol, watch)
+            except (CancelledError, ConnectionGone, Refusal) as error:
                 if self._waiters.life != life or isinstance(error, CancelledError):
                     watch.stop()
                 raise
@@ -347,15 +344,11 @@ class WalletClient(MultiService):
     @property
     def cursor(self) -> messages.Cursor | None:
         """The place in one node's log up to which all watches have been told everything; None if there is no such."""
-        return self._watches.cursor
-
-    async def taken_up(self) -> None:
-        """Returns when the node of the moment has been asked for all there is to watch; again for what it refused."""
-        await self._watches.taken_up(self._protocol)
+        return self.watches.cursor
 
     async def settled(self) -> None:
         """Returns when everything heard so far has been checked and told."""
-        await self._watches.settled()
+        await self.watches.settled()
 
     async def address_coins(self, address: str, *, spent: bool = False) -> list[messages.CoinState]:
         """All coins of an address as the node of the moment claims them."""
@@ -364,7 +357,7 @@ class WalletClient(MultiService):
     def _notified(self, message: messages.UTXOStateNotification) -> None:
         """A notification: first what concerns our payments, at once; then, in order, what watches hear of."""
         self._outbox.notified(message)
-        self._watches.notified(message)
+        self.watches.notified(message)
 
     def run(self, work: Any) -> None:
         """Starts a coroutine whose failures are the node's, and then it is left, or ours, and then they are logged."""
@@ -393,7 +386,7 @@ class _Factory(WalletClientFactory):
             node_key=client._nodes.current.key,
             access_key=client._nodes.current.access_key,
             on_notification=client._notified,
-            on_notice=lambda notice: client._watches.noted(protocol, notice),
+            on_notice=lambda notice: client.watches.noted(protocol, notice),
             on_lost=lambda: client._lost(protocol),
             random=client._random,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, fail
@@ -15,6 +17,7 @@ from timeproto.network.requests import ConnectionGone
 from timeproto.wallet.belief import Aborted, Lie, Proof
 from timeproto.wallet.payment import Payment
 from timeproto.wallet.refusals import UNSURE, final_word, require_frame
+from timeproto.wallet.waiters import refuse
 from timeproto.wire import messages
 
 if TYPE_CHECKING:  # a client makes itself an outbox
@@ -45,16 +48,13 @@ class Outbox:
     def get(self, txid: str) -> Payment | None:
         return self._payments.get(txid)
 
-    def close(self, why: Exception) -> None:
-        """Nothing will be heard any more: whoever waits is told."""
+    def close(self, why: Exception) -> list[Callable[[], None]]:
+        """Nothing will be heard any more: what is returned tells whoever waits."""
         payments, self._payments = self._payments, {}
-        self._cancels.clear()
-        for payment in payments.values():
-            payment.failed(why)
         confirming, self._confirming = self._confirming, {}
-        for waiting in confirming.values():
-            for each in waiting:
-                each.errback(why)
+        self._cancels.clear()
+        tell: list[Callable[[], None]] = [partial(payment.failed, why) for payment in payments.values()]
+        return tell + [partial(refuse, each, why) for waiting in confirming.values() for each in waiting]
 
     # -- sending -------------------------------------------------------------------------------------
 
@@ -164,7 +164,7 @@ class Outbox:
 
     def when_confirmed(self, txid: str) -> Deferred[int]:
         """Fires with the height of the decided block that holds ``txid``, proven; fails if the payment does."""
-        waiting: Deferred[int] = Deferred()
+        waiting: Deferred[int] = Deferred(lambda waiting: self._wait_no_more(txid, waiting))
         try:
             self._client.require_open()
         except ConnectionGone as error:
@@ -172,6 +172,11 @@ class Outbox:
         self._confirming.setdefault(txid, []).append(waiting)
         self._client.run(self._look_for_block(txid))
         return waiting
+
+    def _wait_no_more(self, txid: str, waiting: Deferred[int]) -> None:
+        others = [each for each in self._confirming.pop(txid, ()) if each is not waiting]
+        if others:
+            self._confirming[txid] = others
 
     async def _look_for_block(self, txid: str) -> None:
         try:
@@ -181,7 +186,7 @@ class Outbox:
             if payment is not None:
                 self._end(payment, end)
             for waiting in self._confirming.pop(txid, ()):
-                waiting.errback(end)
+                refuse(waiting, end)
         except (Refusal, ConnectionGone):
             return  # no block holds it yet, or nobody to ask
         else:
@@ -195,7 +200,8 @@ class Outbox:
         if payment is not None:
             payment.confirmed(height, self.now)
         for waiting in self._confirming.pop(txid, ()):
-            waiting.callback(height)
+            if not waiting.called:
+                waiting.callback(height)
 
     def cancel(self, tx: Transaction, key: SigningKey) -> Deferred[Aborted]:
         """Asks the masternodes to end a transaction of ours. Fires with the proven end; fails with ``already_final`` if
@@ -291,7 +297,7 @@ class Outbox:
     def _end(self, payment: Payment, why: Exception) -> None:
         self._forget(payment)
         for waiting in self._confirming.pop(payment.txid, ()):
-            waiting.errback(why)
+            refuse(waiting, why)
         payment.failed(why)
 
     def _forget(self, payment: Payment) -> None:

@@ -58,6 +58,8 @@ class Promises:
         self.leave_to_others(
             tx for txid, tx in pending.items() if txid not in self._followed and txid not in self._unwritten
         )
+        if self._client.is_stopped:
+            return
         now = self._client.seconds()
         self.take_up([tx for tx, since in self._others.values() if now - since >= LEFT_ALONE])
 
@@ -96,7 +98,8 @@ class Promises:
                 self.forget(tx, is_unpaid=True)
                 for outpoint in failure.value.spent if failure.check(Aborted) else ():
                     self._book.spent(outpoint)  # but not those that its rival took
-            # otherwise nobody knows: it stays in the purse, and is sent again
+            else:  # nobody knows: it stays in the purse, and is sent again as soon as the client is started again
+                self._others[tx.txid] = tx, self._client.seconds() - LEFT_ALONE
 
         def ended(result: Any) -> None:
             self._followed.discard(tx.txid)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 import attrs
@@ -37,23 +39,19 @@ class Waiters:
         """The client is connected; whoever hears it first may close it."""
         life = self.life
         for each in self._take():
-            if each.called:
-                continue  # whoever heard it first called it off
-            if self.life == life:
+            if self.life != life:
+                refuse(each, _closed())
+            elif not each.called:
                 each.callback(None)
-            else:
-                each.errback(_closed())
 
     def close(self) -> None:
         """From here on nobody waits: see :meth:`dismiss`."""
         self.is_closed = True
         self.life += 1
 
-    def dismiss(self) -> None:
-        """All who wait are told that it was closed."""
-        for each in self._take():
-            if not each.called:
-                each.errback(_closed())
+    def dismiss(self) -> list[Callable[[], None]]:
+        """What tells all who wait that it was closed."""
+        return [partial(refuse, each, _closed()) for each in self._take()]
 
     def open(self) -> None:
         self.is_closed = False
@@ -66,6 +64,12 @@ class Waiters:
     def _take(self) -> list[Deferred[None]]:
         waiting, self._waiting = self._waiting, {}
         return list(waiting)
+
+
+def refuse(waiting: Deferred[Any], why: Exception) -> None:
+    """It fails, unless whoever waited called it off."""
+    if not waiting.called:
+        waiting.errback(why)
 
 
 def _closed() -> ConnectionGone:

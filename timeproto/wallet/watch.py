@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import attrs
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from timeproto import limits
@@ -67,6 +68,8 @@ class Watch:
     """Items that no node has taken yet, because none was there or it refused: no connection hangs on them."""
     refusal: Refusal | None = attrs.field(default=None, init=False)
     """Why the node that was asked last did not take all of them."""
+    asking: Deferred[None] | None = attrs.field(default=None, init=False)
+    """Of whoever waits in line to ask a node for what was not shown yet."""
     told: dict[Outpoint, UTXOState] = attrs.field(factory=dict, init=False)
     """The states told last of coins that may change again."""
     payments: dict[str, Incoming] = attrs.field(factory=dict, init=False)

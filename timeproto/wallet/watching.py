@@ -27,7 +27,7 @@ from timeproto.wallet.protocol import Notice, WalletClientProtocol
 from timeproto.wallet.reading import read_coins
 from timeproto.wallet.resuming import Place, Proprietor, comes_too_soon, is_for_good, pages
 from timeproto.wallet.turns import Turns
-from timeproto.wallet.waiters import after
+from timeproto.wallet.waiters import after, refuse
 from timeproto.wallet.watch import Change, Watch, Watched
 from timeproto.wire import messages
 from timeproto.wire.messages import CoinState
@@ -63,10 +63,6 @@ class Watches:
         self._at_work: Deferred[None] | None = None
         self.is_checked = True
         """False once something this connection told could not be checked: nothing more is taken from it."""
-
-    def of(self, on_change: Callable[[Change], None]) -> list[Watch]:
-        """The watches that tell ``on_change``."""
-        return [watch for watch in self._watches if watch.on_change == on_change]
 
     @property
     def cursor(self) -> messages.Cursor | None:
@@ -139,15 +135,36 @@ class Watches:
             return refusal
         return None
 
-    async def taken_up(self, protocol: WalletClientProtocol | None) -> None:
-        """Returns when the node of the moment has been asked for all there is to watch, and again for what it refused;
-        :class:`ConnectionGone` if it went away meanwhile."""
+    def extend(self, protocol: WalletClientProtocol | None, watch: Watch, addresses: Collection[str]) -> None:
+        """``watch`` is told of ``addresses`` too, and the node asked for them; if none is there, the next one."""
+        watch.addresses |= frozenset(addresses)
+        watch.untaken.update(addresses)
+        if protocol is not None:
+            self.ask(protocol, watch).addErrback(Failure.trap, ConnectionGone)  # the next connection goes on
 
-        async def ask_again() -> None:
-            if protocol is not None and any(watch.refusal is not None for watch in self._watches):
-                await self._take_up_the_rest(protocol)
+    def ask(self, protocol: WalletClientProtocol, watch: Watch) -> Deferred[None]:
+        """Fires when the node was asked for all of ``watch`` that was not shown yet, and took it, or refused it: then
+        ``watch.refusal`` says why. :class:`ConnectionGone` if it went away. However many ask, one waits in line."""
+        asking = watch.asking
+        if asking is None:
+            asking = watch.asking = Deferred()
 
-        await self._in_turn(ask_again)
+            async def ask() -> None:
+                watch.asking = None
+                await self.settled()
+                try:
+                    await self._take_up(protocol, watch.items - watch.begun)
+                except Refusal as refusal:
+                    self._refused(watch, refusal)
+
+            self._in_turn(ask).chainDeferred(asking)
+        return after(asking)
+
+    def _refused(self, watch: Watch, refusal: Refusal) -> None:
+        """Nobody is told by an answer; and it may be refused again and again."""
+        before, watch.refusal = watch.refusal, refusal
+        if before is None or before.code is not refusal.code:
+            self.log.warn("what was to be watched was refused: {why}", why=refusal)
 
     def take_up(self, protocol: WalletClientProtocol | None, watch: Watch) -> Deferred[None]:
         """Takes up what a new watch asks for; :class:`Refusal` if the node does not take it: the next connection asks
@@ -163,7 +180,6 @@ class Watches:
             try:
                 await self._take_up(protocol, watch.items - watch.begun)
             except Refusal as refusal:
-                watch.refusal = refusal
                 if is_for_good(refusal):
                     self._remove(watch)
                 raise
@@ -172,11 +188,10 @@ class Watches:
 
     def _answer(self, watch: Watch, refusal: Refusal | None) -> None:
         """Tells whoever waits for ``watch`` what became of it, if anybody does: others were told before."""
-        waiting, before = self._waiting.pop(watch, None), watch.refusal
-        watch.refusal = refusal
+        waiting = self._waiting.pop(watch, None)
         if waiting is None:
-            if refusal is not None and (before is None or before.code is not refusal.code):
-                self.log.info("what was refused is refused again: {why}", why=refusal)
+            if refusal is not None:
+                self._refused(watch, refusal)
         elif refusal is None:
             waiting.callback(None)
         else:
@@ -184,11 +199,10 @@ class Watches:
                 self._remove(watch)
             waiting.errback(refusal)
 
-    def close(self, why: Exception) -> None:
-        """Whoever waits for a node waits no more."""
+    def close(self, why: Exception) -> list[Callable[[], None]]:
+        """Whoever waits for a node waits no more: what is returned tells them."""
         waiting, self._waiting = self._waiting, {}
-        for each in waiting.values():
-            each.errback(why)
+        return [partial(refuse, each, why) for each in waiting.values()]
 
     async def _take_up(self, protocol: WalletClientProtocol, items: Collection[Watched]) -> None:
         try:
