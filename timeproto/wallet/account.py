@@ -182,7 +182,8 @@ class Account:
             raise ConnectionGone("no node is connected")
         if self._watching is None:  # for good: what it was told is what the book of coins rests on
             self._own.fresh()
-            self._watching = self.client.watches.add(self._changed, self.addresses, (), lambda reason: None)
+            add, nothing = self.client.watches.add, lambda reason: None
+            self._watching = add(self._changed, self.addresses, (), nothing, in_parts=True)
         await self.read()
         pending = self._promises.pending
         self._promises.leave_to_others(pending)
@@ -201,6 +202,10 @@ class Account:
     async def read(self) -> None:
         """Returns when every coin there is now has been read; raises as :meth:`open` does if not all could be."""
         await self.settled()
+        self.require_read()
+
+    def require_read(self) -> None:
+        """Raises as :meth:`open` does if not every coin of the addresses that are known now has been read."""
         watch = self._watching
         if watch is None or not self.client.is_current:
             raise ConnectionGone("the node went away before it had shown every coin: ask again")

@@ -16,7 +16,7 @@ from timeproto.model.certificate import FinalityProof, check_proof
 from timeproto.model.genesis import Genesis
 from timeproto.model.ledger import Coin
 from timeproto.model.transaction import Outpoint, Transaction, TxOutput
-from timeproto.model.utxo_state import UNSPENT
+from timeproto.model.utxo_state import UNSPENT, Confirmed, SpentFinalized, UTXOState, holder
 from timeproto.model.validation import check_context, check_stateless
 from timeproto.wire import messages
 
@@ -216,6 +216,20 @@ class Belief:
         if outpoint not in tx.outpoints:
             raise self._lie(f"{txid} does not spend {outpoint}")
         return tx
+
+    async def is_proven(self, outpoint: Outpoint, output: TxOutput, state: UTXOState, proof: Proof | None) -> bool:
+        """True if the coin exists and, where it is said to be spent, is; :class:`Lie` if a proof is false or lacking.
+
+        Locked and SpentPending are what a node says of itself: nothing proves them, and nothing hangs on them."""
+        if isinstance(state, Confirmed):
+            place = proof if isinstance(proof, InclusionProof) else None
+            await self.confirmed(state.txid, state.block_height, place)
+        if isinstance(state, SpentFinalized | Confirmed):
+            await self.coin_is_spent(outpoint, state.txid, proof)
+            await self.coin_exists(outpoint, output)  # what it was, and whose, is a claim too
+            return True
+        await self.coin_exists(outpoint, output, proof)
+        return holder(state) is None
 
     def _lie(self, what: str) -> Lie:
         self.lies += 1

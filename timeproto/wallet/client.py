@@ -284,7 +284,11 @@ class WalletClient(MultiService):
                 return self.account.send(address, amount)
             except InsufficientFunds:
                 await self.account.read()  # there may be more
-            return self.account.send(address, amount)
+            try:
+                return self.account.send(address, amount)
+            except InsufficientFunds:
+                self.account.require_read()  # an address may be known since that is not read yet
+                raise
 
         return Deferred.fromCoroutine(send())
 

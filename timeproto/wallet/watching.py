@@ -16,12 +16,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from timeproto.errors import ErrorCode, Refusal
-from timeproto.model.block import InclusionProof
-from timeproto.model.transaction import Outpoint, TxOutput
-from timeproto.model.utxo_state import Confirmed, SpentFinalized, UTXOState, from_wire, holder
+from timeproto.model.transaction import Outpoint
+from timeproto.model.utxo_state import Confirmed, SpentFinalized, from_wire
 from timeproto.network.requests import ConnectionGone
 from timeproto.wallet.arrivals import Arrivals
-from timeproto.wallet.belief import Belief, Lie, Proof
+from timeproto.wallet.belief import Belief, Lie
 from timeproto.wallet.incoming import Incoming
 from timeproto.wallet.protocol import Notice, WalletClientProtocol
 from timeproto.wallet.reading import read_coins
@@ -31,6 +30,9 @@ from timeproto.wallet.waiters import after, refuse
 from timeproto.wallet.watch import Change, Watch, Watched
 from timeproto.wire import messages
 from timeproto.wire.messages import CoinState
+
+Taken = dict[Watch, frozenset[Watched]]
+"""What a node has taken for each watch."""
 
 BEHIND = 10_000
 """Changes that may wait to be checked: a node that tells more, and faster than it answers, is left."""
@@ -76,9 +78,12 @@ class Watches:
         outpoints: Iterable[Outpoint],
         on_reset: Callable[[str], None],
         on_payment: Callable[[Incoming], None] | None = None,
+        *,
+        in_parts: bool = False,
     ) -> Watch:
+        """``in_parts``: where a node does not take all of it, whatever it takes is better than nothing."""
         items = frozenset(addresses), frozenset(outpoints)
-        watch = Watch(*items, on_change, on_reset, on_payment, self._remove, self.arrivals.came)
+        watch = Watch(*items, on_change, on_reset, on_payment, self._remove, self.arrivals.came, in_parts)
         self._watches.append(watch)
         self._place.listens = self._place.listens or on_payment is not None
         return watch
@@ -124,16 +129,25 @@ class Watches:
             if watch not in self._watches:
                 continue  # stopped meanwhile
             if every is not None and not (refusal is not None and comes_too_soon(refusal)):
-                refusal = await self._refusal_of(protocol, watch.untaken)
+                refusal = await self._refusal_of(protocol, watch.untaken, in_parts=watch.in_parts)
             if watch in self._watches:
                 self._answer(watch, refusal if watch.untaken else None)
 
-    async def _refusal_of(self, protocol: WalletClientProtocol, items: Collection[Watched]) -> Refusal | None:
-        try:
-            await self._take_up(protocol, items)
-        except Refusal as refusal:
-            return refusal
-        return None
+    async def _refusal_of(
+        self, protocol: WalletClientProtocol, items: Collection[Watched], *, in_parts: bool = False
+    ) -> Refusal | None:
+        """Why the node did not take all of ``items``. ``in_parts``: ever smaller ones, until it takes not one more."""
+        refusal, left, size = None, sorted(items, key=str), len(items)
+        while left:
+            try:
+                await self._take_up(protocol, left[:size])
+            except Refusal as why:
+                refusal, size = why, size // 2
+                if not in_parts or not size or comes_too_soon(why):
+                    break
+            else:
+                left = left[size:]
+        return refusal
 
     def extend(self, protocol: WalletClientProtocol | None, watch: Watch, addresses: Collection[str]) -> None:
         """``watch`` is told of ``addresses`` too, and the node asked for them; if none is there, the next one."""
@@ -152,16 +166,15 @@ class Watches:
             async def ask() -> None:
                 watch.asking = None
                 await self.settled()
-                try:
-                    await self._take_up(protocol, watch.items - watch.begun)
-                except Refusal as refusal:
+                refusal = await self._refusal_of(protocol, watch.items - watch.begun, in_parts=watch.in_parts)
+                if refusal is not None:
                     self._refused(watch, refusal)
 
             self._in_turn(ask).chainDeferred(asking)
         return after(asking)
 
     def _refused(self, watch: Watch, refusal: Refusal) -> None:
-        """Nobody is told by an answer; and it may be refused again and again."""
+        """Notes why, and writes it down if that is new: it may be refused again and again."""
         before, watch.refusal = watch.refusal, refusal
         if before is None or before.code is not refusal.code:
             self.log.warn("what was to be watched was refused: {why}", why=refusal)
@@ -220,12 +233,12 @@ class Watches:
             reply = await self._place.subscribe(protocol, page)
             self._in_order(partial(self._hear_states, protocol, reply, frozenset(page), shown, self._took(page)))
 
-    def _took(self, items: Collection[Watched]) -> list[Watch]:
-        """A node has taken ``items`` for these watches; one that comes later asks for itself."""
+    def _took(self, items: Collection[Watched]) -> Taken:
+        """A node has taken ``items`` for these watches; what one wants later is asked for again."""
         for watch in self._watches:
             watch.untaken.difference_update(items)
             watch.refusal = watch.refusal if watch.untaken else None
-        return list(self._watches)
+        return {watch: watch.items.intersection(items) for watch in self._watches}
 
     def _begin_anew(self, reason: str) -> None:
         self._place.begin()
@@ -311,7 +324,7 @@ class Watches:
         reply: messages.UTXOSubscribed,
         page: frozenset[Watched],
         shown: set[Outpoint],
-        watches: list[Watch],
+        watches: Taken,
     ) -> None:
         """The coins of a page of items as they are now: once all of them are checked, all of them are told."""
         coins = {coin.outpoint: (coin, reply.cursor.position) for coin in reply.states}
@@ -326,15 +339,15 @@ class Watches:
                 self._shown_until = max(self._shown_until, position)
             if any(watch.is_news(coin.outpoint, coin.output, state, page) for watch in watches):
                 try:
-                    checked.append((coin, await self._is_proven(coin.outpoint, coin.output, state, None)))
+                    checked.append((coin, await self._belief.is_proven(coin.outpoint, coin.output, state, None)))
                 except Lie as lie:
                     self._heard_lie(lie)
-        for watch in watches:  # nothing waits from here on: the page is told as a whole, or not at all
+        for watch, taken in watches.items():  # nothing waits from here on: the page is told as a whole, or not at all
             for coin, proven in checked:
                 state = from_wire(coin.state)
                 if watch in self._watches and watch.is_news(coin.outpoint, coin.output, state, page):
                     watch.show(coin.outpoint, coin.output, state, proven)
-            watch.begun |= page & watch.items
+            watch.begun |= taken
         self._place.reached(reply.cursor)
 
     async def _hear_of_the_rest(self, protocol: WalletClientProtocol, shown: set[Outpoint]) -> None:
@@ -352,7 +365,7 @@ class Watches:
                 if item.outpoint not in told or not isinstance(state, SpentFinalized | Confirmed):
                     continue
                 try:
-                    await self._is_proven(item.outpoint, item.output, state, None)
+                    await self._belief.is_proven(item.outpoint, item.output, state, None)
                 except Lie as lie:
                     self._heard_lie(lie)
                     continue
@@ -367,7 +380,8 @@ class Watches:
             raise Lie(f"the change {cursor.position} of {change.outpoint} was told before")
         state = from_wire(change.new_state)
         if cursor.position > self._shown.get(change.outpoint, -1):
-            proven = await self._is_proven(change.outpoint, message.output, state, message.inclusion or message.proof)
+            proof = message.inclusion or message.proof
+            proven = await self._belief.is_proven(change.outpoint, message.output, state, proof)
             old = None if change.old_state is None else from_wire(change.old_state)
             told = Change(change.outpoint, message.output, old, state, change.timestamp, proven, cursor)
             for watch in list(self._watches):
@@ -379,21 +393,3 @@ class Watches:
         self._place.reached(cursor)
         if cursor.position >= self._shown_until:
             self._shown.clear()
-
-    async def _is_proven(
-        self, outpoint: Outpoint, output: TxOutput, state: UTXOState, proof: Proof | None
-    ) -> bool:
-        """True if the coin exists and, where it is said to be spent, is; :class:`Lie` if a proof is false or lacking.
-
-        Locked and SpentPending are what a node says of itself: nothing proves them, and nothing hangs on them."""
-        if isinstance(state, Confirmed):
-            place = proof if isinstance(proof, InclusionProof) else None
-            await self._belief.confirmed(state.txid, state.block_height, place)
-        if isinstance(state, SpentFinalized | Confirmed):
-            await self._belief.coin_is_spent(outpoint, state.txid, proof)
-            await self._belief.coin_exists(outpoint, output)  # what it was, and whose, is a claim too
-            return True
-        await self._belief.coin_exists(outpoint, output, proof)
-        return holder(state) is None
-
-
