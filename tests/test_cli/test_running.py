@@ -75,6 +75,7 @@ def while_all_run(self, work):
 
     def die():
         os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
         outcome.errback(ValueError("a masternode ended"))
 
     self._reactor.callLater(0, die)
@@ -108,7 +109,7 @@ class Interrupted(SynchronousTestCase):
         self.assertEqual((ended.stdout.splitlines()[-1], ended.stderr), ("130", ""))
 
     def test_a_node_that_is_faster(self) -> None:
-        """It hears of Ctrl-C too, and that it ended may be known before Ctrl-C is: a devnet ends in order."""
+        """It hears of Ctrl-C too, and that it ended may be known before Ctrl-C is: a devnet ends in order, and once."""
         ended = subprocess.run([sys.executable, "-c", FASTER], capture_output=True, text=True, timeout=60, check=False)
         self.assertEqual((ended.stdout.splitlines()[-1], ended.stderr), ("0", ""))
 

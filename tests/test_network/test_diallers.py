@@ -133,6 +133,10 @@ class Dialling(SynchronousTestCase):
         self.miss("x:1", *(NotProven(f"it says {number}") for number in range(MISSES + 2)), *[Refused()] * 9)
         last = self.written()
         self.assertEqual((len(last), last[-1]), (REASONS + 1, "no masternode is found at x:1: Connection was refused"))
+        self.clock.advance(dialler_module.WHILE)
+        first = last[0].rpartition(": ")[2]
+        self.miss("x:1", NotProven(first))  # that is long ago
+        self.assertEqual(self.written(), last[:1])
         began = self.clock.seconds()
         while self.clock.seconds() - began < 10 * dialler_module.WHILE:
             self.miss("x:1", NotProven(f"it says {self.clock.seconds()}"))
@@ -322,6 +326,21 @@ class Greeting(ProtocolCase):
         greeted.errback(Refused())
         self.failureResultOf(attempt, Refused)
         self.assertTrue(self.transport.aborted)
+
+    def test_a_greeting_that_comes_to_an_end_too_late(self) -> None:
+        """The attempt was given up, and has failed by then: the connection is hung up."""
+        met: Deferred[Any] = Deferred()
+
+        async def greet() -> None:
+            try:
+                await met
+            except CancelledError:
+                attempt.cancel()
+
+        attempt = self.attempt(Deferred.fromCoroutine(greet()))
+        attempt.cancel()
+        self.failureResultOf(attempt, CancelledError)
+        self.assertFalse(self.protocol.is_open)
 
     def test_a_goodbye_that_is_under_way_is_not_cut_short(self) -> None:
         """An attempt given up while its connection closes with a word leaves it the time to say it."""

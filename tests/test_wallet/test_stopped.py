@@ -7,6 +7,7 @@ from types import NoneType
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.logger import Logger, formatEvent
 from twisted.python.failure import Failure
 
 from tests.cluster import COIN, address, pay
@@ -19,6 +20,7 @@ from timeproto.wallet.client import ASK_AGAIN, WalletClient
 from timeproto.wallet.coins import Balance, InsufficientFunds
 from timeproto.wallet.purse import MemoryPurse
 from timeproto.wallet.watch import Watch
+from timeproto.wallet.watching import Watches
 
 STORIES = 150
 FEE = 10_000
@@ -252,13 +254,58 @@ class Stopped(StoppedCase):
         for _ in range(40):
             client.account.new_address()
         asked = self.asked("UTXOSubscribe")
-        for act in (lambda: client.balance().addErrback(lambda failure: failure.trap(Refusal)), self.world.cut):
-            act()
-            self.world.run(2)
-            self.assertEqual(len(client.account._watching.begun), 14)
+        client.balance().addErrback(lambda failure: failure.trap(Refusal))
+        self.world.run(2)
+        self.assertEqual(len(client.account._watching.begun), 14)
+        self.patch(limits, "FILTERS_CONNECTION", 1 + 24)
+        self.away(lambda: [client.account.new_address() for _ in range(40)])
+        self.assertEqual(len(client.account._watching.begun), 25)
         self.assertLess(len(asked), 30)
         self.patch(limits, "FILTERS_CONNECTION", 20_000)
         self.assertEqual(self.balance(client), TOTAL)
+
+    def test_a_new_address_that_the_next_node_has_no_room_for(self) -> None:
+        """Made while no node is there, it keeps no connection from standing."""
+        client = self.opened()
+        self.refuse(client.account._own.at(0, 1), ErrorCode.BUSY)
+        self.away(client.account.new_address)
+        self.assertEqual((client.is_current, self.world.connections), (True, 2))
+
+    def test_coins_that_are_being_checked(self) -> None:
+        """They are not asked for a second time by whoever wants to know the balance meanwhile."""
+        client = self.opened()
+        self.world.bend = lambda message: None if message["type"] == "TransactionInfo" else message
+        asked = self.asked("UTXOSubscribe")
+        self.give(client.account.new_address())
+        balances = [client.balance() for _ in range(3)]
+        self.world.run(1)
+        self.assertEqual(len(asked), 1)
+        self.world.cut()
+        for each in balances:
+            self.failureResultOf(each, ConnectionGone)
+
+    def test_an_open_account_without_a_node(self) -> None:
+        """Opened again it says so, whatever it knew before."""
+        client = self.opened()
+        self.world.refuses = True
+        self.world.cut()
+        self.failureResultOf(ensureDeferred(client.account.open()), ConnectionGone)
+        self.assertEqual(client.account.balance().total, TOTAL)
+
+    def test_what_is_written_of_a_refusal(self) -> None:
+        """A line, however often it is refused; and one more when it is refused after it was taken."""
+        lines: list[str] = []
+        self.patch(Watches, "log", Logger(observer=lambda event: lines.append(str(formatEvent(event)))))
+        client = self.opened()
+        for number in (1, 2):
+            self.refuse(client.account._own.at(0, number), ErrorCode.BUSY)
+            client.account.new_address()
+            for _ in range(4):
+                client.balance().addErrback(lambda failure: failure.trap(Refusal))
+                self.world.run(1)
+            self.assertEqual(len(lines), number, lines)
+            self.refused.clear()
+            self.assertEqual(self.balance(client), TOTAL)
 
     def test_too_little_while_an_address_is_not_read_yet(self) -> None:
         """Another process made it in the middle of a payment: that is not said to be too little."""
@@ -295,8 +342,10 @@ class Stopped(StoppedCase):
     def test_balances_that_are_called_off(self) -> None:
         """However many there were while a node let its answer be waited for, one at most still asks for them."""
         client = self.opened()
-        self.refuse(client.account._own.at(0, 1), ErrorCode.OVER_LIMIT, retry_after_ms=5_000)
-        self.give(client.account.new_address())
+        for number in (1, 2):
+            self.refuse(client.account._own.at(0, number), ErrorCode.OVER_LIMIT, retry_after_ms=5_000)
+            fresh = client.account.new_address()
+        self.give(fresh)
         asked = self.asked("UTXOSubscribe")
         for _ in range(50):
             balance = client.balance()
@@ -304,6 +353,10 @@ class Stopped(StoppedCase):
             balance.cancel()
             self.failureResultOf(balance, CancelledError)
         self.assertLess(len(client.watches._in_turn._line), 3)
+        balance = client.balance()
+        self.world.run(2 * limits.IDLE + 5)  # for the one before it, and for itself
+        self.failureResultOf(balance, Refusal)
+        asked.clear()
         self.refused.clear()
         self.assertEqual(self.balance(client, 6), TOTAL + 9 * COIN)
         self.assertLess(len(asked), 5)
@@ -376,7 +429,11 @@ class Stopped(StoppedCase):
         payment = self.successResultOf(sending)
         client.stopService()
         self.failureResultOf(payment.when_final(), ConnectionGone)
+        shared: list[str] = []
+        with_others = client.account._purse.share
+        self.patch(client.account._purse, "share", lambda *txids: (shared.extend(txids), with_others(*txids))[1])
         client.account.look()
+        self.assertEqual(shared, [])
         self.world.node.view.submit = takes
         self.world.run(0.5)
         client.startService()
@@ -389,15 +446,39 @@ class Stopped(StoppedCase):
         client = self.opened()
         txid = "00" * 32
         first, second = client.wait_confirmed(txid), client.wait_confirmed(txid)
+        asked = self.asked("GetTransaction")
         first.cancel()
         self.failureResultOf(first, CancelledError)
-        self.assertNoResult(second)
-        second.cancel()
-        self.failureResultOf(second, CancelledError)
-        self.world.run(1)
-        asked = self.asked("GetTransaction")
+        self.world.run(0.5)
+        asked.clear()
         self.world.run(3 * ASK_AGAIN)
-        self.assertEqual(asked, [])
+        self.assertGreater(len(asked), 1)
+        for end in (second.cancel, lambda: self.restart(client, client.wait_confirmed(txid))):
+            end()
+            self.world.run(1)
+            asked.clear()
+            self.world.run(3 * ASK_AGAIN)
+            self.assertEqual(asked, [])
+        self.failureResultOf(second, CancelledError)
+
+    def restart(self, client: WalletClient, waiting: Deferred[int]) -> None:
+        client.stopService()
+        self.failureResultOf(waiting, ConnectionGone)
+        self.world.run(0.5)
+        client.startService()
+
+    def test_one_who_waits_for_a_block_calls_off_another(self) -> None:
+        """As soon as it is told of it."""
+        client = self.opened()
+        sending = client.send(self.shop, COIN)
+        self.world.run(0.5)
+        payment = self.successResultOf(sending)
+        first, second = client.wait_confirmed(payment.txid), client.wait_confirmed(payment.txid)
+        first.addCallback(lambda height: (second.cancel(), height)[1])
+        self.world.node.make_block()
+        self.world.run(3 * ASK_AGAIN)
+        self.assertEqual(self.successResultOf(first), 1)
+        self.failureResultOf(second, CancelledError)
 
     def test_a_new_address_that_a_node_has_no_room_for(self) -> None:
         """Asked again, the same node has room for it now."""
@@ -481,7 +562,7 @@ class Stopped(StoppedCase):
         client.startService()
         self.world.run(2)
         self.failureResultOf(second, CancelledError)
-        self.assertIsNotNone(client.connection)
+        self.assertEqual((self.connected, self.world.connections), (1, 1))
 
     def test_too_little_is_too_little(self) -> None:
         """Once all was read, that is what is said."""

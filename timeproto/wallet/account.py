@@ -261,11 +261,11 @@ class Account:
             if not self._is_troubled:  # once says enough: this is called every other second
                 self.log.error("{why}", why=error)
             self._is_troubled = True
-        else:
-            self._is_troubled = False
-            self._own.learn()
+            return
+        self._is_troubled = False
+        self._own.learn()
         self._take_in()
-        if self.is_open and not self._is_troubled:
+        if self.is_open:
             self._promises.look()
 
     async def _look_again(self) -> None:

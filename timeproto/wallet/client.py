@@ -17,7 +17,7 @@ from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from timeproto.errors import ConfigurationError, Refusal
+from timeproto.errors import ConfigurationError
 from timeproto.model.address import require_address
 from timeproto.model.genesis import Genesis
 from timeproto.model.keys import SigningKey
@@ -337,7 +337,7 @@ class WalletClient(MultiService):
             watch = self.watches.add(on_change, wanted, outpoints, on_reset, on_payment)
             try:
                 await self.watches.take_up(self._protocol, watch)
-            except (CancelledError, ConnectionGone, Refusal) as error:
+            except (CancelledError, ConnectionGone) as error:
                 if self._waiters.life != life or isinstance(error, CancelledError):
                     watch.stop()
                 raise
