@@ -182,8 +182,7 @@ class Account:
             raise ConnectionGone("no node is connected")
         if self._watching is None:  # for good: what it was told is what the book of coins rests on
             self._own.fresh()
-            add, nothing = self.client.watches.add, lambda reason: None
-            self._watching = add(self._changed, self.addresses, (), nothing, in_parts=True)
+            self._watching = self.client.watches.add(self._changed, self.addresses, (), lambda reason: None)
         await self.read()
         pending = self._promises.pending
         self._promises.leave_to_others(pending)

@@ -62,8 +62,6 @@ class Watch:
     on_payment: Callable[[Incoming], None] | None
     _stop: Callable[[Watch], None]
     _came: Callable[[Watch, str], None]
-    in_parts: bool = False
-    """True if some of its items are worth having without the others."""
     begun: set[Watched] = attrs.field(factory=set, init=False)
     """Items whose coins have been shown: from there on every change of them is told."""
     untaken: set[Watched] = attrs.field(default=attrs.Factory(lambda watch: set(watch.items), True), init=False)

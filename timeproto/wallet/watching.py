@@ -32,7 +32,7 @@ from timeproto.wire import messages
 from timeproto.wire.messages import CoinState
 
 Taken = dict[Watch, frozenset[Watched]]
-"""What a node has taken for each watch."""
+"""What one reply covers of each watch, as that was when the reply came."""
 
 BEHIND = 10_000
 """Changes that may wait to be checked: a node that tells more, and faster than it answers, is left."""
@@ -78,12 +78,9 @@ class Watches:
         outpoints: Iterable[Outpoint],
         on_reset: Callable[[str], None],
         on_payment: Callable[[Incoming], None] | None = None,
-        *,
-        in_parts: bool = False,
     ) -> Watch:
-        """``in_parts``: where a node does not take all of it, whatever it takes is better than nothing."""
         items = frozenset(addresses), frozenset(outpoints)
-        watch = Watch(*items, on_change, on_reset, on_payment, self._remove, self.arrivals.came, in_parts)
+        watch = Watch(*items, on_change, on_reset, on_payment, self._remove, self.arrivals.came)
         self._watches.append(watch)
         self._place.listens = self._place.listens or on_payment is not None
         return watch
@@ -129,28 +126,22 @@ class Watches:
             if watch not in self._watches:
                 continue  # stopped meanwhile
             if every is not None and not (refusal is not None and comes_too_soon(refusal)):
-                refusal = await self._refusal_of(protocol, watch.untaken, in_parts=watch.in_parts)
+                refusal = await self._refusal_of(protocol, watch.untaken)
             if watch in self._watches:
                 self._answer(watch, refusal if watch.untaken else None)
 
-    async def _refusal_of(
-        self, protocol: WalletClientProtocol, items: Collection[Watched], *, in_parts: bool = False
-    ) -> Refusal | None:
-        """Why the node did not take all of ``items``. ``in_parts``: ever smaller ones, until it takes not one more."""
-        refusal, left, size = None, sorted(items, key=str), len(items)
-        while left:
-            try:
-                await self._take_up(protocol, left[:size])
-            except Refusal as why:
-                refusal, size = why, size // 2
-                if not in_parts or not size or comes_too_soon(why):
-                    break
-            else:
-                left = left[size:]
-        return refusal
+    async def _refusal_of(self, protocol: WalletClientProtocol, items: Collection[Watched]) -> Refusal | None:
+        """Why the node did not take all of ``items``, if it did not."""
+        try:
+            await self._take_up(protocol, items)
+        except Refusal as refusal:
+            return refusal
+        return None
 
     def extend(self, protocol: WalletClientProtocol | None, watch: Watch, addresses: Collection[str]) -> None:
-        """``watch`` is told of ``addresses`` too, and the node asked for them; if none is there, the next one."""
+        """``watch`` is told of ``addresses`` too, and the node asked for them; if none is there, the next one.
+
+        All that was not shown yet is asked for together: a request and no more, where it is refused again and again."""
         watch.addresses |= frozenset(addresses)
         watch.untaken.update(addresses)
         if protocol is not None:
@@ -166,7 +157,7 @@ class Watches:
             async def ask() -> None:
                 watch.asking = None
                 await self.settled()
-                refusal = await self._refusal_of(protocol, watch.items - watch.begun, in_parts=watch.in_parts)
+                refusal = await self._refusal_of(protocol, watch.items - watch.begun)
                 if refusal is not None:
                     self._refused(watch, refusal)
 
