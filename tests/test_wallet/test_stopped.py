@@ -287,6 +287,31 @@ class Stopped(StoppedCase):
         for each in balances:
             self.failureResultOf(each, ConnectionGone)
 
+    def test_a_wallet_that_is_paid_faster_than_it_can_check(self) -> None:
+        """A new address, and whatever else is to be watched, does not wait until it has checked everything."""
+        client = self.opened()
+        late = ("TransactionInfo", "FinalityProofs")
+
+        def bend(message: dict[str, Any]) -> dict[str, Any] | None:
+            if message["type"] not in late or message.pop("late", None):
+                return message
+            self.world.clock.callLater(0.6, self.world.say, {**message, "late": True})
+            return None
+
+        self.world.bend = bend
+        for number in range(4):
+            self.give(address(self.mine), number)
+            self.world.run(0.5)
+        self.assertIsNotNone(client.watches._at_work)
+        fresh = client.account.new_address()
+        watching = client.watch(lambda change: None, addresses=[self.shop])
+        self.world.run(0.1)
+        self.assertIsNotNone(client.watches._at_work)
+        self.successResultOf(watching)
+        self.assertNotIn(fresh, client.account._watching.untaken)
+        self.world.run(10)
+        self.assertEqual(self.balance(client), TOTAL + 4 * 9 * COIN)
+
     def test_an_open_account_without_a_node(self) -> None:
         """Opened again it says so, whatever it knew before."""
         client = self.opened()

@@ -209,7 +209,9 @@ class Account:
         if watch is None or not self.client.is_current:
             raise ConnectionGone("the node went away before it had shown every coin: ask again")
         if not self._own.keys.keys() <= watch.begun:
-            raise watch.refusal or ConnectionGone("not every coin was shown: ask again")
+            if watch.refusal is not None:
+                raise watch.refusal.with_traceback(None)  # of all who are told it none adds to its traceback
+            raise ConnectionGone("not every coin was shown: ask again")
 
     async def settled(self) -> None:
         """Returns when what the purse says now has been read: another process may have made addresses meanwhile."""

@@ -141,14 +141,15 @@ class Watches:
     def extend(self, protocol: WalletClientProtocol | None, watch: Watch, addresses: Collection[str]) -> None:
         """``watch`` is told of ``addresses`` too, and the node asked for them; if none is there, the next one.
 
-        All that was not shown yet is asked for together: a request and no more, where it is refused again and again."""
+        All that none has taken is asked for together: a request and no more, where it is refused again and again."""
         watch.addresses |= frozenset(addresses)
         watch.untaken.update(addresses)
         if protocol is not None:
-            self.ask(protocol, watch).addErrback(Failure.trap, ConnectionGone)  # the next connection goes on
+            asking = self.ask(protocol, watch).addErrback(Failure.trap, ConnectionGone)  # the next connection goes on
+            asking.addErrback(lambda failure: self.log.failure("an address cannot be watched", failure=failure))
 
     def ask(self, protocol: WalletClientProtocol, watch: Watch) -> Deferred[None]:
-        """Fires when the node was asked for all of ``watch`` that was not shown yet, and took it, or refused it: then
+        """Fires when the node was asked for all of ``watch`` that none has taken yet, and took it, or refused it: then
         ``watch.refusal`` says why. :class:`ConnectionGone` if it went away. However many ask, one waits in line."""
         asking = watch.asking
         if asking is None:
@@ -156,8 +157,7 @@ class Watches:
 
             async def ask() -> None:
                 watch.asking = None
-                await self.settled()
-                refusal = await self._refusal_of(protocol, watch.items - watch.begun)
+                refusal = await self._refusal_of(protocol, watch.untaken)
                 if refusal is not None:
                     self._refused(watch, refusal)
 
@@ -319,8 +319,13 @@ class Watches:
     ) -> None:
         """The coins of a page of items as they are now: once all of them are checked, all of them are told."""
         coins = {coin.outpoint: (coin, reply.cursor.position) for coin in reply.states}
-        for address in (item for item in page if reply.more and isinstance(item, str)):
-            coins.update(await read_coins(protocol.request, address))
+        try:
+            for address in (item for item in page if reply.more and isinstance(item, str)):
+                coins.update(await read_coins(protocol.request, address))
+        except Lie:
+            for watch, taken in watches.items():  # nothing of it was shown: it may be asked for again
+                watch.untaken |= taken - watch.begun
+            raise
         checked: list[tuple[CoinState, bool]] = []
         for coin, position in coins.values():
             state = from_wire(coin.state)
