@@ -296,6 +296,25 @@ class OwnBugs(MoneyCase):
         self.assertEqual(purse.pending, [])
         self.assertTrue(self.flushLoggedErrors(RuntimeError))
 
+    def test_a_listener_for_addresses_that_raises(self) -> None:
+        """Each new address is told all the same, and the payment whose change goes to one is handed out and ends."""
+        account, purse = self.account()
+        told: list[str] = []
+
+        def listener(address: str) -> None:
+            told.append(address)
+            raise RuntimeError("the application's own bug")
+
+        account.on_address = listener
+        purse.reserve_receive_index()
+        purse.reserve_receive_index()  # by another process
+        payment = account.send(self.shop, COIN)
+        self.world.run(1)
+        self.successResultOf(payment.when_final())
+        self.assertEqual(told, account.addresses[1:])
+        self.assertEqual((len(told), purse.pending), (3, []))
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 3)
+
     def test_an_end_that_is_told_late_frees_nothing_of_another(self) -> None:
         """Coins go back to be paid once, by the payment that holds them."""
         account, _ = self.account()

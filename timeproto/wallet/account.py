@@ -57,7 +57,7 @@ class Account:
         self._promises = Promises(purse, client, self.book, self._own)
         self._is_troubled = False
         self.on_address: Callable[[str], None] = lambda address: None
-        """Called with each address that is new here, by whatever process it was made."""
+        """Called with each address that is new here, by whatever process it was made; what it raises is logged."""
         self.is_open = False
         self._watching: Watch | None = None
         self._opening: Deferred[None] | None = None
@@ -79,7 +79,10 @@ class Account:
     def _take_in(self) -> None:
         self._watch()
         for address in self._own.fresh():
-            self.on_address(address)
+            try:
+                self.on_address(address)
+            except Exception:  # whoever pays is told of the payment that has left, and not of this
+                self.log.failure("an account's own code failed")
 
     async def restore(self, tell: Callable[[int, int], None] = lambda used, tried: None) -> int:
         """Finds the addresses that were ever used, by gap limit; returns how many. ``tell(used, tried)``: progress.
