@@ -29,6 +29,9 @@ ASK_AGAIN = 2.0
 UNCONFIRMED = 10_000
 """Final payments of which it is still noted, if it is told, which block contains them."""
 
+REFUSED = 1_000
+"""Payments that a node's refusal has ended, of which it is still noted if they turn out to be final."""
+
 
 class Outbox:
     """The undecided payments of one client, over whatever connection it has."""
@@ -38,6 +41,7 @@ class Outbox:
         self._belief = client.belief
         self._payments: dict[str, Payment] = {}
         self._unconfirmed: dict[str, Payment] = {}
+        self._refused: dict[Payment, None] = {}
         self._cancels: dict[str, messages.TransactionCancel] = {}
         self._confirming: dict[str, list[Deferred[int]]] = {}
 
@@ -59,8 +63,9 @@ class Outbox:
     # -- sending -------------------------------------------------------------------------------------
 
     def submit(self, tx: Transaction, *, again: bool = False) -> Payment:
-        """Sends a signed transaction, and again until it is decided. The same one twice is one payment."""
-        payment = self._payments.get(tx.txid)
+        """Sends a signed transaction, and again until it is decided. The same one twice is one payment, until a block
+        contains it or it fails."""
+        payment = self._payments.get(tx.txid) or self._unconfirmed.get(tx.txid)
         if payment is None:
             payment = self._payments[tx.txid] = Payment(tx, self.now, may_be_known=again)
             try:
@@ -96,7 +101,10 @@ class Outbox:
                 is_asked_elsewhere = bool(payment.asking)
                 payment.may_be_known = payment.may_be_known or is_asked_elsewhere or refusal.code in UNSURE
                 word = await final_word(refusal, payment, self._belief, only_node=self._client.has_one_node)
+                if payment.is_over:  # while that was asked
+                    return
                 if word is not None:
+                    self._keep_in_mind(payment)
                     self._end(payment, word)
                 else:
                     self._client.last_refusal = refusal
@@ -134,7 +142,7 @@ class Outbox:
         except Refusal:
             await self._look_for_end(payment)
             return
-        self._finish(payment, proof)
+        self._finish(payment.tx, proof)
 
     async def _look_for_end(self, payment: Payment) -> None:
         try:
@@ -142,7 +150,7 @@ class Outbox:
         except (Refusal, ConnectionGone):
             return  # not decided yet, or nobody to ask
         if end is not None:
-            self._end(payment, end)
+            self._is_dead(payment.txid, end)
 
     def tick(self) -> None:
         """Every ``ASK_AGAIN`` seconds: asks for what did not come by itself."""
@@ -154,6 +162,9 @@ class Outbox:
         for payment in list(self._payments.values()):
             asks = payment.is_accepted or payment.txid in self._cancels
             if asks and not payment.is_over and self.now - payment.sent_at >= ASK_AGAIN:
+                self._client.run(self._look_for_proof(payment))
+        for payment in list(self._refused):
+            if self._belief.proven(payment.txid) is not None:  # seen among the coins, and no node told us of it
                 self._client.run(self._look_for_proof(payment))
         for cancel in list(self._cancels.values()):
             self._client.run(self._send_cancel(cancel))
@@ -182,11 +193,7 @@ class Outbox:
         try:
             height = await self._belief.confirmed(txid)
         except Aborted as end:
-            payment = self._payments.get(txid)
-            if payment is not None:
-                self._end(payment, end)
-            for waiting in self._confirming.pop(txid, ()):
-                refuse(waiting, end)
+            self._is_dead(txid, end)
         except (Refusal, ConnectionGone):
             return  # no block holds it yet, or nobody to ask
         else:
@@ -212,9 +219,10 @@ class Outbox:
         unsigned = messages.TransactionCancel(txid=tx.txid, key=key.public_hex, signature="0" * 128)
         signature = key.sign(unsigned.message(self._client.genesis.hash)).hex()
         cancel = messages.TransactionCancel(txid=tx.txid, key=key.public_hex, signature=signature)
-        self._cancels[tx.txid] = cancel
         payment = self.submit(tx, again=True)
-        self._client.run(self._send_cancel(cancel))
+        if not payment.is_over:
+            self._cancels[tx.txid] = cancel
+            self._client.run(self._send_cancel(cancel))
 
         def final(proof: Proof) -> Aborted:
             raise Refusal(ErrorCode.ALREADY_FINAL, f"{tx.txid} became final", txid=tx.txid)
@@ -249,6 +257,9 @@ class Outbox:
         if payment is not None and change.outpoint in payment.tx.outpoints:
             self._hear_of(payment, state, proof)
             return
+        if isinstance(state, SpentFinalized | Confirmed):
+            for each in self._refused_with(state.txid)[:1]:  # it settles all of them
+                self._hear_of(each, state, proof)
         concerned = [each for each in self._payments.values() if change.outpoint in each.tx.outpoints]
         for each in concerned:
             if isinstance(state, SpentFinalized | Confirmed):
@@ -261,7 +272,7 @@ class Outbox:
             payment.reached(kind(state), self.now)
             return
         try:
-            self._finish(payment, self._belief.check(proof, payment.txid))
+            self._finish(payment.tx, self._belief.check(proof, payment.txid))
         except Lie as lie:
             self._client.troubled(lie)
 
@@ -280,26 +291,56 @@ class Outbox:
             return  # it cannot be checked now; the payment goes on and meets its refusal
         why = f"the coin {outpoint} is spent for ever by {rival}"
         details = {"conflicting_txid": rival, "outpoint": str(outpoint)}
-        self._end(payment, Refusal(ErrorCode.DOUBLE_SPEND, why, **details))
+        self._is_dead(payment.txid, Refusal(ErrorCode.DOUBLE_SPEND, why, **details))
 
     # -- the end -------------------------------------------------------------------------------------
 
-    def _finish(self, payment: Payment, proof: Proof) -> None:
-        self._forget(payment)
-        self._belief.remember(payment.tx)
-        self._unconfirmed[payment.txid] = payment
-        if len(self._unconfirmed) > UNCONFIRMED:
-            del self._unconfirmed[next(iter(self._unconfirmed))]
-        payment.became_final(proof, self.now)
+    def _finish(self, tx: Transaction, proof: Proof) -> None:
+        """``tx`` is proven final. That settles whichever payment with it is here now, not only the one that asked: it
+        may have been refused meanwhile, and submitted again."""
+        self._belief.remember(tx)
+        payment = self._payments.get(tx.txid)
+        if payment is not None:
+            self._forget(payment)
+            self._unconfirmed[tx.txid] = payment
+            if len(self._unconfirmed) > UNCONFIRMED:
+                del self._unconfirmed[next(iter(self._unconfirmed))]
+            payment.became_final(proof, self.now)
+        refused = self._refused_with(tx.txid)
+        for each in refused:
+            del self._refused[each]
+        for each in refused:
+            each.final_after_all(proof, self.now)
         if isinstance(proof, InclusionProof):
-            self._is_confirmed(payment.txid, proof.header.height)
+            self._is_confirmed(tx.txid, proof.header.height)
+
+    def _is_dead(self, txid: str, why: Refusal) -> None:
+        """Proven: it can never be final, whichever payment with it is here now."""
+        payment = self._payments.get(txid)
+        if payment is not None:
+            self._end(payment, why)
+        for waiting in self._confirming.pop(txid, ()):
+            refuse(waiting, why)
 
     def _end(self, payment: Payment, why: Exception) -> None:
-        self._forget(payment)
-        for waiting in self._confirming.pop(payment.txid, ()):
-            refuse(waiting, why)
+        if self._forget(payment):
+            for waiting in self._confirming.pop(payment.txid, ()):
+                refuse(waiting, why)
         payment.failed(why)
 
-    def _forget(self, payment: Payment) -> None:
-        self._payments.pop(payment.txid, None)
+    def _forget(self, payment: Payment) -> bool:
+        """False if it is not here any more: what is kept under its txid then belongs to another one."""
+        if self._payments.get(payment.txid) is not payment:
+            return False
+        del self._payments[payment.txid]
         self._cancels.pop(payment.txid, None)
+        return True
+
+    def _keep_in_mind(self, payment: Payment) -> None:
+        """A refusal ends it. That is a node's word, and what is proven later may say otherwise."""
+        self._refused[payment] = None
+        if len(self._refused) > REFUSED:
+            del self._refused[next(iter(self._refused))]
+
+    def _refused_with(self, txid: str) -> list[Payment]:
+        return [each for each in self._refused if each.txid == txid]

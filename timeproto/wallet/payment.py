@@ -25,7 +25,11 @@ class Step:
 
 @attrs.define(eq=False)
 class Payment:
-    """A transaction that was handed to the network. It ends in a verified proof, or in an exception that says why."""
+    """A transaction that was handed to the network. It ends in a verified proof, or in an exception that says why.
+
+    A node's refusal ends it for whoever waits; but a node can say no and pass it on. If it is proven final after all it
+    has an ``error`` and the ``proof``, its listeners hear of the step ``SpentFinalized``, and the log warns.
+    """
 
     log = Logger()
 
@@ -58,7 +62,7 @@ class Payment:
     def when_accepted(self) -> Deferred[Payment]:
         """Fires when a node has locked the coins, durably; fails if the payment does."""
         waiting: Deferred[Payment] = Deferred()
-        if self.error is not None:
+        if self.proof is None and self.error is not None:
             waiting.errback(self.error)
         elif self.is_accepted:
             waiting.callback(self)
@@ -69,10 +73,10 @@ class Payment:
     def when_final(self) -> Deferred[Proof]:
         """Fires with the proof, verified here; fails if the payment does, with ``Aborted`` if a block ended it."""
         waiting: Deferred[Proof] = Deferred()
-        if self.error is not None:
-            waiting.errback(self.error)
-        elif self.proof is not None:
+        if self.proof is not None:
             waiting.callback(self.proof)
+        elif self.error is not None:
+            waiting.errback(self.error)
         else:
             self._final.append(waiting)
         return waiting
@@ -115,6 +119,12 @@ class Payment:
         waiting, self._final = self._final, []
         for each in waiting:
             each.callback(proof)
+
+    def final_after_all(self, proof: Proof, now: float) -> None:
+        """A node refused it, whoever waited was told so, and may have paid again. ``proof`` is verified already."""
+        self.log.warn("the payment {txid} is final, though a node refused it: {why}", txid=self.txid, why=self.error)
+        self.is_accepted, self.proof = True, proof
+        self._note(Step("SpentFinalized", (now - self.sent_at) * 1000))
 
     def confirmed(self, height: int, now: float) -> None:
         """The payment is final, and a decided block of this height holds it: verified already."""
