@@ -1,22 +1,18 @@
-"""The generator's connection: frames however they are cut, and proofs checked as whole as a wallet checks them."""
+"""The generator's connection: frames however they are cut, and answers for those who asked."""
 
 from __future__ import annotations
 
 import itertools
 from typing import Any
 
-import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
 from timeproto.bench.frames import frame
-from timeproto.bench.inprocess import Cluster
-from timeproto.bench.line import Line, ProofChecker
+from timeproto.bench.line import Line
 from timeproto.errors import ErrorCode, Refusal
-from timeproto.model.certificate import FinalityProof, check_proof
-from timeproto.model.keys import SigningKey
 from timeproto.network.requests import ConnectionGone
 from timeproto.wire import codec, messages
 
@@ -78,51 +74,3 @@ class Frames(SynchronousTestCase):
         self.failureResultOf(waiting, ConnectionGone)
         self.failureResultOf(line.ask(messages.GetInfo()), ConnectionGone)
         self.assertTrue(line.gone)
-
-
-class Proofs(SynchronousTestCase):
-    cluster: Cluster
-    proofs: list[FinalityProof]
-
-    def setUp(self) -> None:
-        self.cluster = Cluster(4, 8)
-        records = [self.cluster.nodes[0].store.transaction(tx.txid) for tx in self.cluster.pay(5)]
-        self.proofs = [record.proof for record in records if record is not None and record.proof is not None]
-        self.assertEqual(len(self.proofs), 5)
-        self.checker = ProofChecker(self.cluster.genesis)
-
-    def refused(self, proof: FinalityProof) -> None:
-        with self.assertRaises(Refusal) as caught:
-            self.checker.check(proof)
-        self.assertIs(caught.exception.code, ErrorCode.BAD_PROOF)
-        with self.assertRaises(Refusal):
-            check_proof(proof, self.cluster.genesis.masternode_set, self.cluster.genesis.hash)
-
-    def test_good_ones(self) -> None:
-        """What a wallet accepts this accepts, again too."""
-        for proof in [*self.proofs, *self.proofs]:
-            check_proof(proof, self.cluster.genesis.masternode_set, self.cluster.genesis.hash)
-            self.checker.check(proof)
-
-    def test_bad_ones(self) -> None:
-        """What a wallet refuses this refuses, although it has seen good proofs with the very same signatures."""
-        for proof in self.proofs:
-            self.checker.check(proof)
-        proof, other = self.proofs[:2]
-        first = proof.votes[0]
-
-        def with_votes(*votes: Any) -> FinalityProof:
-            return msgspec.structs.replace(proof, votes=tuple(votes))
-
-        self.refused(msgspec.structs.replace(proof, txid="0" * 64))
-        self.refused(msgspec.structs.replace(proof, txid=other.txid))
-        self.refused(msgspec.structs.replace(proof, set="0" * 64))
-        self.refused(with_votes(*proof.votes[1:]))
-        self.refused(with_votes(first, *proof.votes[:-1]))
-        stranger = SigningKey(b"\x09" * 32).public_hex
-        rest = proof.votes[1:]
-        self.refused(with_votes(msgspec.structs.replace(first, voter=stranger), *rest))
-        self.refused(with_votes(msgspec.structs.replace(first, signature="0" * 128), *rest))
-        self.refused(with_votes(msgspec.structs.replace(first, height=first.height + 1), *rest))
-        self.refused(with_votes(msgspec.structs.replace(first, index=first.index ^ 1), *rest))
-        self.refused(with_votes(msgspec.structs.replace(first, path=()), *rest))

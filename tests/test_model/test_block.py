@@ -22,6 +22,7 @@ from tests.examples import (
 )
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
+from timeproto.model import keys
 from timeproto.model.block import (
     Block,
     BlockHeader,
@@ -42,6 +43,7 @@ from timeproto.model.block import (
     verdict_leaf,
 )
 from timeproto.model.certificate import signed_vote
+from timeproto.model.keys import Remembered, verify
 from timeproto.model.masternodes import MasternodeSet
 from timeproto.model.merkle import MerkleTree
 from timeproto.model.transaction import NULL_OUTPOINT, Outpoint, TxOutput
@@ -274,18 +276,18 @@ class Commits(SynchronousTestCase):
     def test_a_worthless_one_costs_no_signature_check(self) -> None:
         """Names and numbers are compared first; a vote that is known already is not checked again."""
         header, commit = self.decided.block.header, self.decided.commit
-        asked: list[BlockVote] = []
-
-        def count(vote: BlockVote) -> bool:
-            asked.append(vote)
-            return True
-
+        asked: list[str] = []
+        self.patch(keys, "verify", lambda key, message, signature: asked.append(key.hex()) or True)
+        known = Remembered(10)
         short = replace(commit, signatures=commit.signatures[:4])
-        self.assertRaises(Refusal, check_commit, header, short, MASTERNODES, GENESIS.hash, count)
+        self.assertRaises(Refusal, check_commit, header, short, MASTERNODES, GENESIS.hash, known)
         self.assertEqual(asked, [])
+        for _ in range(2):
+            check_commit(header, commit, MASTERNODES, GENESIS.hash, known)
+            self.assertEqual(asked, [each.voter for each in commit.signatures])
         forged = replace(commit, signatures=tuple(Precommit(each.voter, "0" * 128) for each in commit.signatures))
-        check_commit(header, forged, MASTERNODES, GENESIS.hash, count)
-        self.assertEqual([vote.voter for vote in asked], [each.voter for each in commit.signatures])
+        self.patch(keys, "verify", verify)
+        self.assertRaises(Refusal, check_commit, header, forged, MASTERNODES, GENESIS.hash, known)
 
     def test_another_network_or_set(self) -> None:
         """A commit holds where it was made: for these masternodes, under this genesis."""

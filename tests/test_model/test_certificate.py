@@ -8,8 +8,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.examples import GENESIS, MASTERNODES, STRANGER, VOTERS, proof_of, replace
 from timeproto.errors import ErrorCode, Refusal
-from timeproto.model import certificate
+from timeproto.model import certificate, keys
 from timeproto.model.certificate import FinalityProof, check_proof, keep
+from timeproto.model.keys import Remembered
 from timeproto.model.masternodes import MasternodeSet
 from timeproto.model.vote import VoteKind
 from timeproto.wire import codec
@@ -30,14 +31,20 @@ class Proofs(SynchronousTestCase):
 
         real = certificate.verify
         self.patch(certificate, "verify", counting)
+        self.known = Remembered(100)
+        for seen in (proof_of(A, VOTERS), proof_of(A, VOTERS, beside=[B, C]), proof_of(B, VOTERS)):
+            check_proof(seen, MASTERNODES, GENESIS.hash, self.known)
 
     def holds(self, proof: FinalityProof) -> None:
         self.assertIsNone(check_proof(proof, MASTERNODES, GENESIS.hash))
+        self.assertIsNone(check_proof(proof, MASTERNODES, GENESIS.hash, self.known))
 
     def refused(self, proof: FinalityProof, masternodes: MasternodeSet = MASTERNODES) -> str:
         error = self.assertRaises(Refusal, check_proof, proof, masternodes, GENESIS.hash)
         self.assertEqual(error.code, ErrorCode.BAD_PROOF)
         self.assertEqual(error.details, {"txid": proof.txid})
+        again = self.assertRaises(Refusal, check_proof, proof, masternodes, GENESIS.hash, self.known)
+        self.assertEqual(again.message, error.message)  # whoever saw good proofs with the same signatures says the same
         return error.message
 
     def test_any_quorum_proves(self) -> None:
@@ -60,12 +67,9 @@ class Proofs(SynchronousTestCase):
         self.assertEqual(self.verified, 0)
 
     def test_another_spelling_of_a_key_is_no_member(self) -> None:
-        """Upper-case hex never decodes, and even constructed in memory it is a stranger."""
-        votes = proof_of(A, VOTERS[:4]).votes
-        upper = replace(votes[0], voter=votes[0].voter.upper())
-        proof = FinalityProof(A, MASTERNODES.hash, (*votes, upper))
-        self.assertIn("not a masternode", self.refused(proof))
-        self.assertRaises(Refusal, codec.decode, codec.encode(FinalityProofs(proofs=(proof,))))
+        """Upper-case hex can neither come nor be made, so that no masternode counts twice by it."""
+        vote = proof_of(A, VOTERS[:1]).votes[0]
+        self.assertRaises(ValueError, replace, vote, voter=vote.voter.upper())
 
     def test_a_malleated_signature_is_invalid(self) -> None:
         """S + L is the same number to a careless verifier; it makes no vote here."""
@@ -129,6 +133,28 @@ class Proofs(SynchronousTestCase):
         self.assertEqual(self.verified, 0)
         too_many = FinalityProof(A, MASTERNODES.hash, (vote,) * 257)
         self.assertRaises(Refusal, codec.decode, codec.encode(FinalityProofs(proofs=(too_many,))))
+
+    def test_a_signature_is_checked_once(self) -> None:
+        """Of two payments in the same batches, the second costs no signature check where those are remembered."""
+        checked: list[bytes] = []
+        self.patch(keys, "verify", lambda key, message, signature: checked.append(signature) or True)
+        known = Remembered(10)
+        for txid in (A, B):
+            proof = proof_of(txid, beside={A, B} - {txid})
+            check_proof(proof, MASTERNODES, GENESIS.hash, known)
+            self.assertEqual(checked, [bytes.fromhex(vote.signature) for vote in proof.votes])
+
+    def test_every_text_of_a_vote_is_lower_case_hex(self) -> None:
+        """A voter, a node of a path or a signature in other letters, or of another length, never decodes."""
+        proof = proof_of(A, beside=[B, C])
+        vote = proof.votes[0]
+        for name, texts in (("voter", (vote.voter,)), ("path", vote.path), ("signature", (vote.signature,))):
+            good = f'"{texts[-1]}"'.encode()
+            payload = codec.encode(FinalityProofs(proofs=(proof,)))
+            self.assertEqual(codec.decode(payload), FinalityProofs(proofs=(proof,)))
+            for bad in ("F" + texts[-1][1:], "\u0660" + texts[-1][1:], texts[-1][1:], texts[-1] + "0"):
+                error = self.assertRaises(Refusal, codec.decode, payload.replace(good, f'"{bad}"'.encode(), 1))
+                self.assertIn(name, error.message)
 
     def test_no_votes(self) -> None:
         """An empty proof proves nothing."""

@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.examples import ALICE, BOB
 from timeproto.model.canonical import domain
-from timeproto.model.keys import SigningKey, verify
+from timeproto.model.keys import Remembered, SigningKey, verify
 
 
 class Keys(SynchronousTestCase):
@@ -34,6 +34,16 @@ class Keys(SynchronousTestCase):
         """A signature is of one key over one message."""
         self.assertFalse(verify(BOB.public_bytes, b"m", ALICE.sign(b"m")))
         self.assertFalse(verify(ALICE.public_bytes, b"n", ALICE.sign(b"m")))
+
+    def test_what_is_remembered(self) -> None:
+        """The newest that held, and nothing that did not; another message or key is looked at for itself."""
+        known = Remembered(2)
+        good = [(ALICE.public_bytes, message, ALICE.sign(message)) for message in (b"1", b"2", b"3")]
+        key, message, signature = good[0]
+        bad = [(BOB.public_bytes, message, signature), (key, b"4", signature), (key, message, signature[::-1])]
+        for each in (*good, *bad, *bad, *good[1:]):
+            self.assertEqual(known.verify(*each), each in good)
+        self.assertEqual(known.new([*good, *bad]), [good[0], *bad])
 
     def test_no_secret_in_the_representation(self) -> None:
         """A key that lands in a log shows only its public half."""

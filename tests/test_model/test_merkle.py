@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from timeproto.model.merkle import TOGETHER, MerkleTree, root_from_path
+from timeproto.model.merkle import TOGETHER, MerkleTree, leaf_hash, root_from_path
 
 LEAVES = st.lists(st.binary(max_size=40), min_size=1, max_size=40, unique=True)
 
@@ -33,7 +33,7 @@ class Trees(SynchronousTestCase):
         tree = MerkleTree(leaves)
         for index, leaf in enumerate(leaves):
             path = tree.path(index)
-            self.assertEqual(root_from_path(leaf, index, tree.size, path), tree.root)
+            self.assertEqual(root_from_path(leaf_hash(leaf), index, tree.size, path), tree.root)
             self.assertLessEqual(len(path), (tree.size - 1).bit_length())
 
     @given(LEAVES, st.data())
@@ -57,7 +57,7 @@ class Trees(SynchronousTestCase):
         if len(path) > 1:
             wrong.append((leaves[index], index, [path[1], path[0], *path[2:]]))
         for leaf, place, nodes in wrong:
-            self.assertNotEqual(root_from_path(leaf, place, tree.size, nodes), tree.root)
+            self.assertNotEqual(root_from_path(leaf_hash(leaf), place, tree.size, nodes), tree.root)
 
     @given(LEAVES, st.integers(-2, 80), st.data())
     def test_another_size_proves_nothing_new(self, leaves: list[bytes], size: int, data: st.DataObject) -> None:
@@ -66,16 +66,16 @@ class Trees(SynchronousTestCase):
         index = data.draw(st.integers(0, tree.size - 1))
         for at, leaf in enumerate(leaves):
             if at != index:
-                self.assertNotEqual(root_from_path(leaf, at, size, tree.path(index)), tree.root)
+                self.assertNotEqual(root_from_path(leaf_hash(leaf), at, size, tree.path(index)), tree.root)
 
     def test_a_node_is_no_leaf(self) -> None:
         """The two hashes under a node, passed off as one leaf of a smaller tree, do not lead to its root."""
         leaves = [bytes([at]) for at in range(4)]
         tree = MerkleTree(leaves)
         inner = tree.path(2)[1], tree.path(0)[1]
-        self.assertNotEqual(root_from_path(inner[0] + inner[1], 0, 1, []), tree.root)
+        self.assertNotEqual(root_from_path(leaf_hash(inner[0] + inner[1]), 0, 1, []), tree.root)
         pair = hashlib.sha256(b"\x00" + leaves[0]).digest() + hashlib.sha256(b"\x00" + leaves[1]).digest()
-        self.assertNotEqual(root_from_path(pair, 0, 2, [inner[1]]), tree.root)
+        self.assertNotEqual(root_from_path(leaf_hash(pair), 0, 2, [inner[1]]), tree.root)
 
     def test_no_leaf_is_ever_doubled(self) -> None:
         """A list and the list with its last leaf repeated have different roots (the flaw of older trees)."""
@@ -86,7 +86,7 @@ class Trees(SynchronousTestCase):
     def test_empty_tree(self) -> None:
         """No leaves have the hash of nothing as their root, and no path leads to it."""
         self.assertEqual(MerkleTree([]).root, hashlib.sha256().digest())
-        self.assertIsNone(root_from_path(b"", 0, 0, []))
+        self.assertIsNone(root_from_path(leaf_hash(b""), 0, 0, []))
         self.assertRaises(IndexError, MerkleTree([]).path, 0)
 
     def test_paths_outside_the_tree(self) -> None:

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.examples import GENESIS, MASTERNODES, STRANGER, VOTERS, batch, replace
 from timeproto.model.canonical import domain
 from timeproto.model.certificate import signed_vote, vote_is_valid
-from timeproto.model.merkle import root_from_path
+from timeproto.model.merkle import leaf_hash, root_from_path
 from timeproto.model.transaction import sighash
 from timeproto.model.vote import VoteBatch, VoteKind, sign_batch, vote_leaf, vote_message
 
@@ -83,7 +83,7 @@ class Batches(SynchronousTestCase):
             self.assertEqual(signed.index(kind, txid), index)
             vote = signed_vote(signed, index)
             path = [bytes.fromhex(node) for node in vote.path]
-            self.assertEqual(root_from_path(vote_leaf(kind, txid), index, vote.size, path), signed.tree.root)
+            self.assertEqual(root_from_path(leaf_hash(vote_leaf(kind, txid)), index, vote.size, path), signed.tree.root)
             for other in VoteKind:
                 valid = vote_is_valid(vote, other, txid, MASTERNODES.hash, GENESIS.hash)
                 self.assertEqual(valid, other is kind)

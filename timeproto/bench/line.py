@@ -1,4 +1,4 @@
-"""The least of a wallet's connection: frames out, frames in, and the proof behind a payment.
+"""The least of a wallet's connection: frames out, frames in.
 
 A whole wallet client would cost the machine as much as the nodes that are measured. This one sends frames made
 before, looks at bytes before it decodes them, and decodes with the strict codec only what it must believe.
@@ -14,12 +14,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol
 
 from timeproto.bench.frames import cut, frame, is_ping
-from timeproto.errors import ErrorCode, Refusal
-from timeproto.model.certificate import FinalityProof, SignedVote
-from timeproto.model.genesis import Genesis
-from timeproto.model.keys import verify
-from timeproto.model.merkle import root_from_path
-from timeproto.model.vote import VoteKind, vote_leaf, vote_message
 from timeproto.network.requests import ConnectionGone
 from timeproto.wire import codec, messages
 
@@ -84,41 +78,3 @@ class Line(Protocol):
         asked, self._asked = self._asked, {}
         for each in asked.values():
             each.errback(ConnectionGone("the node closed the connection"))
-
-
-class ProofChecker:
-    """Checks every proof whole, but each masternode's signature under a batch of votes only once.
-
-    The votes of a batch share one signature over the batch's root, so what is left for one proof is to walk from its
-    leaf to a root known to be signed.
-    """
-
-    def __init__(self, genesis: Genesis) -> None:
-        self._genesis = genesis
-        self._masternodes = genesis.masternode_set
-        self._signed: set[tuple[str, int, bytes, str]] = set()
-
-    def check(self, proof: FinalityProof) -> None:
-        """Returns if the proof holds; raises :class:`Refusal` ``bad_proof``."""
-        voters = {vote.voter for vote in proof.votes}
-        if (
-            proof.set != self._masternodes.hash
-            or len(voters) != len(proof.votes)
-            or len(voters) < self._masternodes.quorum
-            or not all(voter in self._masternodes for voter in voters)
-            or not all(self._holds(vote, proof.txid) for vote in proof.votes)
-        ):
-            raise Refusal(ErrorCode.BAD_PROOF, f"a node sent a proof of {proof.txid} that does not hold")
-
-    def _holds(self, vote: SignedVote, txid: str) -> bool:
-        path = [bytes.fromhex(node) for node in vote.path]
-        root = root_from_path(vote_leaf(VoteKind.COMMIT, txid), vote.index, vote.size, path)
-        if root is None:
-            return False
-        signed = (vote.voter, vote.height, root, vote.signature)
-        if signed not in self._signed:
-            message = vote_message(self._genesis.hash, self._masternodes.hash, vote.height, root)
-            if not verify(bytes.fromhex(vote.voter), message, bytes.fromhex(vote.signature)):
-                return False
-            self._signed.add(signed)
-        return True

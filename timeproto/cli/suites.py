@@ -17,7 +17,7 @@ from timeproto.model.canonical import is_hex
 from timeproto.model.certificate import FinalityProof, check_proof
 from timeproto.model.keys import KEY_SIZE, verify
 from timeproto.model.masternodes import MasternodeSet
-from timeproto.model.merkle import MerkleTree, root_from_path
+from timeproto.model.merkle import MerkleTree, leaf_hash, root_from_path
 from timeproto.model.transaction import Transaction, sighash
 from timeproto.model.validation import check_stateless
 from timeproto.model.vote import VoteBatch, vote_leaf
@@ -142,7 +142,7 @@ def merkle(value: Any) -> dict[str, Any]:
         return {"root": tree.root.hex(), "paths": paths}
     leaf = _bytes(_field(value, "leaf"))
     path = [_bytes(node) for node in _field(value, "path", list)]
-    root = root_from_path(leaf, _field(value, "index", int), _field(value, "size", int), path)
+    root = root_from_path(leaf_hash(leaf), _field(value, "index", int), _field(value, "size", int), path)
     if root is None or root.hex() != _field(value, "root"):
         raise Refusal(ErrorCode.BAD_PROOF, "the path does not lead from this leaf to this root")
     return {"root": root.hex()}

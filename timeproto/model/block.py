@@ -8,7 +8,7 @@ reason a verdict's certificate, which may name any quorum, stands beside the blo
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Literal
@@ -34,10 +34,10 @@ from timeproto.model.canonical import (
     u64,
 )
 from timeproto.model.certificate import SignedVote, check_votes
-from timeproto.model.keys import SigningKey, checked_together, verify
+from timeproto.model.keys import Remembered, SigningKey, checked_together, verify
 from timeproto.model.lanes import Signed
 from timeproto.model.masternodes import MasternodeSet
-from timeproto.model.merkle import MerkleTree, root_from_path
+from timeproto.model.merkle import MerkleTree, leaf_hash, root_from_path
 from timeproto.model.transaction import (
     FINAL_SEQUENCE,
     NULL_OUTPOINT,
@@ -275,11 +275,11 @@ def check_commit(
     commit: Commit,
     masternodes: MasternodeSet,
     genesis_hash: str,
-    is_signed: Callable[[BlockVote], bool] | None = None,
+    known: Remembered | None = None,
 ) -> None:
     """Returns if ``commit`` decides the block of ``header``; raises :class:`Refusal` ``bad_proof`` saying why not.
 
-    ``is_signed`` may know some votes already; by default each signature is checked.
+    ``known``: what was checked before, for those who are shown many entries of a block.
     """
 
     def bad(why: str) -> Refusal:
@@ -295,9 +295,11 @@ def check_commit(
     if len(voters) < masternodes.quorum:
         raise bad(f"{len(voters)} votes of the {masternodes.quorum} needed")
     votes = list(commit.votes())
-    with checked_together(() if is_signed else [vote.signed(genesis_hash) for vote in votes]):
-        for vote in votes:
-            if not (is_signed(vote) if is_signed else vote.verify(genesis_hash)):
+    every = [vote.signed(genesis_hash) for vote in votes]
+    with checked_together(every if known is None else known.new(every)):
+        is_valid = verify if known is None else known.verify
+        for vote, signed in zip(votes, every, strict=True):
+            if not is_valid(*signed):
                 raise bad(f"the vote of {vote.voter} is not signed by it")
 
 
@@ -317,10 +319,13 @@ def inclusion_proof(decided: DecidedBlock, index: int) -> InclusionProof:
     return InclusionProof(decided.block.header, decided.commit, index, tree.size, path)
 
 
-def check_inclusion(proof: InclusionProof, leaf: bytes, masternodes: MasternodeSet, genesis_hash: str) -> None:
-    """Returns if ``leaf`` (see :func:`leaves`) stands in a decided block; raises :class:`Refusal` ``bad_proof``."""
+def check_inclusion(
+    proof: InclusionProof, leaf: bytes, masternodes: MasternodeSet, genesis_hash: str, known: Remembered | None = None
+) -> None:
+    """Returns if ``leaf`` (see :func:`leaves`) stands in a decided block; raises :class:`Refusal` ``bad_proof``.
+    ``known``: as for :func:`check_commit`."""
     path = [bytes.fromhex(node) for node in proof.path]
-    root = root_from_path(leaf, proof.index, proof.size, path)
+    root = root_from_path(leaf_hash(leaf), proof.index, proof.size, path)
     if root is None or root.hex() != proof.header.root:
         raise Refusal(ErrorCode.BAD_PROOF, f"the entry does not stand in block {proof.header.height}")
-    check_commit(proof.header, proof.commit, masternodes, genesis_hash)
+    check_commit(proof.header, proof.commit, masternodes, genesis_hash, known)

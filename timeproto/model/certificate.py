@@ -14,26 +14,33 @@ from msgspec import Meta
 
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
-from timeproto.model.canonical import U32, U64, Hex32, Hex64, Noun, require_u64, texts
-from timeproto.model.keys import checked_together, verify
+from timeproto.model.canonical import U32, U64, HalfHex32, HalfHex64, Hex32, Noun, are_hex, require_u64, texts
+from timeproto.model.keys import Remembered, checked_together, verify
 from timeproto.model.lanes import Signed
 from timeproto.model.masternodes import MasternodeSet
 from timeproto.model.merkle import root_from_path
-from timeproto.model.vote import VoteBatch, VoteKind, vote_leaf, vote_message
+from timeproto.model.vote import VoteBatch, VoteKind, leaf_hash_of, vote_message
 
 
 class SignedVote(Noun, frozen=True):
     """One vote, proved alone: leaf ``index`` of ``size`` in the batch ``voter`` signed at ``height``."""
 
-    voter: Hex32
+    voter: HalfHex32
     height: U64
     index: U32
     size: U32
-    path: Annotated[tuple[Hex32, ...], Meta(max_length=limits.PROOF_PATH)]
-    signature: Hex64
+    path: Annotated[tuple[HalfHex32, ...], Meta(max_length=limits.PROOF_PATH)]
+    signature: HalfHex64
 
     def __post_init__(self) -> None:
         require_u64("height", self.height)
+        if not are_hex((self.voter, self.signature, *self.path)):
+            raise ValueError(f"`{self._not_hex()}` is not lower-case hex")
+
+    def _not_hex(self) -> str:
+        """The first field that is not what all of them have to be."""
+        texts = {"voter": (self.voter,), "path": self.path, "signature": (self.signature,)}
+        return next(name for name, each in texts.items() if not are_hex(each))
 
 
 class FinalityProof(Noun, frozen=True):
@@ -91,11 +98,9 @@ def signed_vote(batch: VoteBatch, index: int) -> SignedVote:
     return kept_vote(batch, index).spelled()
 
 
-def signed_by(vote: SignedVote, kind: VoteKind, txid: str, set_hash: str, genesis_hash: str) -> Signed | None:
-    """What ``vote.voter`` must have signed if this is its vote; None if the path leads nowhere."""
-    root = root_from_path(
-        vote_leaf(kind, txid), vote.index, vote.size, [bytes.fromhex(node) for node in vote.path]
-    )
+def signed_by(vote: SignedVote, leaf: bytes, set_hash: str, genesis_hash: str) -> Signed | None:
+    """What ``vote.voter`` must have signed if its vote has this hash; None if the path leads nowhere."""
+    root = root_from_path(leaf, vote.index, vote.size, [bytes.fromhex(node) for node in vote.path])
     if root is None:
         return None
     message = vote_message(genesis_hash, set_hash, vote.height, root)
@@ -106,19 +111,28 @@ def vote_is_valid(
     vote: SignedVote, kind: VoteKind, txid: str, set_hash: str, genesis_hash: str
 ) -> bool:
     """True if ``vote.voter`` signed exactly this vote, for this set, on this network."""
-    signed = signed_by(vote, kind, txid, set_hash, genesis_hash)
+    signed = signed_by(vote, leaf_hash_of(kind, txid), set_hash, genesis_hash)
     return signed is not None and verify(*signed)
 
 
-def check_proof(proof: FinalityProof, masternodes: MasternodeSet, genesis_hash: str) -> None:
-    """Returns if the proof holds; raises :class:`Refusal` ``bad_proof`` saying why not."""
+def check_proof(
+    proof: FinalityProof, masternodes: MasternodeSet, genesis_hash: str, known: Remembered | None = None
+) -> None:
+    """Returns if the proof holds; raises :class:`Refusal` ``bad_proof`` saying why not. ``known``: what was checked
+    before, for those who are shown many proofs."""
     if proof.set != masternodes.hash:
         raise _bad(proof.txid, "it names another masternode set")
-    check_votes(proof.votes, VoteKind.COMMIT, proof.txid, masternodes, genesis_hash)
+    check_votes(proof.votes, VoteKind.COMMIT, proof.txid, masternodes, genesis_hash, known=known)
 
 
 def check_votes(
-    votes: Sequence[SignedVote], kind: VoteKind, txid: str, masternodes: MasternodeSet, genesis_hash: str
+    votes: Sequence[SignedVote],
+    kind: VoteKind,
+    txid: str,
+    masternodes: MasternodeSet,
+    genesis_hash: str,
+    *,
+    known: Remembered | None = None,
 ) -> None:
     """Returns if ``votes`` are a certificate of ``kind`` for ``txid``; raises :class:`Refusal` ``bad_proof``.
 
@@ -131,10 +145,13 @@ def check_votes(
         raise _bad(txid, "a voter is not a masternode")
     if len(voters) < masternodes.quorum:
         raise _bad(txid, f"{len(voters)} votes of the {masternodes.quorum} needed")
-    every = [signed_by(vote, kind, txid, masternodes.hash, genesis_hash) for vote in votes]
-    with checked_together(filter(None, every)):
+    leaf = leaf_hash_of(kind, txid)
+    every = [signed_by(vote, leaf, masternodes.hash, genesis_hash) for vote in votes]
+    ahead = [signed for signed in every if signed is not None]
+    with checked_together(ahead if known is None else known.new(ahead)):
+        is_valid = verify if known is None else known.verify
         for vote, signed in zip(votes, every, strict=True):
-            if signed is None or not verify(*signed):
+            if signed is None or not is_valid(*signed):
                 raise _bad(txid, f"the vote of {vote.voter} is not signed by it for this transaction")
 
 

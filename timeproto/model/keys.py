@@ -75,6 +75,33 @@ def _found_to_hold(signed: Iterable[Signed]) -> set[Signed]:
     return found
 
 
+class Remembered:
+    """Signatures that were found to hold, the newest ``most`` of them: looked for here, and checked if they are new.
+
+    One signature is for a whole batch of votes, or for a block: whoever is shown many proofs meets it in all of them.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held: dict[Signed, None] = {}
+
+    def new(self, signed: Iterable[Signed]) -> list[Signed]:
+        """Those that are not remembered."""
+        return [each for each in signed if each not in self._held]
+
+    def verify(self, public_key: bytes, message: bytes, signature: bytes) -> bool:
+        """What :func:`verify` says."""
+        same = public_key, message, signature
+        if same in self._held:
+            return True
+        if not verify(*same):
+            return False
+        self._held[same] = None
+        if len(self._held) > self._most:
+            del self._held[next(iter(self._held))]
+        return True
+
+
 class SigningKey:
     """A private key. Its representation shows only the public half, so that no log can leak it."""
 

@@ -23,10 +23,6 @@ def leaf_hash(data: bytes) -> bytes:
     return sha256(b"\x00" + data)
 
 
-def node_hash(left: bytes, right: bytes) -> bytes:
-    return sha256(b"\x01" + left + right)
-
-
 class MerkleTree:
     """All levels of a tree, so that every path is a walk, and no hash is made or spelled twice."""
 
@@ -84,19 +80,22 @@ class MerkleTree:
             raise IndexError(f"leaf {index} of a tree of {self.size}")
 
 
-def root_from_path(data: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes | None:
-    """The root that ``path`` leads to from leaf ``data``, or None if the path does not fit (RFC 9162 §2.1.3.2)."""
+def root_from_path(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes | None:
+    """The root that ``path`` leads to from the :func:`leaf_hash` of a leaf, or None if the path does not fit (RFC 9162
+    §2.1.3.2)."""
     if not 0 <= index < size:
         return None
-    node, last = leaf_hash(data), size - 1
+    node, last = leaf, size - 1
     for sibling in path:
-        if last == 0:
+        if not last:
             return None
-        if index % 2 or index == last:
-            node = node_hash(sibling, node)
-            while index % 2 == 0 and index:
-                index, last = index // 2, last // 2
+        above = _BEGUN.copy()
+        if index & 1 or index == last:
+            above.update(sibling + node)
+            while index and not index & 1:
+                index, last = index >> 1, last >> 1
         else:
-            node = node_hash(node, sibling)
-        index, last = index // 2, last // 2
-    return node if last == 0 else None
+            above.update(node + sibling)
+        node = above.digest()
+        index, last = index >> 1, last >> 1
+    return None if last else node

@@ -47,14 +47,19 @@ def vote_leaf(kind: VoteKind, txid: str) -> bytes:
 
 
 @lru_cache(maxsize=limits.VOTE_LEAVES)
-def _leaf_hash(kind: VoteKind, txid: str) -> bytes:
+def leaf_hash_of(kind: VoteKind, txid: str) -> bytes:
     """The hash of a :func:`vote_leaf`: of n masternodes that vote alike all but the first find it here."""
     return _sha256(_LEAF[kind] + bytes.fromhex(txid)).digest()
 
 
 def vote_message(genesis_hash: str, set_hash: str, height: int, root: bytes) -> bytes:
     """What the signature of a batch covers: domain "vote" ‖ set ‖ height u64 ‖ root."""
-    return domain("vote", genesis_hash) + bytes.fromhex(set_hash) + u64(height) + root
+    return _of_set(genesis_hash, set_hash) + u64(height) + root
+
+
+@lru_cache(maxsize=64)
+def _of_set(genesis_hash: str, set_hash: str) -> bytes:
+    return domain("vote", genesis_hash) + bytes.fromhex(set_hash)
 
 
 class VoteBatch(Noun, frozen=True, dict=True, gc=True, tag="VoteBatch", tag_field="type"):
@@ -125,7 +130,7 @@ class VoteBatch(Noun, frozen=True, dict=True, gc=True, tag="VoteBatch", tag_fiel
 
     @lazy
     def tree(self) -> MerkleTree:
-        hashes = [_leaf_hash(kind, txid) for kind, txids in self.lists() for txid in txids]
+        hashes = [leaf_hash_of(kind, txid) for kind, txids in self.lists() for txid in txids]
         return MerkleTree(hashes, hashed=True)
 
     def message(self, genesis_hash: str) -> bytes:

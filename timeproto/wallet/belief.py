@@ -14,6 +14,7 @@ from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.block import InclusionProof, check_inclusion, transaction_leaf, verdict_leaf
 from timeproto.model.certificate import FinalityProof, check_proof
 from timeproto.model.genesis import Genesis
+from timeproto.model.keys import Remembered
 from timeproto.model.ledger import Coin
 from timeproto.model.transaction import Outpoint, Transaction, TxOutput
 from timeproto.model.utxo_state import UNSPENT, Confirmed, SpentFinalized, UTXOState, holder
@@ -25,6 +26,9 @@ REMEMBERED = 10_000
 
 PLACES = 1_000
 """Places in blocks that are kept likewise: a payment of a thousand coins is told Confirmed a thousand times."""
+
+SIGNATURES = 1_000
+"""Signatures that hold are kept too: each is for a batch of votes, or for a block, and so for many payments."""
 
 RULES = (
     ErrorCode.TXID_MISMATCH,
@@ -75,6 +79,7 @@ class Belief:
         self._genesis_coins = dict(genesis.coins())
         self._final: dict[str, Transaction] = {}
         self._places: dict[tuple[bytes, InclusionProof], None] = {}
+        self._signatures = Remembered(SIGNATURES)
         self.lies = 0
 
     def check(self, proof: Proof | None, txid: str) -> Proof:
@@ -87,7 +92,7 @@ class Belief:
         if proof.txid != txid:
             raise self._lie(f"a proof of {proof.txid} was given for {txid}")
         try:
-            check_proof(proof, self._genesis.masternode_set, self._genesis.hash)
+            check_proof(proof, self._genesis.masternode_set, self._genesis.hash, self._signatures)
         except Refusal as refusal:
             raise self._lie(refusal.message) from None
         return proof
@@ -98,7 +103,7 @@ class Belief:
         if (leaf, place) in self._places:
             return
         try:
-            check_inclusion(place, leaf, self._genesis.masternode_set, self._genesis.hash)
+            check_inclusion(place, leaf, self._genesis.masternode_set, self._genesis.hash, self._signatures)
         except Refusal as refusal:
             raise self._lie(refusal.message) from None
         self._places[leaf, place] = None
