@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.cluster import COIN, address, pay
+from tests.cluster import COIN, address, key, pay
 from tests.test_cli.command import DEAD, NODE, CommandCase, Nobody
 from tests.test_wallet import verdicts
 from tests.test_wallet.world import World
@@ -119,7 +119,7 @@ class Told(TraceCase):
         tx, keys = self.payment(), [f"{number:064x}" for number in range(1, 8)]
         at, coin = 1_700_000_000_000, self.payment(1).outpoints[0]
         undecided: dict[str, Any] = {
-            "txid": tx.txid, "cursor": messages.Cursor(keys[0], 7), "complete": True, "quorum": 5, "tx": tx,
+            "txid": tx.txid, "cursor": messages.Cursor(key(1).public_hex, 7), "complete": True, "quorum": 5, "tx": tx,
             "stages": (messages.TraceStage("seen", at), messages.TraceStage("locked", at + 4)),
         }  # fmt: skip
         silent = (messages.MissingVoter(keys[5], True), messages.MissingVoter(keys[6], False))
@@ -193,7 +193,7 @@ class Believed(TraceCase):
         self.patch(node.view, "transaction", lambda txid: info)
         for height, rival, is_true in ((1, None, True), (4, None, False), (1, "cd" * 32, False)):
             trace = messages.Trace(
-                txid=tx.txid, cursor=messages.Cursor("ab" * 32, 1), status="aborted", stages=(), complete=True,
+                txid=tx.txid, cursor=messages.Cursor(key(1).public_hex, 1), status="aborted", stages=(), complete=True,
                 quorum=1, tx=tx, height=height, inclusion=info.inclusion, conflicting_txid=rival,
             )  # fmt: skip
             self.patch(node.view, "trace", lambda txid, trace=trace: trace)
@@ -207,8 +207,8 @@ class Believed(TraceCase):
         node, tx, rival = self.world.node, self.payment(), self.payment(0, 0)
         node.integration.process_transaction(rival)
         trace = messages.Trace(
-            txid=tx.txid, cursor=messages.Cursor("ab" * 32, 1), status="refused", stages=(), complete=True, quorum=1,
-            tx=tx, rivals=(messages.TraceRival(rival.txid, tx.outpoints[0], "final", proven=True),),
+            txid=tx.txid, cursor=messages.Cursor(key(1).public_hex, 1), status="refused", stages=(), complete=True,
+            quorum=1, tx=tx, rivals=(messages.TraceRival(rival.txid, tx.outpoints[0], "final", proven=True),),
         )  # fmt: skip
         self.patch(node.view, "trace", lambda txid: trace)
         self.assertTrue(self.traced(tx)["nodes"][0]["proven"])

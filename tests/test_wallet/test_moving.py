@@ -188,3 +188,28 @@ class Moving(SynchronousTestCase):
 
         times = [owner.show(Proven(), None).time for _ in range(4)]  # type: ignore[arg-type]
         self.assertEqual(times, [100_000, 100_001, 100_002, 200_000])
+
+    def test_a_masternode_that_goes_on_with_the_log_of_another(self) -> None:
+        """It says that it resumes, tells nothing, and keeps a payment to itself: the first tells it all the same."""
+        client = self.world.client()
+        ear = self.watch(client, 1)
+        ear.heard.clear()
+        here = client.cursor
+        own, stolen = {}, {"node": here.node, "position": here.position + 5}
+        for number, cursor in enumerate((own, stolen)):
+
+            def bend(message: dict[str, Any], cursor: dict[str, Any] = cursor) -> dict[str, Any] | None:
+                if message["type"] == "UTXOSubscribed":
+                    message |= {"reset": False, "states": [], "cursor": message["cursor"] | cursor}
+                    message.pop("reason", None)
+                elif message["type"] == "UTXOWatermark":
+                    message["cursor"] |= cursor
+                return None if message["type"] == "UTXOStateNotification" else message
+
+            self.world.bend = bend
+            self.move(1)
+            self.pay(number)
+            self.assertEqual([each for each in self.heard(ear) if each != "another_node"], [])
+            self.world.bend = lambda message: message
+            self.move(0)
+            self.assertIn("Unspent", self.heard(ear))

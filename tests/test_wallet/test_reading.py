@@ -148,11 +148,11 @@ class Reading(PurseCase):
         for number in range(4):
             self.give(address(self.mine), number)
             self.world.run(0.5)
-        self.assertIsNotNone(client.watches._at_work)
+        self.assertNoResult(client.watches.settled())
         fresh = client.account.new_address()
         watching = client.watch(lambda change: None, addresses=[self.shop])
         self.world.run(0.1)
-        self.assertIsNotNone(client.watches._at_work)
+        self.assertNoResult(client.watches.settled())
         self.successResultOf(watching)
         self.assertNotIn(fresh, client.account._watching.untaken)
         self.world.run(10)

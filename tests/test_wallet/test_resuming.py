@@ -9,6 +9,7 @@ from unittest import mock
 import attrs
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.cluster import COIN, address, key, pay
@@ -227,22 +228,33 @@ class OneNode(Resuming):
 class Untrue(Resuming):
     """What a node says of its own log."""
 
-    def test_another_nodes_place_means_nothing_here(self) -> None:
-        """The first connection's cursors are of another node: the next one resets, and tells what has changed."""
+    def test_a_node_that_speaks_in_the_name_of_another(self) -> None:
+        """It is left, whatever it is that it says so: it would lead the wallet astray in the log of that one."""
+        for what in ("UTXOSubscribed", "UTXOStateNotification", "UTXOWatermark", "UTXOSubscriptionNotice"):
+            client, ear = self.watching(0)
+            self.assertEqual(len(ear.take()), 4)
+            known, place, connections = self.world.connections, client.cursor, []
 
-        def bend(message: dict[str, Any]) -> dict[str, Any]:
-            if "cursor" in message and self.world.connections == 1:
-                message["cursor"]["node"] = key(2).public_hex
-            return message
+            def bend(message: dict[str, Any], what: str = what, known: int = known) -> dict[str, Any]:
+                if message["type"] == what and self.world.connections == known:
+                    message["cursor"]["node"] = key(2).public_hex
+                return message
 
-        self.world.bend = bend
-        _, ear = self.watching(0)
-        ear.take()
-        self.away(lambda: self.pay(0))
-        spent, change = str(self.coin()), f"{self.payment().txid}:1"
-        self.assertEqual(
-            ear.take(), ["another_node", (change, None, "Unspent"), (spent, "Unspent", "SpentFinalized")]
-        )
+            self.world.bend = bend
+            told = {"cursor": {"node": place.node, "position": place.position + 100}}
+            if what == "UTXOSubscribed":
+                client.watch(connections.append, addresses=[address(self.world.node.wallets[1])])
+            elif what == "UTXOStateNotification":
+                self.pay(0)
+            elif what == "UTXOWatermark":
+                self.world.say({"type": what, "height": 1, **told})
+            else:
+                self.world.say({"type": what, "subscriber_id": "wallet", "event": "expiring", "in_ms": 1, **told})
+            self.world.run(3)
+            self.assertEqual((self.world.connections, client.is_current), (known + 1, True))
+            self.assertEqual(client.cursor.node, place.node)
+            client.stopService()
+            self.world.run(1)
 
     def test_a_node_without_cursors(self) -> None:
         """It is asked for nothing that it does not know; after a reconnect it is a reset."""
@@ -333,7 +345,7 @@ class Places(SynchronousTestCase):
 
     def test_what_is_lost_stays_lost_until_all_is_shown_anew(self) -> None:
         """Neither progress nor the end of a snapshot in which something was lost makes it whole."""
-        place = Place(None)
+        place = Place(Clock())
         place.begin()
         place.reached(Cursor("aa" * 32, 5))
         self.assertIsNone(place.cursor)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 
 from tests.cluster import COIN, address, pay
 from tests.test_wallet.ear import Ear, Resuming
@@ -16,6 +16,7 @@ from timeproto.wallet.client import ASK_AGAIN, WalletClient
 from timeproto.wallet.purse import MemoryPurse
 from timeproto.wallet.waiters import after
 from timeproto.wallet.watch import Change
+from timeproto.wallet.watching import REFUSED
 
 
 class Watchers(Resuming):
@@ -59,9 +60,10 @@ class Watchers(Resuming):
         ear = Ear()
         watch = client.watch(ear.heard.append, addresses=[address(self.world.node.wallets[1])])
         self.world.run(limits.REQUEST_TIME)
-        self.failureResultOf(watch, ConnectionGone)
+        self.assertNoResult(watch)
         self.assertFalse(client.is_current)
         self.world.run(1)
+        self.successResultOf(watch)
         self.assertTrue(client.is_current)
         self.assertEqual((first.take(), len(ear.take())), ([], 4))
 
@@ -83,7 +85,7 @@ class Watchers(Resuming):
         self.refuse(1, ErrorCode.BUSY)
         watch = client.watch(ear.heard.append, addresses=theirs, on_reset=ear.heard.append)
         self.world.run(0.2)
-        self.failureResultOf(watch, Refusal)
+        self.assertNoResult(watch)
         gate.callback(None)
         self.world.run(0.2)
         helper.stop()
@@ -132,7 +134,7 @@ class Watchers(Resuming):
         self.patch(self.world.node.handler._subscriptions, "_require_room", require_room)
 
     def test_one_that_the_node_has_no_room_for(self) -> None:
-        """The caller is told; payments and the other watch do not suffer, and the next connection asks for it again."""
+        """It waits; payments and the other watch do not suffer, and the next connection asks for it again."""
         client, first = self.watching(0)
         first.take()
         room = self.world.node.handler._subscriptions._require_room
@@ -141,12 +143,34 @@ class Watchers(Resuming):
         watch = client.watch(ear.heard.append, addresses=[address(self.world.node.wallets[1])])
         payment = client.submit(self.payment())
         self.world.run(20)
-        self.assertIs(self.failureResultOf(watch, Refusal).value.code, ErrorCode.BUSY)
+        self.assertNoResult(watch)
         self.assertIsNotNone(payment.proof)
         self.assertEqual((first.take(), self.world.connections, client.is_current), (self.steps(), 1, True))
         self.world.node.handler._subscriptions._require_room = room
         self.away(lambda: self.pay(1))
+        self.successResultOf(watch)
         self.assertEqual((first.take(), len(ear.take()), client.is_current), (self.steps(1), 6, True))
+
+    def test_one_that_the_node_has_room_for_later(self) -> None:
+        """It is asked again in a while, on the same connection; and not if nobody waits for it any more."""
+        client, _ = self.watching(0)
+        self.refuse(1, ErrorCode.BUSY)
+        ears = [Ear(), Ear()]
+        theirs = [address(self.world.node.wallets[1])]
+        waiting, cancelled = (client.watch(ear.heard.append, addresses=theirs) for ear in ears)
+        self.world.run(1)
+        cancelled.cancel()
+        self.failureResultOf(cancelled, CancelledError)
+        asked = self.asked("UTXOSubscribe")
+        self.world.run(REFUSED + ASK_AGAIN)
+        self.assertNoResult(waiting)
+        self.assertEqual([len(request.addresses) for request in asked], [1, 1])  # all that is refused, and it alone
+        self.refused.clear()
+        self.world.run(REFUSED + ASK_AGAIN)
+        self.successResultOf(waiting).stop()
+        self.assertEqual(([len(ear.take()) for ear in ears], self.world.connections), ([4, 0], 1))
+        self.world.run(2 * REFUSED)
+        self.assertEqual([len(request.addresses) for request in asked if request.addresses], [1, 1, 1])
 
     def test_one_that_no_node_has_room_for(self) -> None:
         """Connection after connection it is refused, and the other watch hears all; with room it is taken up."""
@@ -157,13 +181,13 @@ class Watchers(Resuming):
         theirs = [address(self.world.node.wallets[1])]
         watch = client.watch(ear.heard.append, addresses=theirs, on_reset=ear.heard.append)
         self.world.run(0.2)
-        self.failureResultOf(watch, Refusal)
-        for number, code in enumerate((ErrorCode.BUSY, ErrorCode.OVER_LIMIT, ErrorCode.BUSY)):
-            self.refuse(1, code)  # too many requests are over a limit too: that passes
+        for number in range(3):
             self.away(lambda number=number: self.pay(number))
             self.assertEqual((first.take(), ear.take(), client.is_current), (self.steps(number), [], True))
+            self.assertNoResult(watch)
         self.refused.clear()
         self.away(lambda: None)
+        self.successResultOf(watch)
         self.assertEqual((first.take(), len(ear.take()), client.is_current), ([], 7, True))
 
     def test_one_of_two_that_no_node_has_room_for(self) -> None:
@@ -176,7 +200,7 @@ class Watchers(Resuming):
         ear = Ear()
         watch = client.watch(ear.heard.append, addresses=both, on_reset=ear.heard.append)
         self.world.run(0.2)
-        self.failureResultOf(watch, Refusal)
+        self.assertNoResult(watch)
         client.watches._place.lose()  # the next connection begins anew
         self.away(lambda: None)
         self.assertEqual(len(ear.take()), 4)  # what the helper asked for
@@ -198,12 +222,15 @@ class Watchers(Resuming):
         addresses = [address(self.world.node.wallets[number]) for number in (0, 1)]
         for number in (0, 1):
             self.refuse(number, ErrorCode.BUSY)
+        watches = []
         for ear, wanted in zip(ears, (addresses, addresses[:1]), strict=True):
-            watch = client.watch(ear.heard.append, addresses=wanted, on_reset=ear.heard.append)
+            watches.append(client.watch(ear.heard.append, addresses=wanted, on_reset=ear.heard.append))
             self.world.run(0.2)
-            self.failureResultOf(watch, Refusal)
+            self.assertNoResult(watches[-1])
         del self.refused[addresses[0]]
         self.away(lambda: None)
+        self.assertNoResult(watches[0])
+        self.successResultOf(watches[1])
         self.assertEqual([len(ear.take()) for ear in ears], [4, 4])
         self.pay(0)
         self.world.run(0.5)
@@ -229,7 +256,7 @@ class Watchers(Resuming):
         self.assertEqual(account.balance().total, COIN)
 
     def test_many_that_wait_when_the_connection_is_lost(self) -> None:
-        """Each is told that it went away, however many there are, and the next connection takes all of them up."""
+        """However many there are, the next connection takes all of them up."""
         client = self.world.client()
         self.mute()
         ears = [Ear() for _ in range(500)]
@@ -238,7 +265,7 @@ class Watchers(Resuming):
         self.world.run(0.2)
         self.away(lambda: None)
         for watch in watches:
-            self.failureResultOf(watch, ConnectionGone)
+            self.successResultOf(watch)
         self.assertEqual({len(ear.take()) for ear in ears}, {4})
 
     def test_an_account_that_the_node_has_no_room_for(self) -> None:
@@ -269,7 +296,7 @@ class Watchers(Resuming):
         self.fill()
         refused = client.watch(print, addresses=[address(self.wallet)])
         self.world.run(0.2)
-        self.failureResultOf(refused, Refusal)
+        self.assertNoResult(refused)
         self.world.node.handler._subscriptions._require_room = room
         opening = ensureDeferred(account.open())
         self.world.run(0.2)

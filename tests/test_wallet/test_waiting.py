@@ -83,22 +83,23 @@ class Waiting(Resuming):
         self.assertEqual([request.addresses for request in asked], [()])
 
     def test_one_without_room_that_comes_while_nobody_is_there(self) -> None:
-        """The node that has no room for it is not left, its caller is told, and the next connection asks again."""
+        """The node that has no room for it is not left; it waits, and the next connection asks again."""
         client, first = self.watching(0)
         first.take()
         self.refuse(1, ErrorCode.BUSY)
         watch, second = self.come_while_away(client, 1)
-        self.assertIs(self.failureResultOf(watch, Refusal).value.code, ErrorCode.BUSY)
+        self.assertNoResult(watch)
         self.assertTrue(client.is_current)
         self.pay(0)
         self.world.run(0.5)
         self.assertEqual((first.take(), second.take()), (self.steps(), []))
         self.refused.clear()
         self.away(lambda: None)
+        self.successResultOf(watch)
         self.assertEqual((first.take(), len(second.take())), ([], 5))
 
     def test_one_too_many_whose_connection_is_lost(self) -> None:
-        """Its caller was told that; that no node would take it keeps no connection from standing."""
+        """Its caller hears from the next that no node would take it, and that keeps no connection from standing."""
         client, first = self.watching(0)
         first.take()
         self.mute()
@@ -106,7 +107,7 @@ class Waiting(Resuming):
         self.world.run(0.2)
         self.patch(limits, "FILTERS_CONNECTION", 1)
         self.away(lambda: self.pay(0))
-        self.failureResultOf(watch, ConnectionGone)
+        self.assertIs(self.failureResultOf(watch, Refusal).value.code, ErrorCode.OVER_LIMIT)
         self.assertEqual((first.take(), client.is_current), (self.steps(), True))
 
     def test_what_was_taken_is_not_given_up(self) -> None:
@@ -142,7 +143,7 @@ class Waiting(Resuming):
         both = [address(wallets[number]) for number in (0, 1)]
         watch = client.watch(ear.heard.append, addresses=both, on_reset=ear.heard.append)
         self.world.run(0.2)
-        self.failureResultOf(watch, Refusal)
+        self.assertNoResult(watch)
         self.assertEqual(len(ear.take()), 4)
         client.watches._place.lose()  # the next connection begins anew
         self.refuse(first_page, ErrorCode.BUSY)
@@ -170,13 +171,14 @@ class Waiting(Resuming):
         self.assertTrue(client.is_current)
         self.assertNoResult(watch)
         self.world.run(limits.IDLE)
-        self.assertIs(self.failureResultOf(watch, Refusal).value.code, ErrorCode.OVER_LIMIT)
+        self.assertNoResult(watch)
         theirs.clear()
         self.away(lambda: self.pay(0))
+        self.successResultOf(watch)
         self.assertEqual((first.take(), len(ear.take())), (self.steps(), 5))
 
     def test_one_that_is_taken_beside_one_that_is_not(self) -> None:
-        """Each is told what became of it; and what is called off in between is not asked for."""
+        """The one is told and the other waits; and what is called off in between is not asked for."""
         self.patch(limits, "FILTER", 1)
         client, _ = self.watching(2)
         self.world.refuses = True
@@ -187,12 +189,12 @@ class Waiting(Resuming):
         taken, refused, called_off = (
             client.watch(lambda change: None, addresses=[address(wallets[number])]) for number in (early, late, late)
         )
-        refused.addErrback(lambda failure: (called_off.cancel(), failure)[1])
+        taken.addCallback(lambda watch: (called_off.cancel(), watch)[1])
         asked = self.asked("UTXOSubscribe")
         self.world.refuses = False
         self.world.run(3)
         self.successResultOf(taken)
-        self.failureResultOf(refused, Refusal)
+        self.assertNoResult(refused)
         self.failureResultOf(called_off, CancelledError)
         pages = [request.addresses for request in asked]
         self.assertEqual(pages.count((address(wallets[late]),)), 2)  # with the other one's, and alone

@@ -13,7 +13,7 @@ from typing import Any
 
 from twisted.application.internet import ClientService
 from twisted.application.service import MultiService
-from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -149,13 +149,15 @@ class WalletClient(MultiService):
         self._regularly.append(call)
 
     def _tick(self) -> None:
-        if self._is_leaving:
+        if self._is_leaving or self.watches.is_to_begin_anew:
             self.try_elsewhere()
         self._outbox.tick()
         for call in self._regularly:
             self.run(call())
         if self._is_prepared:
             self.run(self.watches.arrivals.ask_after())
+        if self.connection is not None:
+            self.watches.ask_again(self.connection)
 
     @property
     def node(self) -> str:
@@ -319,12 +321,12 @@ class WalletClient(MultiService):
     ) -> Deferred[Watch]:
         """Tells every change of these coins, beginning with their states now (``old_state`` None).
 
-        Fires when a node has taken the subscription; where none is there it waits for one. Fails with :class:`Refusal`
-        if it does not, and with :class:`ConnectionGone` if it was lost or did not answer: the next connection asks
-        again, unless no node would take it. Cancelled it watches nothing, nor if the client is stopped meanwhile, or
-        was (:class:`ConnectionGone` too). After a reconnect it goes on with the first change that was not told. Where
-        that cannot be (the node is another one, or was left too long ago) ``on_reset(reason)`` says so, and what
-        changed meanwhile is told as one change from the state told last.
+        Fires when a node has taken the subscription: it waits for one where none is there, and where the one that is
+        goes away or refuses it for now. What fails is not watched: with :class:`Refusal` if no node would take it,
+        with :class:`ConnectionGone` if the client is stopped, or was; nor is what was cancelled. After a reconnect it
+        goes on with the first change that was not told. Where that cannot be (the node is another one, or was left too
+        long ago) ``on_reset(reason)`` says so, and what changed meanwhile is told as one change from the state told
+        last.
 
         ``on_payment(incoming)`` hears of payments on their way to these addresses, where the node tells of them: its
         word, and never money. See :class:`~timeproto.wallet.incoming.Incoming`.
@@ -332,14 +334,12 @@ class WalletClient(MultiService):
 
         async def subscribe() -> Watch:
             self.require_open()
-            life = self._waiters.life
             wanted = [require_address(each, self.genesis.params) for each in addresses]
             watch = self.watches.add(on_change, wanted, outpoints, on_reset, on_payment)
             try:
                 await self.watches.take_up(self._protocol, watch)
-            except (CancelledError, ConnectionGone) as error:
-                if self._waiters.life != life or isinstance(error, CancelledError):
-                    watch.stop()
+            except Exception:
+                watch.stop()
                 raise
             return watch
 

@@ -158,6 +158,17 @@ class WalletClientProtocol(MessageProtocol):
         for message in self._machine.begin():
             self.send(message)
 
+    def _deliver(self, message: messages.AnyMessage) -> None:
+        """A node tells of its own log, and when it has proven who it is: what somebody says in the name of another
+        would lead a wallet astray there."""
+        if not self._is_ready and isinstance(message, messages.UTXOStateNotification | Notice):
+            raise Refusal(ErrorCode.BAD_HANDSHAKE, "nothing is told before the handshake")
+        cursor, me = getattr(message, "cursor", None), self.node_key
+        if cursor is not None and me is not None and cursor.node != me:
+            self.log.warn("the masternode {me} speaks in the name of {other}", me=me, other=cursor.node)
+            raise Refusal(ErrorCode.BAD_HANDSHAKE, "a cursor is of the node that tells it")
+        super()._deliver(message)
+
     def message_received(self, message: messages.AnyMessage) -> None:
         if isinstance(message, messages.UTXOStateNotification):
             if self._on_notification is not None:

@@ -6,10 +6,17 @@ from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.transaction import Outpoint
 from timeproto.wallet.belief import Ask, Lie
 from timeproto.wire import messages
-from timeproto.wire.messages import CoinState
+from timeproto.wire.messages import CoinState, UTXOSubscribed
+
+Coins = dict[Outpoint, tuple[CoinState, int]]
+"""Each with the position in the node's log at which it was so."""
 
 COINS = 200_000
 """Coins of one address that are read: a node may claim any number of them."""
+
+
+class Unreadable(Refusal):
+    """An address has more coins than are read."""
 
 
 async def address_coins(ask: Ask, address: str, *, spent: bool = False) -> list[CoinState]:
@@ -17,9 +24,26 @@ async def address_coins(ask: Ask, address: str, *, spent: bool = False) -> list[
     return [coin for coin, _ in (await read_coins(ask, address, spent=spent)).values()]
 
 
-async def read_coins(ask: Ask, address: str, *, spent: bool = False) -> dict[Outpoint, tuple[CoinState, int]]:
-    """Each coin with the position in the node's log at which it was so."""
-    coins: dict[Outpoint, tuple[CoinState, int]] = {}
+async def shown_by(
+    ask: Ask, reply: UTXOSubscribed, page: frozenset[Outpoint | str]
+) -> tuple[Coins, dict[str, Refusal]]:
+    """The coins of a page of items that a node has taken, all of them; and the addresses that cannot be read, with why:
+    of those none is among the coins, since no change of it will be told."""
+    coins: Coins = {coin.outpoint: (coin, reply.cursor.position) for coin in reply.states}
+    unread: dict[str, Refusal] = {}
+    for address in (item for item in page if reply.more and isinstance(item, str)):
+        try:
+            coins.update(await read_coins(ask, address))
+        except Unreadable as why:
+            unread[address] = why
+    if unread:
+        coins = {at: each for at, each in coins.items() if at in page or each[0].output.address not in unread}
+    return coins, unread
+
+
+async def read_coins(ask: Ask, address: str, *, spent: bool = False) -> Coins:
+    """All coins of an address; :class:`Unreadable` if there are too many, :class:`Lie` if the pages do not go on."""
+    coins: Coins = {}
     last: Outpoint | None = None
     while True:
         page = await ask(messages.GetAddressUTXOs(address=address, after=last, spent=spent))
@@ -30,5 +54,6 @@ async def read_coins(ask: Ask, address: str, *, spent: bool = False) -> dict[Out
         if len(coins) == known:
             raise Lie(f"more coins of {address} are announced than shown")
         if len(coins) > COINS:
-            raise Refusal(ErrorCode.OVER_LIMIT, f"{address} has too many coins to be read", limit="coins", value=COINS)
+            why = f"{address} has too many coins to be read"
+            raise Unreadable(ErrorCode.OVER_LIMIT, why, limit="coins", value=COINS)
         last = page.coins[-1].outpoint

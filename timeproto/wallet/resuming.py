@@ -28,6 +28,10 @@ SUBSCRIPTION = "wallet"
 LEASE_MS = 600_000
 """For so long a node is asked to keep the filter while the wallet is not there."""
 
+ANEW = 600.0
+"""Seconds after which everything is shown anew, since something could not be proven: where there is another node that
+is asked at once."""
+
 PATIENCE = 120.0
 """Seconds of a replay without a word, after which the node is left: more than it takes to read all that a node reads
 again, at the speed at which it reads for all of its wallets together."""
@@ -74,6 +78,7 @@ class Place:
         self._items: set[Watched] = set()
         self._reached: Cursor | None = None
         self._is_whole, self._is_lost = True, False
+        self._lost_at = 0.0
         self.listens = False
         """True if somebody wants to hear of payments on their way: nodes that tell of them are asked to."""
         self._token: str | None = None
@@ -101,7 +106,13 @@ class Place:
 
     def lose(self) -> None:
         """Something was not told, and no replay will tell it: the next connection has to begin anew."""
+        self._lost_at = self._lost_at if self._is_lost else self._clock.seconds()
         self._is_lost = True
+
+    @property
+    def is_to_be_left(self) -> bool:
+        """True if something is missing for so long that even the only node is to be asked anew."""
+        return self._is_lost and self._clock.seconds() >= self._lost_at + ANEW
 
     def begin(self) -> None:
         """Nothing counts that was told before; nor what is told now, until it is :meth:`whole`."""
@@ -113,6 +124,10 @@ class Place:
     def whole(self) -> None:
         """Every coin has been shown."""
         self._is_whole = True
+
+    def holds_more_than(self, items: Collection[Watched]) -> bool:
+        """True if a node watches something else too: what was watched once."""
+        return not self._items.issubset(items)
 
     # -- the node's side -----------------------------------------------------------------------------
 
@@ -153,6 +168,8 @@ class Place:
         if reply is None:
             reply = await self._with_items(protocol, since, items)
         self._token = reply.token
+        if since.node != protocol.node_key and not reply.reset:
+            return "another_node", None  # nobody can go on with the log of somebody else
         if reply.reset:
             is_shown = len(items) <= limits.FILTER  # no reply shows more
             return reply.reason or "reset", reply if is_shown else None

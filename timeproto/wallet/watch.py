@@ -13,7 +13,7 @@ from timeproto.errors import Refusal
 from timeproto.model.transaction import Outpoint, TxOutput
 from timeproto.model.utxo_state import Confirmed, SpentFinalized, UTXOState, holder, kind
 from timeproto.wallet.incoming import Incoming
-from timeproto.wire.messages import Cursor, TransactionStatus
+from timeproto.wire.messages import CoinState, Cursor, TransactionStatus
 
 Watched = Outpoint | str
 """An outpoint, or an address."""
@@ -70,6 +70,10 @@ class Watch:
     """Why the node that was asked last did not take all of them."""
     asking: Deferred[None] | None = attrs.field(default=None, init=False)
     """Of whoever waits in line to ask a node for what was not shown yet."""
+    ahead: dict[Outpoint, int] = attrs.field(factory=dict, init=False)
+    """Coins that were shown as they were at a later position of the log than what begins there: changes up to it are
+    no news."""
+    is_stopped: bool = attrs.field(default=False, init=False)
     told: dict[Outpoint, UTXOState] = attrs.field(factory=dict, init=False)
     """The states told last of coins that may change again."""
     payments: dict[str, Incoming] = attrs.field(factory=dict, init=False)
@@ -89,19 +93,39 @@ class Watch:
 
     def reset(self, reason: str) -> None:
         """What was told is the last word until everything has been shown again."""
+        self.ahead.clear()
         if self.begun:
             self.begun.clear()
             self._call(self.on_reset, reason)
 
-    def is_news(self, outpoint: Outpoint, output: TxOutput, state: UTXOState, page: frozenset[Watched]) -> bool:
+    def hears(self, outpoint: Outpoint, output: TxOutput) -> bool:
+        """True if every change of this coin is told from now on."""
+        return outpoint in self.begun or output.address in self.begun
+
+    def skip(self, outpoint: Outpoint, output: TxOutput, position: int) -> None:
+        """A coin is shown as it was at ``position``, to those who have not heard of its changes so far."""
+        if self.names(outpoint, output) and not self.hears(outpoint, output):
+            self.ahead[outpoint] = position
+
+    def waits_for(self, outpoint: Outpoint, output: TxOutput, position: int) -> bool:
+        """True if a change at this position of the log is one to be told."""
+        return self.hears(outpoint, output) and position > self.ahead.get(outpoint, -1)
+
+    def is_news(self, coin: CoinState, state: UTXOState, page: frozenset[Watched], *, is_later: bool) -> bool:
         """True if a coin, shown since ``page`` names it or its address, is to be told.
 
         Of an address what is not spent is shown: a spent coin that this watch has never heard of is no news. But of one
-        that it has heard of everything is, whoever it is that asked for it now.
+        that it has heard of everything is, whoever it is that asked for it now. Where its changes are told they tell
+        more, one by one: then it is news only if it is named, and was spent before they began. ``is_later``: it is so
+        at a later position of the log than what begins with the page.
         """
+        outpoint, output = coin.outpoint, coin.output
         if not self.names(outpoint, output):
             return False
-        is_new = outpoint in self.outpoints & page or (output.address in self.addresses & page and not _is_final(state))
+        is_named = outpoint in self.outpoints and outpoint in page
+        if self.hears(outpoint, output):
+            return is_named and not is_later and outpoint not in self.told and self._differs(outpoint, state)
+        is_new = is_named or (output.address in page and output.address in self.addresses and not _is_final(state))
         return (is_new or outpoint in self.told) and self._differs(outpoint, state)
 
     def show(self, outpoint: Outpoint, output: TxOutput, state: UTXOState, proven: bool) -> None:
@@ -111,8 +135,7 @@ class Watch:
 
     def hear(self, change: Change) -> None:
         """A change that a node told: it leads on from what was told last."""
-        is_ours = change.outpoint in self.begun or change.output.address in self.begun
-        if is_ours and self._differs(change.outpoint, change.new_state):
+        if self._differs(change.outpoint, change.new_state):
             self._tell(attrs.evolve(change, old_state=self.told.get(change.outpoint, change.old_state)))
 
     def _differs(self, outpoint: Outpoint, state: UTXOState) -> bool:
@@ -164,6 +187,8 @@ class Watch:
         return not known.is_final and (known.status, known.rival) != (incoming.status, incoming.rival)
 
     def _call(self, listener: Callable[..., None], told: object) -> None:
+        if self.is_stopped:
+            return  # by what another one was told, perhaps
         try:
             listener(told)
         except Exception:

@@ -6,24 +6,25 @@ before it. The place from which a next connection resumes moves along with what 
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Collection, Coroutine, Iterable
+import math
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.transaction import Outpoint
-from timeproto.model.utxo_state import Confirmed, SpentFinalized, from_wire
+from timeproto.model.utxo_state import Confirmed, SpentFinalized, UTXOState, from_wire
 from timeproto.network.requests import ConnectionGone
 from timeproto.wallet.arrivals import Arrivals
 from timeproto.wallet.belief import Belief, Lie
 from timeproto.wallet.incoming import Incoming
+from timeproto.wallet.line import Line, Work
 from timeproto.wallet.protocol import Notice, WalletClientProtocol
-from timeproto.wallet.reading import read_coins
+from timeproto.wallet.reading import shown_by
 from timeproto.wallet.resuming import Place, Proprietor, comes_too_soon, is_for_good, pages
 from timeproto.wallet.turns import Turns
 from timeproto.wallet.waiters import after, refuse
@@ -33,6 +34,10 @@ from timeproto.wire.messages import CoinState
 
 Taken = dict[Watch, frozenset[Watched]]
 """What one reply covers of each watch, as that was when the reply came."""
+
+REFUSED = 300.0
+"""Seconds after which a node is asked again for what it refused for now. To be put off by it may take a fifth of that,
+and then everything else that is asked of it waits."""
 
 BEHIND = 10_000
 """Changes that may wait to be checked: a node that tells more, and faster than it answers, is left."""
@@ -44,25 +49,21 @@ class Watches:
     log = Logger()
 
     def __init__(
-        self,
-        belief: Belief,
-        on_trouble: Callable[[Exception], None],
-        clock: Any,
-        owner: Proprietor | None = None,
+        self, belief: Belief, on_trouble: Callable[[Exception], None], clock: Any, owner: Proprietor | None = None
     ) -> None:
         """``on_trouble(why)``: what was told is a :class:`Lie`, or could not be checked on this connection.
         ``clock``: an IReactorTime provider. ``owner`` has the key that the subscription is leased to."""
         self._belief = belief
         self._on_trouble = on_trouble
+        self._clock = clock
+        self._ask_again_at = math.inf
         self._place = Place(clock, owner)
         self._in_turn = Turns()  # in the middle of a resume a request would begin what is not complete
         self._watches: list[Watch] = []
         self.arrivals = Arrivals(belief, self._watches, on_trouble, clock)
         self._waiting: dict[Watch, Deferred[None]] = {}
-        self._shown: dict[Outpoint, int] = {}
-        self._shown_until = 0
-        self._line: deque[Callable[[], Coroutine[Any, Any, None]]] = deque()
-        self._at_work: Deferred[None] | None = None
+        self._ahead_until = 0
+        self._line = Line(self._do)
         self.is_checked = True
         """False once something this connection told could not be checked: nothing more is taken from it."""
 
@@ -70,6 +71,11 @@ class Watches:
     def cursor(self) -> messages.Cursor | None:
         """Everything has been told up to here; None while something is missing that no replay would bring."""
         return self._place.cursor
+
+    @property
+    def is_to_begin_anew(self) -> bool:
+        """True if something has been missing for a while, and this connection will not bring it."""
+        return self._place.is_to_be_left
 
     def add(
         self,
@@ -86,6 +92,7 @@ class Watches:
         return watch
 
     def _remove(self, watch: Watch) -> None:
+        watch.is_stopped = True
         if watch in self._watches:
             self._watches.remove(watch)
             self._waiting.pop(watch, None)
@@ -113,8 +120,7 @@ class Watches:
         if reason is not None:
             self._in_order(partial(self._hear_of_the_rest, protocol, shown))
         if self._waiting or any(watch.untaken for watch in self._watches):
-            rest = self._in_turn(partial(self._take_up_the_rest, protocol))
-            rest.addErrback(Failure.trap, ConnectionGone)  # the next connection goes on
+            self._ask_for_the_rest(protocol)
 
     async def _take_up_the_rest(self, protocol: WalletClientProtocol) -> None:
         """What no node has taken yet, once the connection stands: all of it, or else each watch as it may be."""
@@ -123,11 +129,11 @@ class Watches:
         rest = [watch for watch in self._watches if watch.untaken or watch in self._waiting]
         every = refusal = await self._refusal_of(protocol, set[Watched]().union(*(watch.untaken for watch in rest)))
         for watch in rest:
-            if watch not in self._watches:
-                continue  # stopped meanwhile
+            if watch.is_stopped:
+                continue
             if every is not None and not (refusal is not None and comes_too_soon(refusal)):
                 refusal = await self._refusal_of(protocol, watch.untaken)
-            if watch in self._watches:
+            if not watch.is_stopped:
                 self._answer(watch, refusal if watch.untaken else None)
 
     async def _refusal_of(self, protocol: WalletClientProtocol, items: Collection[Watched]) -> Refusal | None:
@@ -171,37 +177,37 @@ class Watches:
             self.log.warn("what was to be watched was refused: {why}", why=refusal)
 
     def take_up(self, protocol: WalletClientProtocol | None, watch: Watch) -> Deferred[None]:
-        """Takes up what a new watch asks for; :class:`Refusal` if the node does not take it: the next connection asks
-        again, unless no node would. One that does not answer in time is left, and that is :class:`ConnectionGone`.
-        Where none is there it waits for the next, and ends as that answers."""
-        if protocol is None:
-            waiting = self._waiting[watch] = Deferred()
-            return waiting
+        """Fires when a node has taken all that a new watch asks for. It waits for one that does, if none is there, the
+        one that is goes away, or it refuses for now; :class:`Refusal` if none would ever take it."""
+        waiting = self._waiting[watch] = Deferred()
+        if protocol is not None:
+            self._ask_for_the_rest(protocol)
+        return waiting
 
-        async def take_up() -> None:
-            if watch not in self._watches:
-                return  # called off meanwhile
-            try:
-                await self._take_up(protocol, watch.items - watch.begun)
-            except Refusal as refusal:
-                if is_for_good(refusal):
-                    self._remove(watch)
-                raise
+    def ask_again(self, protocol: WalletClientProtocol) -> None:
+        """For what was refused for now a while ago, if somebody waits for it. To be called from time to time."""
+        if self._waiting and self._clock.seconds() >= self._ask_again_at:
+            self._ask_for_the_rest(protocol)
 
-        return self._in_turn(take_up)
+    def _ask_for_the_rest(self, protocol: WalletClientProtocol) -> None:
+        self._ask_again_at = math.inf
+        rest = self._in_turn(partial(self._take_up_the_rest, protocol))
+        rest.addErrback(Failure.trap, ConnectionGone)  # the next connection goes on
+        rest.addErrback(lambda failure: self.log.failure("a watch cannot be taken up", failure=failure))
 
     def _answer(self, watch: Watch, refusal: Refusal | None) -> None:
-        """Tells whoever waits for ``watch`` what became of it, if anybody does: others were told before."""
-        waiting = self._waiting.pop(watch, None)
-        if waiting is None:
-            if refusal is not None:
-                self._refused(watch, refusal)
-        elif refusal is None:
-            waiting.callback(None)
-        else:
-            if is_for_good(refusal):
+        """Tells whoever waits for ``watch`` that it is taken, or never will be: others were told before."""
+        waiting = self._waiting.get(watch)
+        if refusal is not None and (waiting is None or not is_for_good(refusal)):
+            self._ask_again_at = self._clock.seconds() + REFUSED
+            self._refused(watch, refusal)
+        elif waiting is not None:
+            del self._waiting[watch]
+            if refusal is None:
+                waiting.callback(None)
+            else:
                 self._remove(watch)
-            waiting.errback(refusal)
+                waiting.errback(refusal)
 
     def close(self, why: Exception) -> list[Callable[[], None]]:
         """Whoever waits for a node waits no more: what is returned tells them."""
@@ -212,10 +218,15 @@ class Watches:
         try:
             await self._subscribe(protocol, items, set())
         except Refusal as refusal:
-            if refusal.code is ErrorCode.TIMEOUT:
-                self._leave(refusal)
-                raise ConnectionGone(f"the node did not answer in time, and is left: {refusal}") from refusal
-            raise
+            has_no_room = is_for_good(refusal) and refusal.code is ErrorCode.OVER_LIMIT
+            if has_no_room and self._place.holds_more_than(set().union(*(watch.items for watch in self._watches))):
+                why = "the node has no room beside what is not watched any more, and is asked anew"
+            elif refusal.code is ErrorCode.TIMEOUT:
+                why = "the node did not answer in time"
+            else:
+                raise
+            self._leave(refusal)
+            raise ConnectionGone(f"{why}: {refusal}") from refusal
 
     async def _subscribe(
         self, protocol: WalletClientProtocol, items: Collection[Watched], shown: set[Outpoint]
@@ -233,8 +244,7 @@ class Watches:
 
     def _begin_anew(self, reason: str) -> None:
         self._place.begin()
-        self._shown.clear()
-        self._shown_until = 0
+        self._ahead_until = 0
         for watch in list(self._watches):
             watch.reset(reason)
 
@@ -254,7 +264,8 @@ class Watches:
     def noted(self, protocol: WalletClientProtocol, message: Notice) -> None:
         """What the node of the moment says of the subscription itself."""
         if isinstance(message, messages.UTXOWatermark):
-            self._in_order(partial(self._hear_watermark, message.cursor))
+            if len(self._line) < BEHIND:  # what is told after it leads as far
+                self._in_order(partial(self._hear_watermark, message.cursor))
             self._place.caught_up()
         elif isinstance(message, messages.TransactionStatus):
             if len(self._line) < BEHIND:  # it is a hint: what became of the payment is asked for later
@@ -271,36 +282,26 @@ class Watches:
             self.is_checked = False
             self._on_trouble(why)
 
-    async def settled(self) -> None:
-        """Returns when everything heard so far has been checked and told."""
-        while self._at_work is not None:
-            await after(self._at_work)
+    def settled(self) -> Deferred[None]:
+        """Fires when everything heard so far has been checked and told."""
+        return self._line.settled()
 
-    def _in_order(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Runs ``work`` after all that came before it: checking may have to fetch, the order must stay."""
-        if not self.is_checked:
-            return
-        self._line.append(work)
-        if self._at_work is None:
-            self._at_work = Deferred()
-            ensureDeferred(self._work())
+    def _in_order(self, work: Work) -> None:
+        """Runs ``work`` after all that came before it."""
+        if self.is_checked:
+            self._line.append(work)
 
-    async def _work(self) -> None:
-        """Works off the line: a loop and no chain, since a thousand coins of one payment are checked in one turn."""
-        while self._line:
-            try:
-                await self._line.popleft()()
-            except Lie as lie:
-                self._heard_lie(lie)
-            except (ConnectionGone, Refusal) as error:
-                self._line.clear()  # it comes again
-                self._leave(error)
-            except Exception:
-                self._place.lose()
-                self.log.failure("what a node told could not be told on")
-        done, self._at_work = self._at_work, None
-        if done is not None:
-            done.callback(None)
+    async def _do(self, work: Work) -> None:
+        try:
+            await work()
+        except Lie as lie:
+            self._heard_lie(lie)
+        except (ConnectionGone, Refusal) as error:
+            self._line.clear()  # it comes again
+            self._leave(error)
+        except Exception:
+            self._place.lose()
+            self.log.failure("what a node told could not be told on")
 
     def _heard_lie(self, lie: Lie) -> None:
         """It is not told, so the truth in its place may be missing: the next connection shows everything anew."""
@@ -318,32 +319,36 @@ class Watches:
         watches: Taken,
     ) -> None:
         """The coins of a page of items as they are now: once all of them are checked, all of them are told."""
-        coins = {coin.outpoint: (coin, reply.cursor.position) for coin in reply.states}
         try:
-            for address in (item for item in page if reply.more and isinstance(item, str)):
-                coins.update(await read_coins(protocol.request, address))
+            coins, unread = await shown_by(protocol.request, reply, page)
         except Lie:
             for watch, taken in watches.items():  # nothing of it was shown: it may be asked for again
                 watch.untaken |= taken - watch.begun
             raise
-        checked: list[tuple[CoinState, bool]] = []
-        for coin, position in coins.values():
-            state = from_wire(coin.state)
+        checked: list[tuple[CoinState, UTXOState, bool, bool]] = []
+        for coin, at in coins.values():
+            state, is_later = from_wire(coin.state), at > reply.cursor.position
             shown.add(coin.outpoint)
-            if position > reply.cursor.position:
-                self._shown[coin.outpoint] = position  # further on than the subscription began
-                self._shown_until = max(self._shown_until, position)
-            if any(watch.is_news(coin.outpoint, coin.output, state, page) for watch in watches):
+            if any(watch.is_news(coin, state, page, is_later=is_later) for watch in watches):
                 try:
-                    checked.append((coin, await self._belief.is_proven(coin.outpoint, coin.output, state, None)))
+                    proven = await self._belief.is_proven(coin.outpoint, coin.output, state, None)
                 except Lie as lie:
                     self._heard_lie(lie)
-        for watch, taken in watches.items():  # nothing waits from here on: the page is told as a whole, or not at all
-            for coin, proven in checked:
-                state = from_wire(coin.state)
-                if watch in self._watches and watch.is_news(coin.outpoint, coin.output, state, page):
+                else:
+                    checked.append((coin, state, proven, is_later))
+        # Nothing waits from here on: the page is told as a whole, or not at all.
+        later = [(coin, at) for coin, at in coins.values() if at > reply.cursor.position]
+        self._ahead_until = max([self._ahead_until, *(at for _, at in later)])
+        for watch, taken in watches.items():
+            for coin, at in later:
+                watch.skip(coin.outpoint, coin.output, at)
+            for coin, state, proven, is_later in checked:
+                if watch.is_news(coin, state, page, is_later=is_later):
                     watch.show(coin.outpoint, coin.output, state, proven)
-            watch.begun |= taken
+            for address in unread.keys() & watch.addresses & taken:
+                watch.untaken.add(address)
+                self._refused(watch, unread[address])
+            watch.begun |= taken - unread.keys()
         self._place.reached(reply.cursor)
 
     async def _hear_of_the_rest(self, protocol: WalletClientProtocol, shown: set[Outpoint]) -> None:
@@ -375,17 +380,19 @@ class Watches:
         if not self._place.is_after(cursor):
             raise Lie(f"the change {cursor.position} of {change.outpoint} was told before")
         state = from_wire(change.new_state)
-        if cursor.position > self._shown.get(change.outpoint, -1):
+        if any(watch.waits_for(change.outpoint, message.output, cursor.position) for watch in self._watches):
             proof = message.inclusion or message.proof
             proven = await self._belief.is_proven(change.outpoint, message.output, state, proof)
             old = None if change.old_state is None else from_wire(change.old_state)
             told = Change(change.outpoint, message.output, old, state, change.timestamp, proven, cursor)
             for watch in list(self._watches):
-                if watch in self._watches:  # not stopped by what another one was told
+                if watch.waits_for(change.outpoint, message.output, cursor.position):
                     watch.hear(told)
         await self._hear_watermark(cursor)
 
     async def _hear_watermark(self, cursor: messages.Cursor) -> None:
         self._place.reached(cursor)
-        if cursor.position >= self._shown_until:
-            self._shown.clear()
+        if self._ahead_until and cursor.position >= self._ahead_until:
+            self._ahead_until = 0
+            for watch in self._watches:
+                watch.ahead.clear()

@@ -1,0 +1,58 @@
+"""What a node tells, worked off in the order in which it came: to check it may mean to ask, and the order must stay."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from twisted.internet.defer import Deferred, ensureDeferred, succeed
+
+Work = Callable[[], Coroutine[Any, Any, None]]
+
+
+class Line:
+    """A loop and no chain, since a thousand coins of one payment are checked in one turn."""
+
+    def __init__(self, do: Callable[[Work], Coroutine[Any, Any, None]]) -> None:
+        """``do(work)`` awaits ``work()``, and lets nothing of it be raised."""
+        self._do = do
+        self._line: deque[Work] = deque()
+        self._is_at_work = False
+        self._came = self._done = 0
+        self._settling: deque[tuple[int, Deferred[None]]] = deque()
+
+    def __len__(self) -> int:
+        """How much waits."""
+        return len(self._line)
+
+    def append(self, work: Work) -> None:
+        self._came += 1
+        self._line.append(work)
+        if not self._is_at_work:
+            self._is_at_work = True
+            ensureDeferred(self._work())
+
+    def clear(self) -> None:
+        """Nothing is left to do of what waits."""
+        self._done += len(self._line)
+        self._line.clear()
+
+    def settled(self) -> Deferred[None]:
+        """Fires when all that has come so far is done: what comes after it is not waited for, or who is told all the
+        time would wait for ever."""
+        if self._done == self._came:
+            return succeed(None)
+        waiting: Deferred[None] = Deferred()
+        self._settling.append((self._came, waiting))
+        return waiting
+
+    async def _work(self) -> None:
+        while self._line:
+            await self._do(self._line.popleft())
+            self._done += 1
+            while self._settling and self._settling[0][0] <= self._done:
+                _, waiting = self._settling.popleft()
+                if not waiting.called:
+                    waiting.callback(None)
+        self._is_at_work = False
