@@ -12,10 +12,13 @@ from tests.test_wallet.purses import PurseCase
 from tests.test_wallet.world import World
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
+from timeproto.model.transaction import TxOutput
+from timeproto.model.utxo_state import SpentFinalized, to_wire
 from timeproto.wallet import reading, watching
 from timeproto.wallet.client import WalletClient
 from timeproto.wallet.resuming import ANEW
 from timeproto.wallet.watch import Watch
+from timeproto.wire.messages import CoinState
 
 
 class Hearing(PurseCase):
@@ -94,6 +97,18 @@ class Hearing(PurseCase):
         shown = second.take()
         self.assertEqual(shown.count((change, None, "Unspent")), 1)
         self.assertEqual([coin for coin, _, _ in shown].count(change), 1)
+
+    def test_what_was_spent_before_it_is_shown(self) -> None:
+        """After a reset, whoever knew the coin hears of it by whatever page names it; of later states by changes."""
+        client = self.world.client()
+        watch, _ = self.watch(client, self.shop)
+        outpoint, state = next(iter(watch.told.items()))
+        spent = SpentFinalized("aa" * 32, 0, 1)
+        coin = CoinState(outpoint=outpoint, state=to_wire(spent), output=TxOutput(10 * COIN, self.shop))
+        for page in (frozenset((self.shop,)), frozenset((outpoint,))):
+            self.assertTrue(watch.is_news(coin, spent, page, is_later=False))
+            self.assertFalse(watch.is_news(coin, spent, page, is_later=True))
+            self.assertFalse(watch.is_news(coin, state, page, is_later=False))
 
     def test_an_address_with_too_many_coins(self) -> None:
         """It is not watched, and costs neither the connection nor what else was asked for with it."""

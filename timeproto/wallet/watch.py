@@ -115,16 +115,13 @@ class Watch:
         """True if a coin, shown since ``page`` names it or its address, is to be told.
 
         Of an address what is not spent is shown: a spent coin that this watch has never heard of is no news. But of one
-        that it has heard of everything is, whoever it is that asked for it now. Where its changes are told they tell
-        more, one by one: then it is news only if it is named, and was spent before they began. ``is_later``: it is so
-        at a later position of the log than what begins with the page.
+        that it has heard of everything is, whoever it is that asked for it now. ``is_later``: it is so at a later
+        position of the log than what begins with the page: that is no news to whom every change until then is told.
         """
         outpoint, output = coin.outpoint, coin.output
-        if not self.names(outpoint, output):
+        if not self.names(outpoint, output) or (is_later and self.hears(outpoint, output)):
             return False
-        is_named = outpoint in self.outpoints and outpoint in page
-        if self.hears(outpoint, output):
-            return is_named and not is_later and outpoint not in self.told and self._differs(outpoint, state)
+        is_named = outpoint in page and outpoint in self.outpoints
         is_new = is_named or (output.address in page and output.address in self.addresses and not _is_final(state))
         return (is_new or outpoint in self.told) and self._differs(outpoint, state)
 
