@@ -99,16 +99,16 @@ class Hearing(PurseCase):
         self.assertEqual([coin for coin, _, _ in shown].count(change), 1)
 
     def test_what_was_spent_before_it_is_shown(self) -> None:
-        """After a reset, whoever knew the coin hears of it by whatever page names it; of later states by changes."""
+        """Whoever knew the coin hears of it with whatever names it; and of what has not changed nobody does."""
         client = self.world.client()
         watch, _ = self.watch(client, self.shop)
         outpoint, state = next(iter(watch.told.items()))
         spent = SpentFinalized("aa" * 32, 0, 1)
         coin = CoinState(outpoint=outpoint, state=to_wire(spent), output=TxOutput(10 * COIN, self.shop))
-        for page in (frozenset((self.shop,)), frozenset((outpoint,))):
-            self.assertTrue(watch.is_news(coin, spent, page, is_later=False))
-            self.assertFalse(watch.is_news(coin, spent, page, is_later=True))
-            self.assertFalse(watch.is_news(coin, state, page, is_later=False))
+        for items in ({self.shop}, {outpoint}):
+            self.assertTrue(watch.is_news(coin, spent, items))
+            self.assertFalse(watch.is_news(coin, state, items))
+        self.assertFalse(watch.is_news(coin, spent, {address(self.mine)}))
 
     def test_an_address_with_too_many_coins(self) -> None:
         """It is not watched, and costs neither the connection nor what else was asked for with it."""

@@ -112,6 +112,28 @@ class Overtaken(ClientCase):
         self.assertEqual(self.world.connections, connections)
 
 
+class Asked(ClientCase):
+    """A client that watches no coins."""
+
+    def test_final_for_whoever_asks(self) -> None:
+        """What it checks when it is asked for the proof, or the block, of a refused payment settles that too."""
+        client = self.world.client()
+        for number, ask in enumerate((client.wait_final, client.wait_confirmed)):
+            self.world.bend = lambda message: (
+                None if message["type"] == "UTXOStateNotification"
+                else no(message) if message["type"] == "TransactionAccepted" else message
+            )  # fmt: skip
+            payment = client.submit(self.payment(number))
+            self.world.run(0.2)
+            self.failureResultOf(payment.when_final(), Refusal)
+            self.world.bend = lambda message: message
+            self.world.node.make_block()
+            asked = ask(payment.txid)
+            self.world.run(2 * ASK_AGAIN)
+            self.successResultOf(asked)
+            self.assertIsNotNone(payment.proof)
+
+
 class EndedAgain(Ends):
     """The same, of a transaction that a block has ended."""
 

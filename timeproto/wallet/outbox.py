@@ -123,6 +123,12 @@ class Outbox:
 
     async def fetch_proof(self, txid: str) -> Proof:
         """The proof of what is final by now, verified; :class:`Refusal` ``not_found`` if it is not."""
+        proof = await self._fetch_proof(txid)
+        for each in self._refused_with(txid)[:1]:  # it settles all of them, whoever asked
+            self._finish(each.tx, proof)
+        return proof
+
+    async def _fetch_proof(self, txid: str) -> Proof:
         try:
             reply = await self._client.ask(messages.GetFinalityProof(txid=txid))
         except Refusal as refusal:
@@ -197,9 +203,9 @@ class Outbox:
         except (Refusal, ConnectionGone):
             return  # no block holds it yet, or nobody to ask
         else:
-            payment = self._payments.get(txid)
-            if payment is not None:  # then it is final too, and nobody told us
-                await self._look_for_proof(payment)
+            known = [self._payments[txid]] if txid in self._payments else self._refused_with(txid)
+            if known:  # then it is final too, and nobody told us
+                await self._look_for_proof(known[0])
             self._is_confirmed(txid, height)
 
     def _is_confirmed(self, txid: str, height: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -76,6 +76,8 @@ class Watch:
     is_stopped: bool = attrs.field(default=False, init=False)
     told: dict[Outpoint, UTXOState] = attrs.field(factory=dict, init=False)
     """The states told last of coins that may change again."""
+    stale: set[Outpoint] = attrs.field(factory=set, init=False)
+    """Of those, what was told before a reset and not since: what became of it is to be asked."""
     payments: dict[str, Incoming] = attrs.field(factory=dict, init=False)
     """What was told last of payments on their way, and of the newest that have ended."""
     _ended: dict[Outpoint, None] = attrs.field(factory=dict, init=False)
@@ -94,6 +96,7 @@ class Watch:
     def reset(self, reason: str) -> None:
         """What was told is the last word until everything has been shown again."""
         self.ahead.clear()
+        self.stale.update(self.told)
         if self.begun:
             self.begun.clear()
             self._call(self.on_reset, reason)
@@ -102,36 +105,40 @@ class Watch:
         """True if every change of this coin is told from now on."""
         return outpoint in self.begun or output.address in self.begun
 
-    def skip(self, outpoint: Outpoint, output: TxOutput, position: int) -> None:
-        """A coin is shown as it was at ``position``, to those who have not heard of its changes so far."""
-        if self.names(outpoint, output) and not self.hears(outpoint, output):
-            self.ahead[outpoint] = position
-
     def waits_for(self, outpoint: Outpoint, output: TxOutput, position: int) -> bool:
         """True if a change at this position of the log is one to be told."""
         return self.hears(outpoint, output) and position > self.ahead.get(outpoint, -1)
 
-    def is_news(self, coin: CoinState, state: UTXOState, page: frozenset[Watched], *, is_later: bool) -> bool:
-        """True if a coin, shown since ``page`` names it or its address, is to be told.
+    def is_news(self, coin: CoinState, state: UTXOState, items: Set[Watched]) -> bool:
+        """True if a coin is to be told where ``items`` begin. Of an address what is not spent is shown: a spent coin
+        that this watch has never heard of is no news."""
+        is_named, is_new = coin.outpoint in items, coin.outpoint in self.told or not _is_final(state)
+        return (is_named or (coin.output.address in items and is_new)) and self._differs(coin.outpoint, state)
 
-        Of an address what is not spent is shown: a spent coin that this watch has never heard of is no news. But of one
-        that it has heard of everything is, whoever it is that asked for it now. ``is_later``: it is so at a later
-        position of the log than what begins with the page: that is no news to whom every change until then is told.
-        """
+    def show_page(
+        self, coin: CoinState, state: UTXOState, items: Set[Watched], proven: bool | None, later: int | None
+    ) -> None:
+        """A coin of a page, as it is where ``items`` of this watch begin; or ``later``, at that position of the log,
+        which is nothing to whom every change until then is told. ``proven``: None if it was not looked into."""
         outpoint, output = coin.outpoint, coin.output
-        if not self.names(outpoint, output) or (is_later and self.hears(outpoint, output)):
-            return False
-        is_named = outpoint in page and outpoint in self.outpoints
-        is_new = is_named or (output.address in page and output.address in self.addresses and not _is_final(state))
-        return (is_new or outpoint in self.told) and self._differs(outpoint, state)
+        is_shown = outpoint in items or output.address in items
+        if not is_shown or (later is not None and self.hears(outpoint, output)):
+            return
+        self.stale.discard(outpoint)
+        if later is not None:
+            self.ahead[outpoint] = later
+        if proven is not None and self.is_news(coin, state, items):
+            self.show(outpoint, output, state, proven)
 
     def show(self, outpoint: Outpoint, output: TxOutput, state: UTXOState, proven: bool) -> None:
         """A coin as it is now, if that is not what was told last."""
+        self.stale.discard(outpoint)
         if self._differs(outpoint, state):
             self._tell(Change(outpoint, output, self.told.get(outpoint), state, 0, proven))
 
     def hear(self, change: Change) -> None:
         """A change that a node told: it leads on from what was told last."""
+        self.stale.discard(change.outpoint)
         if self._differs(change.outpoint, change.new_state):
             self._tell(attrs.evolve(change, old_state=self.told.get(change.outpoint, change.old_state)))
 

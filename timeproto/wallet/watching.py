@@ -110,15 +110,14 @@ class Watches:
         reason, reply = await self._place.resume(protocol, begun) if begun else ("new", None)
         if reason is not None:
             self._begin_anew(reason)
-        shown: set[Outpoint] = set()
         items = set[Watched]().union(*(watch.items - watch.begun - watch.untaken for watch in self._watches))
         if reply is not None:
             self._place.took(reply, begun)
-            self._in_order(partial(self._hear_states, protocol, reply, frozenset(begun), shown, self._took(begun)))
+            self._in_order(partial(self._hear_states, protocol, reply, frozenset(begun), self._took(begun)))
             items -= begun
-        await self._subscribe(protocol, items, shown)
+        await self._subscribe(protocol, items)
         if reason is not None:
-            self._in_order(partial(self._hear_of_the_rest, protocol, shown))
+            self._in_order(partial(self._hear_of_the_rest, protocol))
         if self._waiting or any(watch.untaken for watch in self._watches):
             self._ask_for_the_rest(protocol)
 
@@ -171,7 +170,8 @@ class Watches:
         return after(asking)
 
     def _refused(self, watch: Watch, refusal: Refusal) -> None:
-        """Notes why, and writes it down if that is new: it may be refused again and again."""
+        """Notes why, and writes it down if that is new: it is refused again and again, perhaps."""
+        self._ask_again_at = self._clock.seconds() + REFUSED
         before, watch.refusal = watch.refusal, refusal
         if before is None or before.code is not refusal.code:
             self.log.warn("what was to be watched was refused: {why}", why=refusal)
@@ -185,8 +185,8 @@ class Watches:
         return waiting
 
     def ask_again(self, protocol: WalletClientProtocol) -> None:
-        """For what was refused for now a while ago, if somebody waits for it. To be called from time to time."""
-        if self._waiting and self._clock.seconds() >= self._ask_again_at:
+        """For what was refused for now a while ago. To be called from time to time."""
+        if self._clock.seconds() >= self._ask_again_at:
             self._ask_for_the_rest(protocol)
 
     def _ask_for_the_rest(self, protocol: WalletClientProtocol) -> None:
@@ -199,7 +199,6 @@ class Watches:
         """Tells whoever waits for ``watch`` that it is taken, or never will be: others were told before."""
         waiting = self._waiting.get(watch)
         if refusal is not None and (waiting is None or not is_for_good(refusal)):
-            self._ask_again_at = self._clock.seconds() + REFUSED
             self._refused(watch, refusal)
         elif waiting is not None:
             del self._waiting[watch]
@@ -216,7 +215,7 @@ class Watches:
 
     async def _take_up(self, protocol: WalletClientProtocol, items: Collection[Watched]) -> None:
         try:
-            await self._subscribe(protocol, items, set())
+            await self._subscribe(protocol, items)
         except Refusal as refusal:
             has_no_room = is_for_good(refusal) and refusal.code is ErrorCode.OVER_LIMIT
             if has_no_room and self._place.holds_more_than(set().union(*(watch.items for watch in self._watches))):
@@ -227,13 +226,13 @@ class Watches:
                 raise
             self._leave(refusal)
             raise ConnectionGone(f"{why}: {refusal}") from refusal
+        if any(watch.stale for watch in self._watches):
+            self._in_order(partial(self._hear_of_the_rest, protocol))
 
-    async def _subscribe(
-        self, protocol: WalletClientProtocol, items: Collection[Watched], shown: set[Outpoint]
-    ) -> None:
+    async def _subscribe(self, protocol: WalletClientProtocol, items: Collection[Watched]) -> None:
         for page in pages(items):
             reply = await self._place.subscribe(protocol, page)
-            self._in_order(partial(self._hear_states, protocol, reply, frozenset(page), shown, self._took(page)))
+            self._in_order(partial(self._hear_states, protocol, reply, frozenset(page), self._took(page)))
 
     def _took(self, items: Collection[Watched]) -> Taken:
         """A node has taken ``items`` for these watches; what one wants later is asked for again."""
@@ -315,7 +314,6 @@ class Watches:
         protocol: WalletClientProtocol,
         reply: messages.UTXOSubscribed,
         page: frozenset[Watched],
-        shown: set[Outpoint],
         watches: Taken,
     ) -> None:
         """The coins of a page of items as they are now: once all of them are checked, all of them are told."""
@@ -325,54 +323,55 @@ class Watches:
             for watch, taken in watches.items():  # nothing of it was shown: it may be asked for again
                 watch.untaken |= taken - watch.begun
             raise
-        checked: list[tuple[CoinState, UTXOState, bool, bool]] = []
+        # Who hears of a coin by one of these items hears its changes from here on; who does not is shown nothing of it.
+        new = {watch: taken - unread.keys() - watch.begun for watch, taken in watches.items()}
+        checked: list[tuple[CoinState, int, UTXOState, bool | None]] = []
         for coin, at in coins.values():
-            state, is_later = from_wire(coin.state), at > reply.cursor.position
-            shown.add(coin.outpoint)
-            if any(watch.is_news(coin, state, page, is_later=is_later) for watch in watches):
+            state, proven = from_wire(coin.state), None
+            if any(watch.is_news(coin, state, items) for watch, items in new.items()):
                 try:
                     proven = await self._belief.is_proven(coin.outpoint, coin.output, state, None)
                 except Lie as lie:
                     self._heard_lie(lie)
-                else:
-                    checked.append((coin, state, proven, is_later))
+                    continue
+            checked.append((coin, at, state, proven))
         # Nothing waits from here on: the page is told as a whole, or not at all.
-        later = [(coin, at) for coin, at in coins.values() if at > reply.cursor.position]
-        self._ahead_until = max([self._ahead_until, *(at for _, at in later)])
-        for watch, taken in watches.items():
-            for coin, at in later:
-                watch.skip(coin.outpoint, coin.output, at)
-            for coin, state, proven, is_later in checked:
-                if watch.is_news(coin, state, page, is_later=is_later):
-                    watch.show(coin.outpoint, coin.output, state, proven)
-            for address in unread.keys() & watch.addresses & taken:
+        for watch, items in new.items():
+            for coin, at, state, proven in checked:
+                watch.show_page(coin, state, items, proven, later=at if at > reply.cursor.position else None)
+            for address in (unread.keys() & watches[watch]) - watch.begun:
                 watch.untaken.add(address)
                 self._refused(watch, unread[address])
-            watch.begun |= taken - unread.keys()
+            watch.begun |= items
+        self._ahead_until = max([self._ahead_until, *(at for _, at, _, _ in checked if at > reply.cursor.position)])
         self._place.reached(reply.cursor)
 
-    async def _hear_of_the_rest(self, protocol: WalletClientProtocol, shown: set[Outpoint]) -> None:
-        """What was told of earlier and is not shown any more: spent meanwhile, or not known to this node yet.
+    async def _hear_of_the_rest(self, protocol: WalletClientProtocol) -> None:
+        """What was told of before a reset and is not shown any more: spent meanwhile, or not known to this node yet.
 
         Only what is spent for ever is told here. Whatever else there is to tell of them comes as changes.
         """
-        told = set[Outpoint]().union(*(watch.told for watch in self._watches))
-        for page in pages(told - shown):
+        stale = set[Outpoint]().union(*(watch.stale for watch in self._watches))
+        for page in pages(stale):
             reply = await protocol.request(messages.UTXOStateQuery(outpoints=tuple(page)))
             for item in reply.states:
                 if item.outpoint is None or item.output is None or item.state is None:
                     continue
-                state = from_wire(item.state)
-                if item.outpoint not in told or not isinstance(state, SpentFinalized | Confirmed):
+                if item.outpoint not in stale:
                     continue
+                state = from_wire(item.state)
+                is_final = isinstance(state, SpentFinalized | Confirmed)
                 try:
-                    await self._belief.is_proven(item.outpoint, item.output, state, None)
+                    if is_final:
+                        await self._belief.is_proven(item.outpoint, item.output, state, None)
                 except Lie as lie:
                     self._heard_lie(lie)
                     continue
                 for watch in list(self._watches):
-                    if item.outpoint in watch.told:
+                    if item.outpoint in watch.stale and is_final:
                         watch.show(item.outpoint, item.output, state, True)
+                    elif watch.hears(item.outpoint, item.output):
+                        watch.stale.discard(item.outpoint)
         self._place.whole()
 
     async def _hear_change(self, message: messages.UTXOStateNotification) -> None:
