@@ -35,6 +35,7 @@ class Trees(SynchronousTestCase):
             path = tree.path(index)
             self.assertEqual(root_from_path(leaf_hash(leaf), index, tree.size, path), tree.root)
             self.assertLessEqual(len(path), (tree.size - 1).bit_length())
+            self.assertIsNone(root_from_path(leaf_hash(leaf), index, tree.size, [*path, tree.root]))
 
     @given(LEAVES, st.data())
     def test_any_change_leads_elsewhere(self, leaves: list[bytes], data: st.DataObject) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 from twisted.internet.defer import ensureDeferred
 from twisted.trial.unittest import SynchronousTestCase
@@ -347,6 +349,26 @@ class Lies(ClientCase):
         belief = Belief(node.genesis, ask)
         self.failureResultOf(ensureDeferred(belief.coin_is_spent(self.coin(0), final)), Lie)
         self.successResultOf(ensureDeferred(belief.coin_is_spent(self.coin(1), final)))
+
+    def test_a_signature_is_checked_once(self) -> None:
+        """Of a payment that is shown again, by its votes or by its block, none is checked a second time."""
+        node = self.world.node
+        node.integration.process_transaction(self.payment(1))
+        node.make_block()
+        tx = self.payment(1)
+        info = node.view.transaction(tx.txid)
+        belief = Belief(node.genesis, None)
+        self.assertGreater(self.checked(lambda: belief.check(info.proof, tx.txid)), 0)
+        self.assertEqual(self.checked(lambda: belief.check(info.proof, tx.txid)), 0)
+        self.assertGreater(self.checked(lambda: belief.check(info.inclusion, tx.txid)), 0)
+        belief._places.clear()
+        self.assertEqual(self.checked(lambda: belief.check(info.inclusion, tx.txid)), 0)
+
+    def checked(self, do: Callable[[], object]) -> int:
+        """How many signatures ``do()`` looks at."""
+        with mock.patch("timeproto.model.keys.nacl.bindings.crypto_sign_open") as opened:
+            do()
+        return opened.call_count
 
     def test_proofs_are_checked_against_our_own_set(self) -> None:
         """A node with another masternode set proves nothing to us."""

@@ -6,13 +6,14 @@ import itertools
 from typing import Any
 
 from tests.cluster import COIN, address, key, pay
+from tests.examples import replace
 from tests.test_wallet.accounts import TOTAL
 from tests.test_wallet.ear import Ear
 from tests.test_wallet.purses import PurseCase
 from tests.test_wallet.world import World
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
-from timeproto.model.transaction import TxOutput
+from timeproto.model.transaction import Outpoint, TxOutput
 from timeproto.model.utxo_state import SpentFinalized, to_wire
 from timeproto.wallet import reading, watching
 from timeproto.wallet.client import WalletClient
@@ -109,6 +110,30 @@ class Hearing(PurseCase):
             self.assertTrue(watch.is_news(coin, spent, items))
             self.assertFalse(watch.is_news(coin, state, items))
         self.assertFalse(watch.is_news(coin, spent, {address(self.mine)}))
+        other = replace(coin, outpoint=Outpoint("bb" * 32, 0))
+        self.assertEqual([watch.is_news(other, spent, {each}) for each in (self.shop, other.outpoint)], [False, True])
+
+    def test_what_is_shown_further_on(self) -> None:
+        """Changes up to there are no news to whom it is shown; they are to whom they are told, and after a reset."""
+        client = self.world.client()
+        watch, ear = self.watch(client, self.shop)
+        outpoint, state = next(iter(watch.told.items()))
+        output = TxOutput(10 * COIN, self.shop)
+        coin = CoinState(outpoint=outpoint, state=to_wire(state), output=output)
+        ear.take()
+        watch.show_page(coin, state, {self.shop}, None, later=9)
+        self.assertTrue(watch.waits_for(outpoint, output, 9))
+        watch.reset("")
+        self.assertEqual(watch.stale, set(watch.told))
+        watch.show_page(coin, state, {self.shop}, None, later=9)
+        watch.begun.add(self.shop)
+        self.assertEqual([watch.waits_for(outpoint, output, at) for at in (9, 10)], [False, True])
+        self.assertNotIn(outpoint, watch.stale)
+        watch.show_page(coin, SpentFinalized("aa" * 32, 0, 1), {self.shop}, None, later=None)
+        self.assertEqual(ear.take(), [""])  # what was not looked into is not shown
+        watch.reset("")
+        watch.begun.add(self.shop)
+        self.assertTrue(watch.waits_for(outpoint, output, 1))
 
     def test_an_address_with_too_many_coins(self) -> None:
         """It is not watched, and costs neither the connection nor what else was asked for with it."""

@@ -12,6 +12,7 @@ from tests.test_wallet.ear import Ear
 from tests.test_wallet.purses import FEE, PurseCase
 from tests.test_wallet.world import World
 from timeproto import limits
+from timeproto.errors import ErrorCode
 from timeproto.model.transaction import Outpoint, Transaction
 from timeproto.model.utxo_state import kind
 from timeproto.wallet import reading, resuming, watching
@@ -177,7 +178,82 @@ class TooMany(PageCase):
         self.assertEqual((watch.begun, self.world.connections), ({address(self.mine)}, 2))
 
 
-STORIES = 1500
+class Stale(PageCase):
+    """An address that cannot be read for a while after a reset, of which a coin is spent: when it can, that is told."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.read_in_pages(2)
+        self.client = self.world.client()
+        self.ear = Ear()
+        asking = self.client.watch(self.ear.heard.append, addresses=[address(self.mine)])
+        self.world.run(1)
+        self.watched = self.successResultOf(asking)
+        self.coin = self.coins(address(self.mine))[0]
+
+    def reset(self) -> None:
+        self.patch(reading, "COINS", 1)
+        self.begin_anew(self.client)
+        self.assertEqual(self.watched.begun, set())
+
+    def spend_it(self) -> None:
+        self.spend_coin(self.coin, self.mine)
+        self.world.run(3)
+        self.ear.take()
+        self.patch(reading, "COINS", 200_000)
+
+    def assert_told(self, *told: tuple[str, str]) -> None:
+        self.world.run(2 * REFUSED + 100)
+        self.assertEqual((self.watched.begun, self.watched.stale), ({address(self.mine)}, set()))
+        self.assertEqual(self.ear.take(), [(str(self.coin), *each) for each in told])
+
+    def test_cut_before_it_is_told(self) -> None:
+        """The connection goes when it is asked for, or when the spender is: the next asks again, without a reset."""
+        for request in ("UTXOStateQuery", "GetTransaction"):
+            self.setUp()
+            self.reset()
+            self.spend_it()
+            self.before(request, 1, lambda: [each.abort() for each in self.world._servers if each.is_open])
+            self.assert_told(("Unspent", "SpentFinalized"))
+
+    def test_busy_when_it_is_asked(self) -> None:
+        """The node cannot say: the next connection asks."""
+        self.reset()
+        self.spend_it()
+        busy: list[str] = []
+
+        def bend(message: dict[str, Any]) -> dict[str, Any]:
+            if message["type"] != "UTXOStateResponse" or busy:
+                return message
+            busy.append("once")
+            return {"type": "Error", "id": message["id"], "code": "busy", "message": "later"}
+
+        self.world.bend = bend
+        self.assert_told(("Unspent", "SpentFinalized"))
+
+    def test_beside_what_is_refused(self) -> None:
+        """Taken with a page that was not, which is asked for again and again: it does not wait for that."""
+        self.patch(limits, "FILTER", 1)
+        other = max(address(wallet) for wallet in self.world.node.wallets)
+        self.assertLess(address(self.mine), other)
+        self.reset()
+        self.spend_it()
+        self.refuse(other, ErrorCode.BUSY)
+        self.client.watches.extend(self.client.connection, self.watched, [other])
+        self.assert_told(("Unspent", "SpentFinalized"))
+
+    def test_confirmed_before_it_can_be_read(self) -> None:
+        """Told that it is spent when it was asked for, it is told its block too."""
+        self.before("UTXOSubscribe", 1, lambda: self.spend_coin(self.coin, self.mine))
+        self.reset()
+        self.assertEqual(self.ear.take()[-1], (str(self.coin), "Unspent", "SpentFinalized"))
+        self.world.node.make_block()
+        self.world.run(3)
+        self.patch(reading, "COINS", 200_000)
+        self.assert_told(("SpentFinalized", "Confirmed"))
+
+
+STORIES = 150
 STEPS = ["watch", "watch", "more", "stop", "move", "move", "cut", "away", "anew", *["meanwhile"] * 4]
 MEANWHILE = ["cut", "anew", "move", "move", "move", "watch", "more", "stop"]
 SHOWN = ("AddressUTXOs", "UTXOSubscribed", "TransactionInfo", "UTXOStateResponse", "UTXOStateNotification")
@@ -292,7 +368,7 @@ class Whatever(PageCase):
             self.world.node.integration.process_transaction(tx)
 
     def judge(self, watch: Watch, heard: list[Any], story: str) -> None:
-        self.assertEqual(watch.begun, watch.items, story)
+        self.assertEqual((watch.begun, watch.stale), (watch.items, set()), story)
         told: dict[Outpoint, str] = {}
         for change in heard:
             assert isinstance(change, Change)

@@ -23,7 +23,7 @@ from timeproto.network.requests import ConnectionGone
 from timeproto.wallet import client as client_module
 from timeproto.wallet import watching
 from timeproto.wallet.client import ASK_AGAIN
-from timeproto.wallet.resuming import LEASE_MS, LONGEST, PATIENCE, Place
+from timeproto.wallet.resuming import ANEW, LEASE_MS, LONGEST, PATIENCE, Place
 from timeproto.wallet.watch import Change, Watch
 from timeproto.wire.messages import Cursor
 
@@ -357,6 +357,19 @@ class Places(SynchronousTestCase):
         place.reached(Cursor("aa" * 32, 1))
         place.whole()
         self.assertEqual(place.cursor, Cursor("aa" * 32, 1))
+
+    def test_how_long_something_may_be_missing(self) -> None:
+        """From the first that was lost, whatever is lost after it; and not once all is shown anew."""
+        clock = Clock()
+        place = Place(clock)
+        place.lose()
+        clock.advance(ANEW - 1)
+        place.lose()
+        self.assertFalse(place.is_to_be_left)
+        clock.advance(1)
+        self.assertTrue(place.is_to_be_left)
+        place.begin()
+        self.assertFalse(place.is_to_be_left)
 
     def test_a_watch_remembers_ends_within_a_bound(self) -> None:
         """Confirmed coins are not told again, and the oldest is forgotten when there are too many."""

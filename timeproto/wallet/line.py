@@ -53,6 +53,5 @@ class Line:
             self._done += 1
             while self._settling and self._settling[0][0] <= self._done:
                 _, waiting = self._settling.popleft()
-                if not waiting.called:
-                    waiting.callback(None)
+                waiting.callback(None)  # to one that was called off it is nothing
         self._is_at_work = False

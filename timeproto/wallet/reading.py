@@ -27,8 +27,7 @@ async def address_coins(ask: Ask, address: str, *, spent: bool = False) -> list[
 async def shown_by(
     ask: Ask, reply: UTXOSubscribed, page: frozenset[Outpoint | str]
 ) -> tuple[Coins, dict[str, Refusal]]:
-    """The coins of a page of items that a node has taken, all of them; and the addresses that cannot be read, with why:
-    of those none is among the coins, since no change of it will be told."""
+    """The coins of a page of items that a node has taken; and the addresses of which that is not all, with why."""
     coins: Coins = {coin.outpoint: (coin, reply.cursor.position) for coin in reply.states}
     unread: dict[str, Refusal] = {}
     for address in (item for item in page if reply.more and isinstance(item, str)):
@@ -36,8 +35,6 @@ async def shown_by(
             coins.update(await read_coins(ask, address))
         except Unreadable as why:
             unread[address] = why
-    if unread:
-        coins = {at: each for at, each in coins.items() if at in page or each[0].output.address not in unread}
     return coins, unread
 
 

@@ -132,7 +132,6 @@ class Watch:
 
     def show(self, outpoint: Outpoint, output: TxOutput, state: UTXOState, proven: bool) -> None:
         """A coin as it is now, if that is not what was told last."""
-        self.stale.discard(outpoint)
         if self._differs(outpoint, state):
             self._tell(Change(outpoint, output, self.told.get(outpoint), state, 0, proven))
 

@@ -116,8 +116,7 @@ class Watches:
             self._in_order(partial(self._hear_states, protocol, reply, frozenset(begun), self._took(begun)))
             items -= begun
         await self._subscribe(protocol, items)
-        if reason is not None:
-            self._in_order(partial(self._hear_of_the_rest, protocol))
+        self._ask_after_stale(protocol, is_anew=reason is not None)
         if self._waiting or any(watch.untaken for watch in self._watches):
             self._ask_for_the_rest(protocol)
 
@@ -205,7 +204,6 @@ class Watches:
             if refusal is None:
                 waiting.callback(None)
             else:
-                self._remove(watch)
                 waiting.errback(refusal)
 
     def close(self, why: Exception) -> list[Callable[[], None]]:
@@ -223,10 +221,14 @@ class Watches:
             elif refusal.code is ErrorCode.TIMEOUT:
                 why = "the node did not answer in time"
             else:
+                self._ask_after_stale(protocol)  # for some of it was taken, perhaps
                 raise
             self._leave(refusal)
             raise ConnectionGone(f"{why}: {refusal}") from refusal
-        if any(watch.stale for watch in self._watches):
+        self._ask_after_stale(protocol)
+
+    def _ask_after_stale(self, protocol: WalletClientProtocol, *, is_anew: bool = False) -> None:
+        if is_anew or any(watch.stale for watch in self._watches):
             self._in_order(partial(self._hear_of_the_rest, protocol))
 
     async def _subscribe(self, protocol: WalletClientProtocol, items: Collection[Watched]) -> None:
@@ -238,7 +240,6 @@ class Watches:
         """A node has taken ``items`` for these watches; what one wants later is asked for again."""
         for watch in self._watches:
             watch.untaken.difference_update(items)
-            watch.refusal = watch.refusal if watch.untaken else None
         return {watch: watch.items.intersection(items) for watch in self._watches}
 
     def _begin_anew(self, reason: str) -> None:
@@ -324,7 +325,7 @@ class Watches:
                 watch.untaken |= taken - watch.begun
             raise
         # Who hears of a coin by one of these items hears its changes from here on; who does not is shown nothing of it.
-        new = {watch: taken - unread.keys() - watch.begun for watch, taken in watches.items()}
+        new = {watch: taken - unread.keys() for watch, taken in watches.items()}
         checked: list[tuple[CoinState, int, UTXOState, bool | None]] = []
         for coin, at in coins.values():
             state, proven = from_wire(coin.state), None
@@ -343,6 +344,7 @@ class Watches:
                 watch.untaken.add(address)
                 self._refused(watch, unread[address])
             watch.begun |= items
+            watch.refusal = watch.refusal if watch.untaken else None
         self._ahead_until = max([self._ahead_until, *(at for _, at, _, _ in checked if at > reply.cursor.position)])
         self._place.reached(reply.cursor)
 
@@ -368,10 +370,11 @@ class Watches:
                     self._heard_lie(lie)
                     continue
                 for watch in list(self._watches):
-                    if item.outpoint in watch.stale and is_final:
-                        watch.show(item.outpoint, item.output, state, True)
-                    elif watch.hears(item.outpoint, item.output):
-                        watch.stale.discard(item.outpoint)
+                    if item.outpoint in watch.stale:
+                        if is_final:
+                            watch.show(item.outpoint, item.output, state, True)
+                        if watch.hears(item.outpoint, item.output) or item.outpoint not in watch.told:
+                            watch.stale.discard(item.outpoint)
         self._place.whole()
 
     async def _hear_change(self, message: messages.UTXOStateNotification) -> None:
