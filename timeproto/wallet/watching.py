@@ -33,7 +33,7 @@ from timeproto.wire import messages
 from timeproto.wire.messages import CoinState
 
 Taken = dict[Watch, frozenset[Watched]]
-"""What one reply covers of each watch, as that was when the reply came."""
+"""What one reply covers of each watch that it is for, as that was when the reply came."""
 
 REFUSED = 300.0
 """Seconds after which a node is asked again for what it refused for now. To be put off by it may take a fifth of that,
@@ -240,7 +240,7 @@ class Watches:
         """A node has taken ``items`` for these watches; what one wants later is asked for again."""
         for watch in self._watches:
             watch.untaken.difference_update(items)
-        return {watch: watch.items.intersection(items) for watch in self._watches}
+        return {watch: taken for watch in self._watches if (taken := watch.items.intersection(items))}
 
     def _begin_anew(self, reason: str) -> None:
         self._place.begin()
