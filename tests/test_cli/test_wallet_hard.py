@@ -14,6 +14,7 @@ from tests.cluster import COIN, address
 from tests.test_cli.command import NODE, PASSWORD, PHRASE, CommandCase
 from timeproto.cli import main, wallet_setting
 from timeproto.wallet import hd, keystore
+from timeproto.wallet.watching import REFUSED
 
 
 class Takes(io.StringIO):
@@ -63,6 +64,25 @@ class Unheard(CommandCase):
         """What is told while the watch is still being set up ends it too."""
         self.restored()
         self.assertEqual(self.call("watch", out=gone(after=0)), (141, "", ""))
+
+    def test_a_node_that_refuses_the_watch_for_now(self) -> None:
+        """What it waits for is said on standard error; taken up later it goes on."""
+        self.restored()
+        busy = ["with all there is to ask for", "alone"]
+
+        def bend(message: dict[str, Any]) -> dict[str, Any]:
+            if message["type"] == "UTXOSubscribed" and self.opened and busy:
+                busy.pop()
+                return {"type": "Error", "id": message["id"], "code": "busy", "message": "the node is starting"}
+            self.opened += message["type"] == "UTXOSubscribed"
+            return message
+
+        self.opened = 0
+        self.world.bend = bend
+        self.meanwhile = [lambda: self.world.run(REFUSED + 5), *self.paid(1)]
+        status, said, err = self.call("watch", "--count", "1")
+        self.assertEqual((status, said.count("\n")), (0, 1))
+        self.assertIn("was refused: busy: the node is starting", err)
 
     def test_a_reader_that_goes_while_nothing_happens(self) -> None:
         """Is noticed without a change to tell: there may be none for hours."""

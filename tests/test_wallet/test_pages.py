@@ -217,7 +217,7 @@ class Stale(PageCase):
             self.assert_told(("Unspent", "SpentFinalized"))
 
     def test_busy_when_it_is_asked(self) -> None:
-        """The node cannot say: the next connection asks."""
+        """The node cannot say: it is asked again in a while, and not left for another one that cannot say either."""
         self.reset()
         self.spend_it()
         busy: list[str] = []
@@ -229,7 +229,9 @@ class Stale(PageCase):
             return {"type": "Error", "id": message["id"], "code": "busy", "message": "later"}
 
         self.world.bend = bend
+        connections = self.world.connections
         self.assert_told(("Unspent", "SpentFinalized"))
+        self.assertEqual((busy, self.world.connections), (["once"], connections))
 
     def test_beside_what_is_refused(self) -> None:
         """Taken with a page that was not, which is asked for again and again: it does not wait for that."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from unittest import mock
 
+import msgspec
 from twisted.internet.defer import fail
 from twisted.logger import Logger, formatEvent
 
@@ -16,6 +17,7 @@ from timeproto.errors import ErrorCode, Refusal
 from timeproto.wallet.belief import Aborted
 from timeproto.wallet.client import ASK_AGAIN
 from timeproto.wallet.payment import Payment
+from timeproto.wire import messages
 
 Message = dict[str, Any]
 
@@ -134,6 +136,35 @@ class Asked(ClientCase):
             self.assertIsNotNone(payment.proof)
 
 
+class Forged(ClientCase):
+    """Somebody's transaction that claims to be another one: its txid is a claim, and not what it hashes to."""
+
+    def test_what_is_proven_of_the_name_is_not_proven_of_it(self) -> None:
+        """Handed in before the other one is proven, or after, or while it is one of ours: it fails, and is not sent."""
+        client = self.world.client()
+        asked: list[Message] = []
+        handle = self.world.node.handler.handle_message
+        self.patch(self.world.node.handler, "handle_message", lambda *each: (asked.append(each[1]), handle(*each)))
+        theirs, ours, other = (self.payment(number) for number in range(3))
+        self.world.node.integration.process_transaction(theirs)
+        forged = [msgspec.structs.replace(other, txid=each.txid) for each in (theirs, ours)]
+        payments = [client.submit(each) for each in forged]
+        true = client.submit(ours)
+        proofs = [client.wait_final(each.txid) for each in (theirs, ours)]
+        self.world.run(1)
+        for proof in proofs:
+            self.successResultOf(proof)
+        payments += [client.submit(each) for each in forged]
+        self.world.run(2 * ASK_AGAIN)
+        for payment in payments:
+            self.assertIs(self.failureResultOf(payment.when_final(), Refusal).value.code, ErrorCode.TXID_MISMATCH)
+            self.assertIsNone(payment.proof)
+        self.assertIsNotNone(true.proof)
+        self.assertIsNone(client.belief.proven(other.txid))
+        sent = [each.tx for each in asked if isinstance(each, messages.TransactionBroadcast)]
+        self.assertEqual(sent, [ours])
+
+
 class EndedAgain(Ends):
     """The same, of a transaction that a block has ended."""
 
@@ -206,7 +237,7 @@ class FinalAfterAll(PurseCase):
 
     def assert_told(self, payment: Payment, steps: list[str]) -> None:
         """Once to whoever listens, once in the log; who was told no was told, and who asks now hears the truth."""
-        self.assertEqual(steps, ["SpentFinalized"])
+        self.assertEqual(steps[:1], ["SpentFinalized"])
         self.assertEqual(len(self.lines), 1)
         self.assertIn(payment.txid, self.lines[0])
         self.assertIsInstance(payment.error, Refusal)
@@ -257,6 +288,29 @@ class FinalAfterAll(PurseCase):
     def again(self, payment: Payment) -> Any:
         coins = [(each, 9 * COIN, self.mine) for each in payment.tx.outpoints]
         return pay(self.world.node.genesis, coins, [(address(key(7)), COIN)])
+
+    def test_its_coins_and_its_block(self) -> None:
+        """Without change nothing else tells that its coin is spent: it is not picked again, and its block is told."""
+        client = self.opened()
+        self.world.bend = lambda message: (
+            None if message["type"] == "UTXOStateNotification"
+            else no(message) if message["type"] == "TransactionAccepted" else message
+        )  # fmt: skip
+        sending = client.send(self.shop, 9 * COIN - 1_000)
+        self.world.run(0.5)
+        payment = self.successResultOf(sending)
+        self.failureResultOf(payment.when_final(), Refusal)
+        self.world.bend = lambda message: None if message["type"] == "UTXOStateNotification" else message
+        asked = client.wait_final(payment.txid)
+        self.world.run(1)
+        self.successResultOf(asked)
+        free = {coin.outpoint for coin in client.account.book.free()}
+        self.assertEqual((free & set(payment.tx.outpoints), len(free)), (set(), 3))
+        confirmed = client.wait_confirmed(payment.txid)
+        height = self.world.node.make_block()
+        self.world.run(3 * ASK_AGAIN)
+        self.assertEqual((self.successResultOf(confirmed), payment.height), (height, height))
+        self.assertEqual([step.state for step in payment.history][-1], "Confirmed")
 
     def test_a_no_that_was_honest(self) -> None:
         """It is told at once, whatever it says of node or payment, and afterwards nothing more is asked or written."""

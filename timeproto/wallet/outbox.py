@@ -65,6 +65,10 @@ class Outbox:
     def submit(self, tx: Transaction, *, again: bool = False) -> Payment:
         """Sends a signed transaction, and again until it is decided. The same one twice is one payment, until a block
         contains it or it fails."""
+        if tx.txid != tx.computed_txid:  # what is proven of its name says nothing of what it holds
+            forged, why = Payment(tx, self.now), "the txid is not the hash of the transaction"
+            forged.failed(Refusal(ErrorCode.TXID_MISMATCH, why, txid=tx.computed_txid))
+            return forged
         payment = self._payments.get(tx.txid) or self._unconfirmed.get(tx.txid)
         if payment is None:
             payment = self._payments[tx.txid] = Payment(tx, self.now, may_be_known=again)
@@ -308,17 +312,22 @@ class Outbox:
         payment = self._payments.get(tx.txid)
         if payment is not None:
             self._forget(payment)
-            self._unconfirmed[tx.txid] = payment
-            if len(self._unconfirmed) > UNCONFIRMED:
-                del self._unconfirmed[next(iter(self._unconfirmed))]
+            self._await_block(payment)
             payment.became_final(proof, self.now)
         refused = self._refused_with(tx.txid)
         for each in refused:
             del self._refused[each]
         for each in refused:
+            if tx.txid not in self._unconfirmed:
+                self._await_block(each)
             each.final_after_all(proof, self.now)
         if isinstance(proof, InclusionProof):
             self._is_confirmed(tx.txid, proof.header.height)
+
+    def _await_block(self, payment: Payment) -> None:
+        self._unconfirmed[payment.txid] = payment
+        if len(self._unconfirmed) > UNCONFIRMED:
+            del self._unconfirmed[next(iter(self._unconfirmed))]
 
     def _is_dead(self, txid: str, why: Refusal) -> None:
         """Proven: it can never be final, whichever payment with it is here now."""

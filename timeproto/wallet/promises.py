@@ -17,7 +17,7 @@ from timeproto.model.transaction import Transaction
 from timeproto.wallet.addresses import Addresses
 from timeproto.wallet.belief import Aborted
 from timeproto.wallet.coins import CoinBook
-from timeproto.wallet.payment import Payment
+from timeproto.wallet.payment import Payment, Step
 from timeproto.wallet.purse import Purse
 
 if TYPE_CHECKING:  # a client with a purse makes itself an account
@@ -98,8 +98,13 @@ class Promises:
                 self.forget(tx, is_unpaid=True)
                 for outpoint in failure.value.spent if failure.check(Aborted) else ():
                     self._book.spent(outpoint)  # but not those that its rival took
+                payment.on_step(final_after_all)
             else:  # nobody knows: it stays in the purse, and is sent again as soon as the client is started again
                 self._others[tx.txid] = tx, self._client.seconds() - LEFT_ALONE
+
+        def final_after_all(step: Step) -> None:
+            if step.state == "SpentFinalized":  # the node that said no passed it on
+                self.is_final(tx)
 
         def ended(result: Any) -> None:
             self._followed.discard(tx.txid)

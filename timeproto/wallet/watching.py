@@ -229,7 +229,7 @@ class Watches:
 
     def _ask_after_stale(self, protocol: WalletClientProtocol, *, is_anew: bool = False) -> None:
         if is_anew or any(watch.stale for watch in self._watches):
-            self._in_order(partial(self._hear_of_the_rest, protocol))
+            self._in_order(partial(self._hear_of_the_rest, protocol, is_anew))
 
     async def _subscribe(self, protocol: WalletClientProtocol, items: Collection[Watched]) -> None:
         for page in pages(items):
@@ -258,8 +258,7 @@ class Watches:
         if len(self._line) < BEHIND:
             self._in_order(partial(self._hear_change, message))
             return
-        why = "the node tells more changes than it lets be checked"
-        self._leave(Refusal(ErrorCode.OVER_LIMIT, why, limit="behind", value=BEHIND))
+        self._leave(Refusal(ErrorCode.OVER_LIMIT, "more is told than can be checked", limit="behind", value=BEHIND))
 
     def noted(self, protocol: WalletClientProtocol, message: Notice) -> None:
         """What the node of the moment says of the subscription itself."""
@@ -348,18 +347,20 @@ class Watches:
         self._ahead_until = max([self._ahead_until, *(at for _, at, _, _ in checked if at > reply.cursor.position)])
         self._place.reached(reply.cursor)
 
-    async def _hear_of_the_rest(self, protocol: WalletClientProtocol) -> None:
+    async def _hear_of_the_rest(self, protocol: WalletClientProtocol, is_anew: bool) -> None:
         """What was told of before a reset and is not shown any more: spent meanwhile, or not known to this node yet.
-
-        Only what is spent for ever is told here. Whatever else there is to tell of them comes as changes.
-        """
+        Only what is spent for ever is told here. Whatever else there is to tell of them comes as changes."""
         stale = set[Outpoint]().union(*(watch.stale for watch in self._watches))
         for page in pages(stale):
-            reply = await protocol.request(messages.UTXOStateQuery(outpoints=tuple(page)))
+            try:
+                reply = await protocol.request(messages.UTXOStateQuery(outpoints=tuple(page)))
+            except Refusal:
+                if is_anew:
+                    raise
+                self._ask_again_at = self._clock.seconds() + REFUSED  # no connection is better than this one
+                return
             for item in reply.states:
-                if item.outpoint is None or item.output is None or item.state is None:
-                    continue
-                if item.outpoint not in stale:
+                if item.outpoint is None or item.outpoint not in stale or item.output is None or item.state is None:
                     continue
                 state = from_wire(item.state)
                 is_final = isinstance(state, SpentFinalized | Confirmed)
@@ -369,12 +370,11 @@ class Watches:
                 except Lie as lie:
                     self._heard_lie(lie)
                     continue
-                for watch in list(self._watches):
-                    if item.outpoint in watch.stale:
-                        if is_final:
-                            watch.show(item.outpoint, item.output, state, True)
-                        if watch.hears(item.outpoint, item.output) or item.outpoint not in watch.told:
-                            watch.stale.discard(item.outpoint)
+                for watch in [each for each in self._watches if item.outpoint in each.stale]:
+                    if is_final:
+                        watch.show(item.outpoint, item.output, state, True)
+                    if watch.hears(item.outpoint, item.output) or item.outpoint not in watch.told:
+                        watch.stale.discard(item.outpoint)
         self._place.whole()
 
     async def _hear_change(self, message: messages.UTXOStateNotification) -> None:
