@@ -172,6 +172,19 @@ class Watchers(Resuming):
         self.world.run(2 * REFUSED)
         self.assertEqual([len(request.addresses) for request in asked if request.addresses], [1, 1, 1])
 
+    def test_what_an_account_is_refused_for_good(self) -> None:
+        """Nobody waits for it, so it is noted: whoever asks for a balance is told why there is none."""
+        client = self.world.client()
+        kept = self.outcome(client.watch(lambda change: None, addresses=[address(self.wallet)]))
+        self.patch(limits, "FILTERS_CONNECTION", 1)
+        self.world.refuses = True
+        self.world.cut()
+        client.watches.extend(client.connection, kept, [address(self.world.node.wallets[1])])
+        self.world.refuses = False
+        self.world.run(3)
+        self.assertIs(kept.refusal.code, ErrorCode.OVER_LIMIT)
+        self.assertTrue(client.is_current)
+
     def test_one_that_no_node_has_room_for(self) -> None:
         """Connection after connection it is refused, and the other watch hears all; with room it is taken up."""
         client, first = self.watching(0)

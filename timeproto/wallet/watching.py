@@ -229,7 +229,7 @@ class Watches:
 
     def _ask_after_stale(self, protocol: WalletClientProtocol, *, is_anew: bool = False) -> None:
         if is_anew or any(watch.stale for watch in self._watches):
-            self._in_order(partial(self._hear_of_the_rest, protocol, is_anew))
+            self._in_order(partial(self._hear_of_the_rest, protocol))
 
     async def _subscribe(self, protocol: WalletClientProtocol, items: Collection[Watched]) -> None:
         for page in pages(items):
@@ -347,18 +347,12 @@ class Watches:
         self._ahead_until = max([self._ahead_until, *(at for _, at, _, _ in checked if at > reply.cursor.position)])
         self._place.reached(reply.cursor)
 
-    async def _hear_of_the_rest(self, protocol: WalletClientProtocol, is_anew: bool) -> None:
+    async def _hear_of_the_rest(self, protocol: WalletClientProtocol) -> None:
         """What was told of before a reset and is not shown any more: spent meanwhile, or not known to this node yet.
         Only what is spent for ever is told here. Whatever else there is to tell of them comes as changes."""
         stale = set[Outpoint]().union(*(watch.stale for watch in self._watches))
         for page in pages(stale):
-            try:
-                reply = await protocol.request(messages.UTXOStateQuery(outpoints=tuple(page)))
-            except Refusal:
-                if is_anew:
-                    raise
-                self._ask_again_at = self._clock.seconds() + REFUSED  # no connection is better than this one
-                return
+            reply = await protocol.request(messages.UTXOStateQuery(outpoints=tuple(page)))
             for item in reply.states:
                 if item.outpoint is None or item.outpoint not in stale or item.output is None or item.state is None:
                     continue
