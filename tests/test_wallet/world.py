@@ -34,15 +34,41 @@ class Place:
         self.access_key: str | None = None
 
 
+@implementer(IStreamClientEndpoint)
+class Elsewhere(Place):
+    """A second place, where another node stands, or the same one: what is said there has a bend of its own."""
+
+    def __init__(self, world: World, node: Node) -> None:
+        super().__init__("127.0.0.1:2")
+        self._world = world
+        self.node = node
+        self.manager = world.serve(1, node.handler, node)
+        self.bend: Bend = lambda message: message
+        self.refuses = False
+        self.connections = 0
+        self.servers: list[Any] = []
+
+    def endpoint(self, reactor: Any) -> Any:
+        return self
+
+    def connect(self, protocolFactory: Any) -> Deferred[Any]:
+        self.connections += 1
+        if self.refuses:
+            return fail(Refused())
+        server, client = self._world.open(self.manager, protocolFactory, lambda message: self.bend(message))
+        self.servers.append(server)
+        return succeed(client)
+
+
 class _Bent(Outbox):
     """What is told to many is bent for each."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, bend: Bend) -> None:
         super().__init__()
-        self._world = world
+        self._bend = bend
 
     def hold(self, *shared: Shared) -> bool:
-        bent = [self._world.bend(json.loads(each.payload)) for each in shared]
+        bent = [self._bend(json.loads(each.payload)) for each in shared]
         told = [Shared(json.dumps(message).encode()) for message in bent if message is not None]
         return bool(told) and super().hold(*told)
 
@@ -64,15 +90,16 @@ class World:
         self._pumps: list[Any] = []
         self._servers: list[Any] = []
         self.manager = self.serve(1, self.node.handler)
+        self.elsewhere: Elsewhere | None = None
 
-    def serve(self, number: int, handler: Any) -> PeerManager:
+    def serve(self, number: int, handler: Any, node: Any = None) -> PeerManager:
         """Masternode ``number``, counted from 1, where nobody but wallets comes."""
         manager = PeerManager(
             reactor=self.clock,
             key=key(number),
             genesis=self.node.genesis,
             listen="127.0.0.1:1",
-            dispatcher=Dispatcher(self.node.integration, handler),
+            dispatcher=Dispatcher((node or self.node).integration, handler),
             on_identity_conflict=lambda reason: None,
             connect=lambda host, port: None,
         )
@@ -86,21 +113,31 @@ class World:
         if self.refuses:
             return fail(Refused())
         self.connections += 1
-        server: Any = NodeFactory(self.clock, self.manager).buildProtocol(None)
+        server, client = self.open(self.manager, protocolFactory, lambda message: self.bend(message))
+        self._servers.append(server)
+        return succeed(client)
+
+    def another(self) -> Elsewhere:
+        """Where a client finds a second node: the same one, if no other has been put there."""
+        self.elsewhere = self.elsewhere or Elsewhere(self, self.node)
+        return self.elsewhere
+
+    def open(self, manager: PeerManager, factory: Any, bend: Bend) -> tuple[Any, Any]:
+        """A connection to the node of ``manager``: both ends."""
+        server: Any = NodeFactory(self.clock, manager).buildProtocol(None)
         said = server.send_payload
 
         def bent(payload: bytes) -> None:
-            message = self.bend(json.loads(payload))
+            message = bend(json.loads(payload))
             if message is not None:
                 said(json.dumps(message).encode())
 
-        server.send_payload, server.outbox = bent, _Bent(self)
-        client = protocolFactory.buildProtocol(None)
-        self._servers.append(server)
+        server.send_payload, server.outbox = bent, _Bent(bend)
+        client = factory.buildProtocol(None)
         self._pumps.append(
             connect(server, FakeTransport(server, True), client, FakeTransport(client, False), greet=False)
         )
-        return succeed(client)
+        return server, client
 
     def client(self) -> WalletClient:
         client = WalletClient(self.clock, self.node.genesis, [], rotation=self)
@@ -110,16 +147,19 @@ class World:
 
     def run(self, seconds: float = 0.0) -> None:
         """Moves bytes until there are none, and time."""
+        nodes = {self.node: None} if self.elsewhere is None else dict.fromkeys((self.node, self.elsewhere.node))
         while True:
             for _ in range(500):
-                self.node.clock.advance(0)  # a replay goes on from turn to turn
+                for node in nodes:
+                    node.clock.advance(0)  # a replay goes on from turn to turn
                 moved = [pump.pump() for pump in self._pumps]
                 if not any(moved):
                     break
             if seconds <= 0:
                 return
             self.clock.advance(0.1)
-            self.node.clock.advance(0.1)
+            for node in nodes:
+                node.clock.advance(0.1)
             seconds -= 0.1
 
     def say(self, message: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ A transaction has ended if a decided block holds the verdict, or a rival of it. 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -49,6 +50,14 @@ Ask = Callable[[Any], Awaitable[Any]]
 class Lie(Exception):
     """A node claimed what its proof does not bear out, or what it cannot prove."""
 
+    does = "lies"
+
+
+class Silence(Lie):
+    """A node keeps to itself what another one shows."""
+
+    does = "keeps something back"
+
 
 Proof = FinalityProof | InclusionProof
 """What proves a transaction final: q commit votes, or its place in a decided block."""
@@ -75,12 +84,18 @@ class Belief:
 
     def __init__(self, genesis: Genesis, ask: Ask) -> None:
         self._genesis = genesis
-        self._ask = ask
+        self.ask = ask
         self._genesis_coins = dict(genesis.coins())
         self._final: dict[str, Transaction] = {}
         self._places: dict[tuple[bytes, InclusionProof], None] = {}
         self._signatures = Remembered(SIGNATURES)
         self.lies = 0
+
+    def of(self, ask: Ask) -> Belief:
+        """The same belief, where another node is asked; its lies are counted apart."""
+        other = copy.copy(self)
+        other.ask, other.lies = ask, 0
+        return other
 
     def check(self, proof: Proof | None, txid: str) -> Proof:
         """The proof itself if it proves ``txid`` final; :class:`Lie` if not."""
@@ -112,7 +127,7 @@ class Belief:
 
     async def claimed(self, txid: str) -> Transaction:
         """The transaction of this txid, whatever became of it; :class:`Refusal` ``not_found`` if the node has none."""
-        return self._of(txid, await self._ask(messages.GetTransaction(txid=txid)))
+        return self._of(txid, await self.ask(messages.GetTransaction(txid=txid)))
 
     def _of(self, txid: str, info: messages.TransactionInfo) -> Transaction:
         if info.tx.computed_txid != txid:
@@ -126,7 +141,7 @@ class Belief:
         proven to have ended it.
         """
         if place is None:
-            info = await self._ask(messages.GetTransaction(txid=txid))
+            info = await self.ask(messages.GetTransaction(txid=txid))
             if info.status == "aborted" and height is None:
                 raise await self._ended(self._of(txid, info), info)
             place = info.inclusion if info.status == "final" else None
@@ -140,7 +155,7 @@ class Belief:
 
     async def end_of(self, tx: Transaction) -> Aborted | None:
         """How a block ended ``tx``, proven; None if the node does not say that one did. :class:`Lie` if it is false."""
-        info = await self._ask(messages.GetTransaction(txid=tx.txid))
+        info = await self.ask(messages.GetTransaction(txid=tx.txid))
         return await self._ended(tx, info) if info.status == "aborted" else None
 
     async def _ended(self, tx: Transaction, info: messages.TransactionInfo) -> Aborted:
@@ -154,6 +169,19 @@ class Belief:
         assert info.inclusion is not None  # it was checked
         return Aborted(tx.txid, info.inclusion.header.height, rival, spent)
 
+    async def final_proof(self, txid: str) -> Proof:
+        """The proof of what is final by now, verified; :class:`Refusal` ``not_found`` if it is not."""
+        try:
+            reply = await self.ask(messages.GetFinalityProof(txid=txid))
+        except Refusal as refusal:
+            if refusal.code is not ErrorCode.NOT_FOUND:
+                raise
+            info = await self.ask(messages.GetTransaction(txid=txid))
+            if info.status != "final" or info.inclusion is None:
+                raise refusal from None
+            return self.check(info.inclusion, txid)  # a block made it final: there are no votes to show
+        return self.check(reply.proofs[0] if reply.proofs else None, txid)
+
     async def final_transaction(self, txid: str, proof: Proof | None = None) -> Transaction:
         """The transaction, proven final: from memory, or fetched with its proof. :class:`Lie` if it cannot be."""
         known = self._final.get(txid)
@@ -162,7 +190,7 @@ class Belief:
         if proof is not None:
             self.check(proof, txid)
         try:
-            info = await self._ask(messages.GetTransaction(txid=txid))
+            info = await self.ask(messages.GetTransaction(txid=txid))
         except Refusal as refusal:
             if refusal.code is ErrorCode.NOT_FOUND:
                 raise self._lie(f"the node has no transaction {txid}") from None

@@ -35,6 +35,7 @@ from timeproto.wallet.protocol import WalletClientFactory, WalletClientProtocol
 from timeproto.wallet.purse import Purse
 from timeproto.wallet.reading import address_coins
 from timeproto.wallet.resuming import Proprietor
+from timeproto.wallet.second import SecondNode
 from timeproto.wallet.waiters import Waiters
 from timeproto.wallet.watch import Change, Watch
 from timeproto.wallet.watching import Watches
@@ -76,6 +77,7 @@ class WalletClient(MultiService):
         self._outbox = Outbox(self)
         owner = Proprietor(lease_key or SigningKey(random(32)), genesis.hash, now)
         self.watches = Watches(self.belief, self.troubled, reactor, owner)
+        self._second = SecondNode(self, reactor, self._nodes, self._outbox, self.watches)
         self._may_leave = 0.0
         self._regularly: list[Callable[[], Any]] = []
         self._is_prepared = self._is_leaving = self._heard_lie = False
@@ -152,6 +154,7 @@ class WalletClient(MultiService):
         if self._is_leaving or self.watches.is_to_begin_anew:
             self.try_elsewhere()
         self._outbox.tick()
+        self._second.tick()
         for call in self._regularly:
             self.run(call())
         if self._is_prepared:
@@ -214,7 +217,7 @@ class WalletClient(MultiService):
             self.log.info("what {node} told could not be checked: {why}", node=self.node, why=why)
         elif not self._heard_lie:  # the first says enough, and a liar must not fill the disk
             self._heard_lie = True
-            self.log.warn("the node at {node} lies: {what}", node=self.node, what=why)
+            self.log.warn("the node at {node} {does}: {what}", node=self.node, does=why.does, what=why)
         if not isinstance(why, Lie) or len(self._nodes) > 1:
             self.try_elsewhere()
 

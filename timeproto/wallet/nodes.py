@@ -55,13 +55,20 @@ class Rotation:
         if not nodes:
             raise ConfigurationError("a wallet needs at least one node")
         self._nodes = [(node, node.endpoint(reactor)) for node in nodes]
-        self._next = 0
+        self._next = self._other = 0
         self.current = nodes[0]
         self.unreached: dict[str, str] = {}
         """By address, why it could not be connected to when it was tried last."""
 
     def __len__(self) -> int:
-        return len(self._nodes)
+        """How many there are: one that is named twice is one."""
+        return len({node.address for node, _ in self._nodes})
+
+    def another(self) -> Node:
+        """A node that is not the one connected to last, another one each time."""
+        others = [node for node, _ in self._nodes if node.address != self.current.address]
+        self._other = (self._other + 1) % len(others)
+        return others[self._other]
 
     def connect(self, protocolFactory: Any) -> Deferred[Any]:
         self.current, endpoint = self._nodes[self._next]

@@ -14,7 +14,7 @@ from timeproto.model.keys import SigningKey
 from timeproto.model.transaction import Outpoint, Transaction
 from timeproto.model.utxo_state import Confirmed, SpentFinalized, Unspent, UTXOState, from_wire, holder, kind
 from timeproto.network.requests import ConnectionGone
-from timeproto.wallet.belief import Aborted, Lie, Proof
+from timeproto.wallet.belief import Aborted, Belief, Lie, Proof
 from timeproto.wallet.payment import Payment
 from timeproto.wallet.refusals import UNSURE, final_word, require_frame
 from timeproto.wallet.waiters import refuse
@@ -28,6 +28,9 @@ ASK_AGAIN = 2.0
 
 UNCONFIRMED = 10_000
 """Final payments of which it is still noted, if it is told, which block contains them."""
+
+HANDED_ON = 100
+"""Payments that another node is given at a time."""
 
 REFUSED = 1_000
 """Payments that a node's refusal has ended, of which it is still noted if they turn out to be final."""
@@ -94,6 +97,7 @@ class Outbox:
 
         async def send() -> None:
             payment.asking.append(protocol)
+            payment.is_given(self.now)
             try:
                 await protocol.request(messages.TransactionBroadcast(tx=payment.tx))
             except ConnectionGone:
@@ -119,44 +123,68 @@ class Outbox:
             payment.accepted(self.now)
             payment.may_be_known = True
             if again:  # it may have become final while nobody told us
-                await self._look_for_proof(payment)
+                await self.look_for_proof(payment)
 
         self._client.run(send())
 
+    # -- another node --------------------------------------------------------------------------------
+
+    def overdue(self) -> list[Payment]:
+        """Some payments, not more than ``HANDED_ON``, that the node of the moment was given and that are not decided
+        in time: each is returned once in a while, and ever more seldom."""
+        overdue = [payment for payment in self._payments.values() if payment.is_overdue(self.now)][:HANDED_ON]
+        for payment in overdue:
+            payment.is_handed_on(self.now)
+        return overdue
+
+    async def hand_on(self, payment: Payment, belief: Belief) -> bool:
+        """Gives a payment to another node too; what that one can prove of its end ends it. True if it had not heard of
+        the payment, and takes it."""
+        has_heard = True
+        try:
+            await belief.ask(messages.GetTransaction(txid=payment.txid))
+        except Refusal as refusal:
+            has_heard = refusal.code is not ErrorCode.NOT_FOUND
+        if payment.is_over:
+            return False
+        payment.may_be_known = True
+        try:
+            await belief.ask(messages.TransactionBroadcast(tx=payment.tx))
+        except Refusal as refusal:
+            word = await final_word(refusal, payment, belief, only_node=False)
+            if word is not None and not payment.is_over:
+                self._keep_in_mind(payment)
+                self._end(payment, word)
+            return False
+        payment.accepted(self.now)
+        if payment.txid in self._cancels:
+            await self._send_cancel(self._cancels[payment.txid], belief)
+        return not has_heard
+
     # -- asking --------------------------------------------------------------------------------------
 
-    async def fetch_proof(self, txid: str) -> Proof:
-        """The proof of what is final by now, verified; :class:`Refusal` ``not_found`` if it is not."""
-        proof = await self._fetch_proof(txid)
+    async def fetch_proof(self, txid: str, belief: Belief | None = None) -> Proof:
+        """The proof of what is final by now, verified; :class:`Refusal` ``not_found`` if it is not. ``belief``: of the
+        node that is asked, if that is another than the one of the moment."""
+        proof = await (belief or self._belief).final_proof(txid)
         for each in self._refused_with(txid)[:1]:  # it settles all of them, whoever asked
             self._finish(each.tx, proof)
         return proof
 
-    async def _fetch_proof(self, txid: str) -> Proof:
+    async def look_for_proof(self, payment: Payment, belief: Belief | None = None) -> None:
+        """Ends the payment if it is proven to be final, or never to be; ``belief`` as in :meth:`fetch_proof`."""
         try:
-            reply = await self._client.ask(messages.GetFinalityProof(txid=txid))
-        except Refusal as refusal:
-            if refusal.code is not ErrorCode.NOT_FOUND:
-                raise
-            info = await self._client.ask(messages.GetTransaction(txid=txid))
-            if info.status != "final" or info.inclusion is None:
-                raise refusal from None
-            return self._belief.check(info.inclusion, txid)  # a block made it final: there are no votes to show
-        return self._belief.check(reply.proofs[0] if reply.proofs else None, txid)
-
-    async def _look_for_proof(self, payment: Payment) -> None:
-        try:
-            proof = await self.fetch_proof(payment.txid)
+            proof = await self.fetch_proof(payment.txid, belief)
         except ConnectionGone:
             return
         except Refusal:
-            await self._look_for_end(payment)
+            await self._look_for_end(payment, belief)
             return
         self._finish(payment.tx, proof)
 
-    async def _look_for_end(self, payment: Payment) -> None:
+    async def _look_for_end(self, payment: Payment, belief: Belief | None = None) -> None:
         try:
-            end = await self._belief.end_of(payment.tx)
+            end = await (belief or self._belief).end_of(payment.tx)
         except (Refusal, ConnectionGone):
             return  # not decided yet, or nobody to ask
         if end is not None:
@@ -172,10 +200,10 @@ class Outbox:
         for payment in list(self._payments.values()):
             asks = payment.is_accepted or payment.txid in self._cancels
             if asks and not payment.is_over and self.now - payment.sent_at >= ASK_AGAIN:
-                self._client.run(self._look_for_proof(payment))
+                self._client.run(self.look_for_proof(payment))
         for payment in list(self._refused):
             if self._belief.proven(payment.txid) is not None:  # seen among the coins, and no node told us of it
-                self._client.run(self._look_for_proof(payment))
+                self._client.run(self.look_for_proof(payment))
         for cancel in list(self._cancels.values()):
             self._client.run(self._send_cancel(cancel))
         for txid in list(self._confirming):
@@ -199,9 +227,18 @@ class Outbox:
         if others:
             self._confirming[txid] = others
 
-    async def _look_for_block(self, txid: str) -> None:
+    @property
+    def waits_for_blocks(self) -> bool:
+        return bool(self._confirming)
+
+    async def look_for_blocks(self, belief: Belief) -> None:
+        """Asks another node for some of the blocks that are waited for: that they are there may be kept back too."""
+        for txid in list(self._confirming)[:HANDED_ON]:
+            await self._look_for_block(txid, belief)
+
+    async def _look_for_block(self, txid: str, belief: Belief | None = None) -> None:
         try:
-            height = await self._belief.confirmed(txid)
+            height = await (belief or self._belief).confirmed(txid)
         except Aborted as end:
             self._is_dead(txid, end)
         except (Refusal, ConnectionGone):
@@ -209,7 +246,7 @@ class Outbox:
         else:
             known = [self._payments[txid]] if txid in self._payments else self._refused_with(txid)
             if known:  # then it is final too, and nobody told us
-                await self._look_for_proof(known[0])
+                await self.look_for_proof(known[0], belief)
             self._is_confirmed(txid, height)
 
     def _is_confirmed(self, txid: str, height: int) -> None:
@@ -244,15 +281,15 @@ class Outbox:
 
         return payment.when_final().addCallbacks(final, ended)
 
-    async def _send_cancel(self, cancel: messages.TransactionCancel) -> None:
+    async def _send_cancel(self, cancel: messages.TransactionCancel, belief: Belief | None = None) -> None:
         try:
-            await self._client.ask(cancel)
+            await (belief or self._belief).ask(cancel)
         except ConnectionGone:
             return
         except Refusal as refusal:  # said again in time; if it is decided, we want to see how
             payment = self._payments.get(cancel.txid)
             if payment is not None and refusal.code in (ErrorCode.ALREADY_FINAL, ErrorCode.ABORTED):
-                await self._look_for_proof(payment)
+                await self.look_for_proof(payment, belief)
 
     # -- what is told --------------------------------------------------------------------------------
 

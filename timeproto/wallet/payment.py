@@ -12,6 +12,11 @@ from twisted.logger import Logger
 from timeproto.model.transaction import Transaction
 from timeproto.wallet.belief import Proof
 
+OVERDUE = 10.0
+"""Seconds after which a payment that a node was given, and that is not decided, is handed to another one as well …"""
+OVERDUE_MAX = 320.0
+"""… and after twice as many to the next one, and so on, up to this: it may be waiting for a block, or for a quorum."""
+
 
 @attrs.frozen
 class Step:
@@ -45,6 +50,8 @@ class Payment:
     """True if some node may have locked its coins: then a node's no does not end it."""
     take_back: Callable[[], bool] = attrs.field(default=lambda: True)
     """Sees to it that nobody else sends it any more, before it ends by a node's no; False if somebody may have."""
+    _hand_on_at: float | None = None
+    _pause: float = OVERDUE
     asking: list[Any] = attrs.field(factory=list)
     """The connections over which a node was asked, and has not answered."""
     _accepted: list[Deferred[Payment]] = attrs.field(factory=list)
@@ -88,6 +95,19 @@ class Payment:
         self._listeners.append(listener)
 
     # -- for the client ------------------------------------------------------------------------------
+
+    def is_given(self, now: float) -> None:
+        """A node is given it, and has ``OVERDUE`` seconds before another is."""
+        self._hand_on_at = max(now + OVERDUE, self._hand_on_at or 0.0)
+
+    def is_overdue(self, now: float) -> bool:
+        """True if another node is to be given it too."""
+        return self._hand_on_at is not None and now >= self._hand_on_at
+
+    def is_handed_on(self, now: float) -> None:
+        """Another node is given it, and the next one later."""
+        self._pause = min(2 * self._pause, OVERDUE_MAX)
+        self._hand_on_at = now + self._pause
 
     def reached(self, state: str, now: float) -> None:
         """A state was told: each is noted once, in the order of its first arrival."""

@@ -117,9 +117,10 @@ class WalletClientProtocol(MessageProtocol):
                 patient = refusal.code is ErrorCode.OVER_LIMIT and isinstance(pause, int) and pause >= 0
                 if not patient or self._clock.seconds() + int(pause or 0) / 1000 > until:
                     raise
-                await self._pause(int(pause or 0) / 1000)
+                await self.pause(int(pause or 0) / 1000)
 
-    async def _pause(self, seconds: float) -> None:
+    async def pause(self, seconds: float) -> None:
+        """Returns after so many seconds; :class:`ConnectionGone` as soon as the connection is lost."""
         waiting: Deferred[None] = deferLater(self._clock, seconds)
         self._pauses.add(waiting)
         try:

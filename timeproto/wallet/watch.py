@@ -141,6 +141,23 @@ class Watch:
         if self._differs(change.outpoint, change.new_state):
             self._tell(attrs.evolve(change, old_state=self.told.get(change.outpoint, change.old_state)))
 
+    # -- what others show ----------------------------------------------------------------------------
+
+    def was_told_since(self, outpoint: Outpoint, before: UTXOState | None) -> bool:
+        """True if the state told last of the coin is not ``before`` any more."""
+        return outpoint in self._ended or self.told.get(outpoint) != before
+
+    def lacks(self, coin: CoinState, state: UTXOState) -> bool:
+        """True if a node that keeps nothing back has told this: a coin that is new here, or that one is spent."""
+        return self.is_news(coin, state, self.begun) and _is_final(state) == (coin.outpoint in self.told)
+
+    def lock_on(self, outpoint: Outpoint) -> str | None:
+        """The txid of what is said to hold a coin for now."""
+        told = self.told.get(outpoint)
+        return None if told is None or _is_final(told) else holder(told)
+
+    # -- telling -------------------------------------------------------------------------------------
+
     def _differs(self, outpoint: Outpoint, state: UTXOState) -> bool:
         """False for what was told already, and for what is told of a spent coin by a node that is behind."""
         before = self.told.get(outpoint)

@@ -23,6 +23,7 @@ from timeproto.wallet.arrivals import Arrivals
 from timeproto.wallet.belief import Belief, Lie
 from timeproto.wallet.incoming import Incoming
 from timeproto.wallet.line import Line, Work
+from timeproto.wallet.missing import Comparison
 from timeproto.wallet.protocol import Notice, WalletClientProtocol
 from timeproto.wallet.reading import shown_by
 from timeproto.wallet.resuming import Place, Proprietor, comes_too_soon, is_for_good, pages
@@ -60,6 +61,7 @@ class Watches:
         self._place = Place(clock, owner)
         self._in_turn = Turns()  # in the middle of a resume a request would begin what is not complete
         self._watches: list[Watch] = []
+        self.comparison = Comparison(self._watches)
         self.arrivals = Arrivals(belief, self._watches, on_trouble, clock)
         self._waiting: dict[Watch, Deferred[None]] = {}
         self._ahead_until = 0
@@ -294,7 +296,7 @@ class Watches:
         try:
             await work()
         except Lie as lie:
-            self._heard_lie(lie)
+            self.distrust(lie)
         except (ConnectionGone, Refusal) as error:
             self._line.clear()  # it comes again
             self._leave(error)
@@ -302,7 +304,7 @@ class Watches:
             self._place.lose()
             self.log.failure("what a node told could not be told on")
 
-    def _heard_lie(self, lie: Lie) -> None:
+    def distrust(self, lie: Lie) -> None:
         """It is not told, so the truth in its place may be missing: the next connection shows everything anew."""
         self._place.lose()
         self._on_trouble(lie)
@@ -332,7 +334,7 @@ class Watches:
                 try:
                     proven = await self._belief.is_proven(coin.outpoint, coin.output, state, None)
                 except Lie as lie:
-                    self._heard_lie(lie)
+                    self.distrust(lie)
                     continue
             checked.append((coin, at, state, proven))
         # Nothing waits from here on: the page is told as a whole, or not at all.
@@ -362,7 +364,7 @@ class Watches:
                     if is_final:
                         await self._belief.is_proven(item.outpoint, item.output, state, None)
                 except Lie as lie:
-                    self._heard_lie(lie)
+                    self.distrust(lie)
                     continue
                 for watch in [each for each in self._watches if item.outpoint in each.stale]:
                     if is_final:

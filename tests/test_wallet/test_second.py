@@ -1,0 +1,172 @@
+"""Payments that a node keeps to itself, or their ends: another is given them, and the first is left."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest import mock
+
+from tests.test_wallet.second_nodes import Case
+from timeproto.errors import ErrorCode, Refusal
+from timeproto.wallet.client import ASK_AGAIN
+from timeproto.wallet.payment import OVERDUE
+from timeproto.wallet.second import LOOK
+from timeproto.wire import messages
+
+SOON = OVERDUE + 3 * ASK_AGAIN
+
+
+class Payments(Case):
+    """What is not decided in time is handed on."""
+
+    def test_one_that_is_not_passed_on(self) -> None:
+        """The node takes it and tells nobody: the next one is given it, it is final, and the first is left."""
+        self.other_node()
+        self.keep_all_back()
+        client = self.world.client()
+        payment = client.submit(self.payment())
+        self.world.run(OVERDUE - 1)
+        self.assertEqual((payment.is_accepted, payment.is_over, self.world.elsewhere.connections), (True, False, 0))
+        self.world.run(3 * ASK_AGAIN + 1)
+        self.assertIsNotNone(payment.proof)
+        self.assertEqual((self.world.connections, self.asked_elsewhere()), (2, 1))
+        why = f"it took the payment {payment.txid} and has not passed it on"
+        self.assertEqual(self.warned, [f"the node at 127.0.0.1:1 keeps something back: {why}"])
+        self.assertFalse(any(server.is_open for server in self.world.elsewhere.servers))
+
+    def test_one_that_is_not_final_at_once(self) -> None:
+        """The next node had not heard of it and takes it: that is enough to leave the first."""
+        other = self.other_node()
+        self.keep_all_back()
+        other.bend = lambda message: None if message["type"] == "FinalityProofs" else message
+        client = self.world.client()
+        client.submit(self.payment())
+        self.world.run(SOON)
+        self.assertEqual((self.world.connections, other.connections), (2, 1))
+
+    def test_one_whose_end_is_kept_back(self) -> None:
+        """The node passed it on, and says that it knows nothing of it being final: another one proves that."""
+        self.keep_all_back()
+        client = self.world.client()
+        payment = client.submit(self.payment())
+        self.world.run(SOON)
+        self.assertIsNotNone(payment.proof)
+        self.assertEqual(self.world.connections, 2)
+        why = f"it does not know that the payment {payment.txid} is final"
+        self.assertEqual(self.warned, [f"the node at 127.0.0.1:1 keeps something back: {why}"])
+
+    def test_one_that_a_node_does_not_answer(self) -> None:
+        """Who waits for it to be accepted is told when the other one has taken it."""
+        self.keep_all_back()
+        kept = self.world.bend
+        self.world.bend = lambda message: None if message["type"] == "TransactionAccepted" else kept(message)
+        self.other_node()
+        client = self.world.client()
+        payment = client.submit(self.payment())
+        accepted = payment.when_accepted()
+        self.world.run(OVERDUE - 1)
+        self.assertNoResult(accepted)
+        self.world.run(3 * ASK_AGAIN)
+        self.assertIs(self.successResultOf(accepted), payment)
+
+    def test_one_that_waits_for_a_quorum(self) -> None:
+        """Nobody keeps it back: others are asked ever more seldom, and the first is not left."""
+        self.without_a_quorum()
+        client = self.world.client()
+        payment = client.submit(self.payment())
+        self.world.run(600)
+        self.assertFalse(payment.is_over)
+        self.assertEqual((self.world.connections, self.asked_elsewhere()), (1, 5))  # after 10, 30, 70, 150, 310 s
+        self.assertEqual(self.warned, [])
+
+    def test_one_whose_coin_another_has_spent(self) -> None:
+        """The next node proves it: the payment is over, though the first one says nothing."""
+        other = self.other_node()
+        rival = self.payment(to=2)
+        other.node.integration.process_transaction(rival)
+        self.keep_all_back()
+        client = self.world.client()
+        payment = client.submit(self.payment())
+        self.world.run(SOON)
+        refusal = self.failureResultOf(payment.when_final(), Refusal).value
+        self.assertEqual((refusal.code, refusal.details["conflicting_txid"]), (ErrorCode.DOUBLE_SPEND, rival.txid))
+
+    def test_one_that_another_node_refuses(self) -> None:
+        """Its no is a word: the payment goes on, and the first node is not left for it."""
+        other = self.other_node()
+        self.keep_all_back()
+
+        def bend(message: dict[str, Any]) -> dict[str, Any]:
+            if message["type"] not in ("TransactionAccepted", "FinalityProofs", "TransactionInfo"):
+                return message
+            return {"type": "Error", "id": message["id"], "code": "bad_signature", "message": "no"}
+
+        other.bend = bend
+        client = self.world.client()
+        payment = client.submit(self.payment())
+        self.world.run(SOON)
+        self.assertFalse(payment.is_over)
+        self.assertEqual((self.world.connections, other.connections, self.warned), (1, 1, []))
+
+    def test_a_refusal_of_the_first_after_another_was_given_it(self) -> None:
+        """Nobody knows any more that it is with nobody: its coins are not free."""
+        answers: list[dict[str, Any]] = []
+
+        def bend(message: dict[str, Any]) -> dict[str, Any] | None:
+            if message["type"] == "TransactionAccepted":
+                answers.append(message)
+                return None
+            return None if message["type"] == "UTXOStateNotification" else message
+
+        self.world.bend = bend
+        self.other_node().node.hold()
+        client = self.world.client()
+        payment = client.submit(self.payment())
+        self.world.run(OVERDUE + 1)
+        self.assertEqual(self.asked_elsewhere(), 1)
+        self.world.say({"type": "Error", "id": answers[0]["id"], "code": "bad_signature", "message": "no"})
+        self.world.run(0.1)
+        self.assertIsNone(payment.error)
+
+    def test_the_wish_to_cancel_one(self) -> None:
+        """It is handed on with the payment: else the next node would see to it that it is final."""
+        other = self.other_node()
+        wishes: list[Any] = []
+        handle = other.node.handler.handle_message
+
+        def note(client: Any, message: Any) -> None:
+            wishes.extend([message] * isinstance(message, messages.TransactionCancel))
+            handle(client, message)
+
+        other.node.handler.handle_message = note
+        self.keep_all_back()
+        client = self.world.client()
+        tx = self.payment()
+        client.submit(tx)
+        client.cancel(tx, self.wallet).addErrback(lambda failure: failure.trap(Refusal))
+        self.world.run(SOON)
+        self.assertEqual([wish.txid for wish in wishes], [tx.txid])
+
+    def test_a_block_that_is_kept_back(self) -> None:
+        """Who waits for the block hears of it from another node."""
+        client = self.world.client()
+        payment = client.submit(self.payment())
+        self.world.run(1)
+        self.keep_all_back()
+        confirmed = client.wait_confirmed(payment.txid)
+        height = self.world.node.make_block()
+        self.world.run(LOOK - 2 * ASK_AGAIN)
+        self.assertNoResult(confirmed)
+        self.world.run(3 * ASK_AGAIN)
+        self.assertEqual(self.successResultOf(confirmed), height)
+
+    def test_many_at_a_time(self) -> None:
+        """So many as are handed on at a time, and the others after them."""
+        other = self.other_node()
+        self.keep_back("UTXOStateNotification", "FinalityProofs", "TransactionInfo", connections=5)
+        with mock.patch("timeproto.wallet.outbox.HANDED_ON", 2):
+            client = self.world.client()
+            payments = [client.submit(self.payment(number)) for number in range(4)]
+            for handed_on, seconds in ((0, OVERDUE - 1), (2, 3), (4, 2 * OVERDUE)):
+                self.world.run(seconds)
+                self.assertEqual(other.node.replica.final_count, handed_on)
+            self.assertTrue(all(each.proof for each in payments))
