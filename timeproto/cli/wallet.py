@@ -274,7 +274,6 @@ async def _height(client: Any, txid: str) -> int | None:
 
 async def _watch(reactor: Any, account: Any, arguments: argparse.Namespace) -> int:
     from twisted.internet.defer import Deferred
-    from twisted.logger import FilteringLogObserver, LogLevel, LogLevelFilterPredicate, formatEvent, globalLogPublisher
     from twisted.python.failure import Failure
 
     from timeproto.cli.listening import Audience
@@ -301,20 +300,9 @@ async def _watch(reactor: Any, account: Any, arguments: argparse.Namespace) -> i
         watching: Deferred[Any] = account.client.watch(tell, addresses=addresses, on_payment=hint)
         return watching.addErrback(Failure.trap, ConnectionGone)
 
-    def say(event: Any) -> None:
-        if event["log_namespace"].startswith("timeproto.wallet"):
-            warn(formatEvent(event))
-
-    # What a node refuses for now is waited for: whoever looks on is to know why nothing comes.
-    listener: Any = say
-    observer = FilteringLogObserver(listener, [LogLevelFilterPredicate(defaultLogLevel=LogLevel.warn)])
-    globalLogPublisher.addObserver(observer)
-    try:
-        account.on_address = lambda each: watch([each]).addErrback(lambda failure: warn(failure.getErrorMessage()))
-        await audience.wait(watch(account.addresses))
-        await audience.wait(done)
-    finally:
-        globalLogPublisher.removeObserver(observer)
+    account.on_address = lambda each: watch([each]).addErrback(lambda failure: warn(failure.getErrorMessage()))
+    await audience.wait(watch(account.addresses))
+    await audience.wait(done)
     return ExitStatus.OK
 
 

@@ -7,8 +7,8 @@ import getpass
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +179,8 @@ def with_account(command: Callable[[Any, Any, argparse.Namespace], Awaitable[int
                     warn(f"{client.node} does not take the access key, and serves this wallet as any: {refusal}")
                 if client.belief.lies:
                     warn(f"{client.belief.lies} things that {client.node} said are not proven: they are not counted")
-                return await command(reactor, account, arguments)
+                with _warnings_told():
+                    return await command(reactor, account, arguments)
             finally:
                 await client.stopService()
 
@@ -194,6 +195,24 @@ def with_account(command: Callable[[Any, Any, argparse.Namespace], Awaitable[int
             raise
 
     return run
+
+
+@contextmanager
+def _warnings_told() -> Iterator[None]:
+    """What the wallet warns of is told: whoever waits is to know that a node refuses, or is left, and why."""
+    from twisted.logger import FilteringLogObserver, LogLevel, LogLevelFilterPredicate, formatEvent, globalLogPublisher
+
+    def tell(event: Any) -> None:
+        if event["log_namespace"].startswith("timeproto.wallet"):
+            warn(formatEvent(event))
+
+    listener: Any = tell
+    observer = FilteringLogObserver(listener, [LogLevelFilterPredicate(defaultLogLevel=LogLevel.warn)])
+    globalLogPublisher.addObserver(observer)
+    try:
+        yield
+    finally:
+        globalLogPublisher.removeObserver(observer)
 
 
 async def connected(reactor: Any, client: Any) -> None:

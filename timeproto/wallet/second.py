@@ -159,25 +159,24 @@ class SecondNode(Service):
     async def _confront(self, doubt: _Doubt) -> None:
         """Leaves the client's own node if what was missing has still not been told."""
         await self._watches.settled()
-        try:
-            for each in doubt.missing:
-                is_still = each.is_still and not await self._is_spent(each)
-                if self._client.connection is not doubt.connection:
-                    return
-                if is_still and each.is_still:  # while that was asked too
-                    self._watches.distrust(Silence(str(each)))
-                    return
-        except (ConnectionGone, Refusal):
-            return  # it is looked for again
+        for each in doubt.missing:
+            is_still = each.is_still and not await self._is_spent(each)
+            if self._client.connection is not doubt.connection:
+                return
+            if is_still and each.is_still:  # while that was asked too
+                self._watches.distrust(Silence(str(each)))
+                return
 
     async def _is_spent(self, missing: Missing) -> bool:
         """True if the client's own node proves that a coin is spent which another showed as new: that one is behind."""
         if missing.before is not None or isinstance(missing.state, SpentFinalized | Confirmed):
             return False
         outpoint = missing.coin.outpoint
-        reply = await self._client.ask(messages.UTXOStateQuery(outpoints=(outpoint,)))
-        said = reply.states[0].state if reply.states else None
-        state = None if said is None else from_wire(said)
-        if not isinstance(state, SpentFinalized | Confirmed):
+        try:
+            reply = await self._client.ask(messages.UTXOStateQuery(outpoints=(outpoint,)))
+            said = reply.states[0].state if reply.states else None
+            state = from_wire(said or "Unspent")
+            is_final = isinstance(state, SpentFinalized | Confirmed)
+            return is_final and await self._client.belief.is_proven(outpoint, missing.coin.output, state, None)
+        except (ConnectionGone, Refusal):  # who is to be kept does not refuse to say
             return False
-        return await self._client.belief.is_proven(outpoint, missing.coin.output, state, None)
