@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from typing import Any
 
 from tests.cluster import COIN, address, key, pay
@@ -15,10 +16,12 @@ from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.transaction import Outpoint, TxOutput
 from timeproto.model.utxo_state import SpentFinalized, to_wire
-from timeproto.wallet import reading, watching
+from timeproto.wallet import line, reading
 from timeproto.wallet.client import WalletClient
+from timeproto.wallet.line import size_of
 from timeproto.wallet.resuming import ANEW
 from timeproto.wallet.watch import Watch
+from timeproto.wire import codec
 from timeproto.wire.messages import CoinState
 
 
@@ -239,7 +242,7 @@ class Hearing(PurseCase):
 
     def test_a_node_that_says_how_far_it_is_and_nothing_else(self) -> None:
         """While something is checked its watermarks wait too, as many as anything may."""
-        self.patch(watching, "BEHIND", 100)
+        self.patch(line, "BEHIND", 100)
         client = self.opened()
         self.world.bend = lambda message: None if message["type"] == "TransactionInfo" else message
         self.give(address(self.mine))
@@ -254,6 +257,41 @@ class Hearing(PurseCase):
         self.world.cut()
         self.world.run(5)
         self.assertEqual(self.balance(client), TOTAL + 9 * COIN)
+
+    def test_proofs_of_a_large_network_told_and_told(self) -> None:
+        """What waits to be checked is bounded in bytes too: who tells more is left, and what waited is given up."""
+        self.patch(line, "BEHIND_BYTES", 1_000_000)
+        client = self.opened()
+        heard: list[dict[str, Any]] = []
+
+        def bend(message: dict[str, Any]) -> dict[str, Any] | None:
+            heard.extend([message] * (message["type"] == "UTXOStateNotification"))
+            return None if message["type"] in ("UTXOStateNotification", "TransactionInfo") else message
+
+        self.world.bend = bend
+        self.give(address(self.mine))
+        self.world.run(0.2)
+        told = next(message for message in heard if "proof" in message)
+        self.world.bend = lambda message: None if message["type"] == "TransactionInfo" else message
+        self.world.say(told)  # and it is not checked before the transaction comes
+        vote = told["proof"]["votes"][0] | {"path": ["ab" * 32] * 14}
+        told["proof"]["votes"] = [vote] * 256
+        at, waiting = told["cursor"]["position"], client.watches._line
+        for number in range(1, 3):
+            self.world.say(told | {"cursor": told["cursor"] | {"position": at + number}})
+        self.world.run(0.1)
+        self.assertTrue(client.watches.is_checked)
+        size = size_of(codec.decode(json.dumps(told).encode()))
+        self.assertEqual(waiting._size, len(waiting) * size)
+        self.assertLess(abs(size / len(json.dumps(told)) - 1), 0.1)
+        self.assertEqual(self.world.connections, 1)
+        for number in range(3, 6):
+            self.world.say(told | {"cursor": told["cursor"] | {"position": at + number}})
+        self.world.bend = lambda message: message
+        self.world.run(1)
+        self.assertEqual(self.world.connections, 2)
+        self.world.run(5)
+        self.assertEqual((self.balance(client), waiting._size), (TOTAL + 9 * COIN, 0))
 
     def test_what_the_only_node_could_not_prove(self) -> None:
         """It is asked for once more in a while: a balance does not lack for ever what was missing for a moment."""

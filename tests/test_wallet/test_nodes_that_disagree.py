@@ -363,7 +363,7 @@ class Bounds(Case):
         self.outcome(client.watch(changes.append, addresses=[address(to)]))
         self.world.run(0.2)
         self.world.bend = lambda message: None if message["type"] == "TransactionInfo" else message
-        with mock.patch("timeproto.wallet.watching.BEHIND", 2):
+        with mock.patch("timeproto.wallet.line.BEHIND", 2):
             for number in range(4):
                 self.world.node.integration.process_transaction(self.payment(number))
             self.world.run(1.5)  # the pause before the next connection is a matter of chance, and shorter

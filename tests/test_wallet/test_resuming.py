@@ -21,7 +21,7 @@ from timeproto.errors import Refusal
 from timeproto.model.utxo_state import Confirmed, kind
 from timeproto.network.requests import ConnectionGone
 from timeproto.wallet import client as client_module
-from timeproto.wallet import watching
+from timeproto.wallet import line
 from timeproto.wallet.client import ASK_AGAIN
 from timeproto.wallet.resuming import ANEW, LEASE_MS, LONGEST, PATIENCE, Place
 from timeproto.wallet.watch import Change, Watch
@@ -498,7 +498,7 @@ class Whatever(SynchronousTestCase):
         self.patch(limits, "REPLAY", 40)
         self.patch(limits, "FILTER", 2)
         self.patch(limits, "QUERY", limits.QUERY)  # each story sets its own
-        self.patch(watching, "BEHIND", 8)
+        self.patch(line, "BEHIND", 8)
 
     # Fewer operations are another world, so what is found does not shrink: it would only take minutes.
     @settings(max_examples=60, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))

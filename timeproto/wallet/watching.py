@@ -22,7 +22,7 @@ from timeproto.network.requests import ConnectionGone
 from timeproto.wallet.arrivals import Arrivals
 from timeproto.wallet.belief import Belief, Lie
 from timeproto.wallet.incoming import Incoming
-from timeproto.wallet.line import Line, Work
+from timeproto.wallet.line import Line, Work, size_of
 from timeproto.wallet.missing import Comparison
 from timeproto.wallet.protocol import Notice, WalletClientProtocol
 from timeproto.wallet.reading import shown_by
@@ -39,9 +39,6 @@ Taken = dict[Watch, frozenset[Watched]]
 REFUSED = 300.0
 """Seconds after which a node is asked again for what it refused for now. To be put off by it may take a fifth of that,
 and then everything else that is asked of it waits."""
-
-BEHIND = 10_000
-"""Changes that may wait to be checked: a node that tells more, and faster than it answers, is left."""
 
 
 class Watches:
@@ -257,20 +254,20 @@ class Watches:
         self._place.heard()
         if not any(watch.names(message.notification.outpoint, message.output) for watch in self._watches):
             return
-        if len(self._line) < BEHIND:
-            self._in_order(partial(self._hear_change, message))
-            return
-        self._leave(Refusal(ErrorCode.OVER_LIMIT, "more is told than can be checked", limit="behind", value=BEHIND))
+        if self._line.is_full:
+            self._leave(Refusal(ErrorCode.OVER_LIMIT, "more is told than can be checked"))
+        else:
+            self._in_order(partial(self._hear_change, message), size_of(message))
 
     def noted(self, protocol: WalletClientProtocol, message: Notice) -> None:
         """What the node of the moment says of the subscription itself."""
         if isinstance(message, messages.UTXOWatermark):
-            if len(self._line) < BEHIND:  # what is told after it leads as far
+            if not self._line.is_full:  # what is told after it leads as far
                 self._in_order(partial(self._hear_watermark, message.cursor))
             self._place.caught_up()
         elif isinstance(message, messages.TransactionStatus):
-            if len(self._line) < BEHIND:  # it is a hint: what became of the payment is asked for later
-                self._in_order(partial(self.arrivals.hear, message))
+            if not self._line.is_full:  # it is a hint: what became of the payment is asked for later
+                self._in_order(partial(self.arrivals.hear, message), size_of(message))
         elif message.event == "expiring":
             self._place.renew(protocol)
         else:
@@ -287,10 +284,10 @@ class Watches:
         """Fires when everything heard so far has been checked and told."""
         return self._line.settled()
 
-    def _in_order(self, work: Work) -> None:
-        """Runs ``work`` after all that came before it."""
+    def _in_order(self, work: Work, size: int = 0) -> None:
+        """Runs ``work`` after all that came before it; until then it holds ``size`` bytes."""
         if self.is_checked:
-            self._line.append(work)
+            self._line.append(work, size)
 
     async def _do(self, work: Work) -> None:
         try:
