@@ -130,13 +130,13 @@ class Rumours(SynchronousTestCase):
         self.assertIn(KEYS[3], self.honest.links)
 
     def test_a_reply_of_another_kind(self) -> None:
-        """A pong with the id of our question is no list of peers, and no error of ours."""
+        """A pong with the id of our question is no list of peers, nor an error of ours: who says it is hung up on."""
         link = self.honest.links[KEYS[1]]
         link.request(messages.GetPeers()).addCallbacks(self.honest._hear_peers, lambda _: None)
         question = list(link._requests._waiting)[-1]
         self.liar.links[KEYS[0]].send(messages.Pong(id=question))
         self.network.run()
-        self.assertTrue(link.is_open)
+        self.assertFalse(link.is_open)
         self.assertEqual(self.flushLoggedErrors(), [])
 
 

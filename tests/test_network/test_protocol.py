@@ -239,6 +239,15 @@ class Requests(ProtocolCase):
         self.assertEqual(self.successResultOf(two), answer)
         self.assertEqual(self.successResultOf(one), messages.Peers(id=ids[0], peers=()))
 
+    def test_a_reply_to_another_question(self) -> None:
+        """What is no answer to the request is no fault of who asked: the connection is closed, and says why."""
+        asked = self.protocol.request(QUESTION)
+        self.protocol.dataReceived(framed(messages.Pong(id=1)))
+        self.assertEqual(self.said()[-1]["code"], "bad_field")
+        self.assertTrue(self.transport.disconnecting)
+        self.lose()
+        self.failureResultOf(asked, ConnectionGone)
+
     def test_an_error_is_a_refusal(self) -> None:
         """They said no: the code and the details arrive."""
         asked = self.protocol.request(QUESTION)
@@ -268,7 +277,7 @@ class Requests(ProtocolCase):
         """One more than the limit fails at once."""
         self.patch(limits, "REQUESTS", 2)
         waiting = [self.protocol.request(QUESTION) for _ in range(3)]
-        self.assertIs(self.failureResultOf(waiting[2], Refusal).value.code, ErrorCode.OVER_LIMIT)
+        self.assertIs(self.failureResultOf(waiting[2], Refusal).value.code, ErrorCode.BUSY)
         self.lose()
         for each in waiting[:2]:
             self.failureResultOf(each, ConnectionGone)

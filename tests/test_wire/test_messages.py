@@ -19,7 +19,18 @@ from timeproto.model.canonical import U64, Hex32, Hex64
 from timeproto.model.vote import VoteBatch
 from timeproto.wire import messages as package
 from timeproto.wire.codec import decode, encode
-from timeproto.wire.messages import CATALOGUE, AnyMessage, Error, Message, Reply, Request, Role, error_of, senders_of
+from timeproto.wire.messages import (
+    ANSWERS,
+    CATALOGUE,
+    AnyMessage,
+    Error,
+    Message,
+    Reply,
+    Request,
+    Role,
+    error_of,
+    senders_of,
+)
 
 EXAMPLE = re.compile(r"``(\{\"type\": .*?\})``", re.DOTALL)
 
@@ -54,6 +65,12 @@ class Catalogue(SynchronousTestCase):
         declared |= {VoteBatch, BlockVote}
         self.assertEqual(declared, set(get_args(AnyMessage)))
         self.assertEqual({name: cls.__name__ for name, cls in CATALOGUE.items()}, {name: name for name in CATALOGUE})
+
+    def test_every_request_has_an_answer(self) -> None:
+        """One type of reply each, and each reply but ``Error`` answers something."""
+        requests = {cls for cls in CATALOGUE.values() if issubclass(cls, Request)}
+        replies = {cls for cls in CATALOGUE.values() if issubclass(cls, Reply)} - {Error}
+        self.assertEqual((set(ANSWERS), set(ANSWERS.values())), (requests, replies))
 
     def test_directions(self) -> None:
         """Who may send what, type by type: a new message must be entered here by hand."""

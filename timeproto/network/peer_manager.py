@@ -267,9 +267,7 @@ class PeerManager(MultiService):
             self._hear_peers, lambda failure: None if failure.check(Refusal) else failure
         )
 
-    def _hear_peers(self, reply: messages.AnyMessage) -> None:
-        if not isinstance(reply, messages.Peers):
-            return
+    def _hear_peers(self, reply: messages.Peers) -> None:
         for peer in reply.peers:
             self._book.learn(peer.node_key, peer.address)
             self._find(peer.node_key)

@@ -192,7 +192,7 @@ class MessageProtocol(Int32StringReceiver):
     def request(self, message: Any) -> Deferred[Any]:
         """Sends a request; fires with its reply, fails with :class:`Refusal` or :class:`ConnectionGone`."""
         try:
-            number, reply = self._requests.open()
+            number, reply = self._requests.open(messages.ANSWERS[type(message)])
         except (Refusal, ConnectionGone) as error:
             return fail(error)
         self.send(msgspec.structs.replace(message, id=number))

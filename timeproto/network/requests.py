@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IDelayedCall
 
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
+from timeproto.wire.messages import Reply
 
 
 class ConnectionGone(Exception):
@@ -36,23 +37,19 @@ class Requests:
     def __init__(self, clock: Any) -> None:
         self._clock = clock
         self._next = 1
-        self._waiting: dict[int, tuple[Deferred[Any], IDelayedCall]] = {}
+        self._waiting: dict[int, tuple[Deferred[Any], IDelayedCall, type[Reply]]] = {}
         self._gone: ConnectionGone | None = None
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def open(self) -> tuple[int, Deferred[Any]]:
-        """A new id, and the Deferred of its reply. Fails with ``timeout`` after ``limits.REQUEST_TIME``."""
+    def open(self, answer: type[Reply]) -> tuple[int, Deferred[Any]]:
+        """A new id, and the Deferred of its reply, of the type ``answer``. Fails with ``timeout`` after
+        ``limits.REQUEST_TIME``, and with ``busy`` at once if too many wait already."""
         if self._gone is not None:
             raise self._gone
         if len(self._waiting) >= limits.REQUESTS:
-            raise Refusal(
-                ErrorCode.OVER_LIMIT,
-                "too many requests of this connection wait for their reply",
-                limit="requests",
-                value=limits.REQUESTS,
-            )
+            raise Refusal(ErrorCode.BUSY, "too many requests of this connection wait for their reply")
         number, self._next = self._next, self._next + 1
 
         def cancelled(_: Deferred[Any]) -> None:
@@ -60,11 +57,17 @@ class Requests:
 
         reply: Deferred[Any] = Deferred(cancelled)
         late = self._clock.callLater(limits.REQUEST_TIME, self._time_out, number)
-        self._waiting[number] = reply, late
+        self._waiting[number] = reply, late, answer
         return number, reply
 
     def answer(self, number: int | None, outcome: Any) -> bool:
-        """Fires the request's Deferred with a reply or a :class:`Refusal`; False if nobody waits for it."""
+        """Fires the request's Deferred with a reply or a :class:`Refusal`; False if nobody waits for it.
+
+        Raises :class:`Refusal` ``bad_field``, upon which the connection closes, for what is no answer to the request."""
+        waiting = None if number is None else self._waiting.get(number)
+        if waiting is not None and not isinstance(outcome, (waiting[2], Exception)):
+            why = f"a {type(outcome).__name__} is no answer where a {waiting[2].__name__} is"
+            raise Refusal(ErrorCode.BAD_FIELD, why)
         reply = None if number is None else self._forget(number)
         if reply is None:
             return False
@@ -83,7 +86,7 @@ class Requests:
         entry = self._waiting.pop(number, None)
         if entry is None:
             return None
-        reply, late = entry
+        reply, late, _ = entry
         if late.active():
             late.cancel()
         return reply

@@ -33,6 +33,9 @@ from timeproto.wire import messages
 from timeproto.wire.messages import Role
 
 Listener = Callable[[messages.UTXOStateNotification], None]
+AGAIN = 0.5
+"""Seconds, at the least, until a request is sent again: a node may ask for less, and be asked all the time."""
+
 Notice = messages.UTXOWatermark | messages.UTXOSubscriptionNotice | messages.TransactionStatus
 
 
@@ -115,9 +118,10 @@ class WalletClientProtocol(MessageProtocol):
             except Refusal as refusal:
                 pause = refusal.details.get("retry_after_ms")
                 patient = refusal.code is ErrorCode.OVER_LIMIT and isinstance(pause, int) and pause >= 0
-                if not patient or self._clock.seconds() + int(pause or 0) / 1000 > until:
+                seconds = max(AGAIN, int(pause or 0) / 1000)
+                if not patient or self._clock.seconds() + seconds > until:
                     raise
-                await self.pause(int(pause or 0) / 1000)
+                await self.pause(seconds)
 
     async def pause(self, seconds: float) -> None:
         """Returns after so many seconds; :class:`ConnectionGone` as soon as the connection is lost."""

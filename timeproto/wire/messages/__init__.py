@@ -110,6 +110,7 @@ from timeproto.wire.messages.transactions import (
 )
 
 __all__ = [
+    "ANSWERS",
     "CATALOGUE",
     "AddressUTXOs",
     "AnyMessage",
@@ -244,6 +245,30 @@ AnyMessage = (
     | GetLease
     | LeaseFilter
 )
+
+ANSWERS: dict[type[Request], type[Reply]] = {
+    Ping: Pong,
+    TransactionBroadcast: TransactionAccepted,
+    TransactionCancel: CancelAccepted,
+    UTXOStateQuery: UTXOStateResponse,
+    UTXOSubscribe: UTXOSubscribed,
+    UTXOUnsubscribe: UTXOUnsubscribed,
+    GetAddressUTXOs: AddressUTXOs,
+    GetTransaction: TransactionInfo,
+    GetTrace: Trace,
+    GetFinalityProof: FinalityProofs,
+    GetEvidence: EvidenceFound,
+    GetGenesis: GenesisDocument,
+    GetInfo: Info,
+    GetBudget: Budget,
+    GetTransactions: Transactions,
+    GetVotes: Votes,
+    GetFinalized: Finalized,
+    GetBlocks: Blocks,
+    GetPeers: Peers,
+    GetLease: LeaseFilter,
+}
+"""What answers each request, if no :class:`Error` does."""
 
 CATALOGUE: dict[str, type] = {cls.__name__: cls for cls in get_args(AnyMessage)}
 
