@@ -19,6 +19,7 @@ class Case(Resuming):
         super().setUp()
         self.world.size = 2
         self.warned: list[str] = []
+        self.patch(second_module, "spread", lambda seconds: seconds)
         for module, name in ((client_module, "WalletClient"), (second_module, "SecondNode")):
             self.patch(getattr(module, name), "log", mock.Mock(warn=self.warn, failure=self.warn))
 

@@ -376,7 +376,7 @@ class Places(SynchronousTestCase):
         world = World(coins=2)
         coins = list(world.node.genesis.coins())[:2]
         heard: list[Change] = []
-        watch = Watch(frozenset(), frozenset(at for at, _ in coins), heard.append, str, None, str, lambda *_: None)
+        watch = Watch(frozenset([coins[0][1].address]), frozenset(), heard.append, str, None, str, lambda *_: None)
         with mock.patch("timeproto.wallet.watch.ENDED", 1):
             for outpoint, output in coins * 2:
                 watch.show(outpoint, output, Confirmed("ab" * 32, 1, 1), True)

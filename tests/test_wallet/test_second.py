@@ -12,7 +12,7 @@ from timeproto.wallet.payment import OVERDUE
 from timeproto.wallet.second import LOOK
 from timeproto.wire import messages
 
-SOON = OVERDUE + 3 * ASK_AGAIN
+SOON = OVERDUE + 8 * ASK_AGAIN
 
 
 class Payments(Case):
@@ -34,14 +34,23 @@ class Payments(Case):
         self.assertFalse(any(server.is_open for server in self.world.elsewhere.servers))
 
     def test_one_that_is_not_final_at_once(self) -> None:
-        """The next node had not heard of it and takes it: that is enough to leave the first."""
-        other = self.other_node()
-        self.keep_all_back()
-        other.bend = lambda message: None if message["type"] == "FinalityProofs" else message
-        client = self.world.client()
-        client.submit(self.payment())
-        self.world.run(SOON)
-        self.assertEqual((self.world.connections, other.connections), (2, 1))
+        """It is asked for some times; if nobody makes it final it lacked something else, and the first is kept."""
+        for times, connections in ((2, 2), (3, 1)):
+            self.setUp()
+            other, asked = self.other_node(), []
+            self.keep_all_back()
+
+            def bend(message: dict[str, Any], times: int = times, asked: list[int] = asked) -> dict[str, Any]:
+                if message["type"] in ("FinalityProofs", "TransactionInfo") and len(asked) < 3 * times:
+                    asked.append(1)
+                    return {"type": "Error", "id": message["id"], "code": "not_found", "message": "no"}
+                return message
+
+            other.bend = bend
+            client = self.world.client()
+            client.submit(self.payment())
+            self.world.run(SOON)
+            self.assertEqual((self.world.connections, other.connections), (connections, 1))
 
     def test_one_whose_end_is_kept_back(self) -> None:
         """The node passed it on, and says that it knows nothing of it being final: another one proves that."""

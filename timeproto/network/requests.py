@@ -63,7 +63,7 @@ class Requests:
     def answer(self, number: int | None, outcome: Any) -> bool:
         """Fires the request's Deferred with a reply or a :class:`Refusal`; False if nobody waits for it.
 
-        Raises :class:`Refusal` ``bad_field``, upon which the connection closes, for what is no answer to the request."""
+        Raises :class:`Refusal` ``bad_field``, upon which the connection closes, for what answers something else."""
         waiting = None if number is None else self._waiting.get(number)
         if waiting is not None and not isinstance(outcome, (waiting[2], Exception)):
             why = f"a {type(outcome).__name__} is no answer where a {waiting[2].__name__} is"

@@ -59,6 +59,12 @@ class Silence(Lie):
     does = "keeps something back"
 
 
+class Unserved(Silence):
+    """A node refuses what others may do, or is slow at it: nothing is wrong with that if it is not for ever."""
+
+    does = "does not serve this wallet"
+
+
 Proof = FinalityProof | InclusionProof
 """What proves a transaction final: q commit votes, or its place in a decided block."""
 

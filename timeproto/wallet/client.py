@@ -25,21 +25,25 @@ from timeproto.model.transaction import Outpoint, Transaction
 from timeproto.network.greeting import GreetedEndpoint, HandleFactory, back_off
 from timeproto.network.requests import ConnectionGone
 from timeproto.wallet.account import Account
-from timeproto.wallet.belief import Aborted, Belief, Lie, Proof
+from timeproto.wallet.belief import Aborted, Belief, Lie, Proof, Silence, Unserved
 from timeproto.wallet.coins import Balance, InsufficientFunds
+from timeproto.wallet.connection import ConnectionFactory
 from timeproto.wallet.incoming import Incoming
 from timeproto.wallet.nodes import Node, Rotation
 from timeproto.wallet.outbox import ASK_AGAIN, Outbox
 from timeproto.wallet.payment import Payment
-from timeproto.wallet.protocol import WalletClientFactory, WalletClientProtocol
+from timeproto.wallet.protocol import WalletClientProtocol
 from timeproto.wallet.purse import Purse
 from timeproto.wallet.reading import address_coins
 from timeproto.wallet.resuming import Proprietor
 from timeproto.wallet.second import SecondNode
 from timeproto.wallet.waiters import Waiters
 from timeproto.wallet.watch import Change, Watch
-from timeproto.wallet.watching import Watches
+from timeproto.wallet.watching import REFUSED, Watches
 from timeproto.wire import messages
+
+SLOW = 5.0
+"""Seconds of one answer, on average, above which another node is tried."""
 
 
 class WalletClient(MultiService):
@@ -72,19 +76,27 @@ class WalletClient(MultiService):
         self._nodes = rotation or Rotation(reactor, [n if isinstance(n, Node) else Node(n) for n in nodes])
         self.unreached: dict[str, str] = self._nodes.unreached
         """By address, why a node could not be connected to when it was tried last."""
-        self._random = random
         self._protocol: WalletClientProtocol | None = None
         self._outbox = Outbox(self)
         owner = Proprietor(lease_key or SigningKey(random(32)), genesis.hash, now)
         self.watches = Watches(self.belief, self.troubled, reactor, owner)
         self._second = SecondNode(self, reactor, self._nodes, self._outbox, self.watches)
-        self._may_leave = 0.0
+        self._may_leave = self._may_be_choosy = 0.0
         self._regularly: list[Callable[[], Any]] = []
         self._is_prepared = self._is_leaving = self._heard_lie = False
         self._waiters = Waiters()
         self.last_refusal: Exception | None = None
+        factory = ConnectionFactory(
+            reactor,
+            genesis,
+            self._nodes,
+            on_notification=self._notified,
+            on_notice=self.watches.noted,
+            on_lost=self._lost,
+            random=random,
+        )
         self._service = ClientService(
-            GreetedEndpoint(self._nodes, _Factory(self), lambda protocol: ensureDeferred(self._prepare(protocol))),
+            GreetedEndpoint(self._nodes, factory, lambda protocol: ensureDeferred(self._prepare(protocol))),
             HandleFactory(),
             retryPolicy=back_off,
             clock=reactor,
@@ -132,7 +144,7 @@ class WalletClient(MultiService):
     @property
     def is_current(self) -> bool:
         """After :meth:`settled`: true if a node watches what nodes have taken before, and all it told was checked."""
-        return self._is_prepared and self._protocol is not None and self.watches.is_checked
+        return self.connection is not None and self.watches.is_known
 
     @property
     def connection(self) -> WalletClientProtocol | None:
@@ -161,6 +173,8 @@ class WalletClient(MultiService):
             self.run(self.watches.arrivals.ask_after())
         if self.connection is not None:
             self.watches.ask_again(self.connection)
+            if self.connection.slowness > SLOW:
+                self.troubled(Unserved(f"it takes its answers {self.connection.slowness:.0f} s, one after another"))
 
     @property
     def node(self) -> str:
@@ -213,6 +227,12 @@ class WalletClient(MultiService):
 
     def troubled(self, why: Exception) -> None:
         """What the node says is not true, or cannot be checked with it. A liar is left if there is anybody else."""
+        if isinstance(why, Silence) and self.has_one_node:
+            return
+        if isinstance(why, Unserved):  # the others may do no better, and are not run through
+            if self.seconds() < self._may_be_choosy:
+                return
+            self._may_be_choosy = self.seconds() + REFUSED
         if not isinstance(why, Lie):
             self.log.info("what {node} told could not be checked: {why}", node=self.node, why=why)
         elif not self._heard_lie:  # the first says enough, and a liar must not fill the disk
@@ -239,7 +259,7 @@ class WalletClient(MultiService):
 
     def wait_confirmed(self, txid: str) -> Deferred[int]:
         """The height of the decided block that holds ``txid``, proven, when there is one."""
-        return self._outbox.when_confirmed(txid)
+        return self._outbox.confirming.when_confirmed(txid)
 
     async def fetch_proof(self, txid: str) -> Proof:
         """The proof of what is final by now, verified; :class:`Refusal` ``not_found`` if it is not."""
@@ -376,25 +396,3 @@ class WalletClient(MultiService):
                 self.log.failure("the wallet's own code failed", failure=failure)
 
         ensureDeferred(work).addErrback(failed)
-
-
-class _Factory(WalletClientFactory):
-    """Connections that report to the client."""
-
-    def __init__(self, client: WalletClient) -> None:
-        super().__init__(client._reactor, client.genesis)
-        self._client = client
-
-    def buildProtocol(self, addr: Any) -> WalletClientProtocol:
-        client = self._client
-        protocol = WalletClientProtocol(
-            client._reactor,
-            client.genesis,
-            node_key=client._nodes.current.key,
-            access_key=client._nodes.current.access_key,
-            on_notification=client._notified,
-            on_notice=lambda notice: client.watches.noted(protocol, notice),
-            on_lost=lambda: client._lost(protocol),
-            random=client._random,
-        )
-        return protocol

@@ -1,10 +1,13 @@
-"""What one node shows of the coins that are watched, and another has not told: some pages of them at a time.
+"""What one node shows of the coins that are watched, and another has not told: some of them at a time.
 
-A node that keeps to itself what it would have to prove breaks no proof: somebody else has to be asked.
+A node that keeps to itself what it would have to prove breaks no proof: somebody else has to be asked. In what order is
+left to chance, and nothing that one node says leads to where the next one is asked: one of them may be an accomplice.
 """
 
 from __future__ import annotations
 
+import os
+import random
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
@@ -21,6 +24,9 @@ from timeproto.wire.messages import CoinState
 
 PAGES = 5
 """Requests of a kind in one look: a wallet of any size is looked through in turn, and no look is long."""
+
+FEWER = 8
+"""By how much fewer items are asked for where their coins do not fit one reply."""
 
 FOUND = 100
 """Coins found missing that are looked into: a node is left for one."""
@@ -43,8 +49,10 @@ class Missing:
 
     @property
     def is_still(self) -> bool:
-        """True if nothing was told of the coin meanwhile."""
-        return not self.watch.is_stopped and not self.watch.was_told_since(self.coin.outpoint, self.before)
+        """True if nothing was told meanwhile that makes up for it: another lock does not."""
+        watch, outpoint = self.watch, self.coin.outpoint
+        is_locked = isinstance(self.state, Unspent) and watch.is_locked(outpoint)
+        return not watch.is_stopped and (is_locked or watch.lacks(self.coin, self.state))
 
 
 class Comparison:
@@ -54,8 +62,6 @@ class Comparison:
         """``watches`` goes on changing."""
         self._watches = watches
         self._items: deque[Watched] = deque()
-        self._long: deque[str] = deque()
-        self._last: Outpoint | None = None
         self._coins: deque[Outpoint] = deque()
         self._locked: dict[tuple[Watch, Outpoint], str] = {}
 
@@ -64,12 +70,14 @@ class Comparison:
         """True if there is anything to be compared."""
         return any(watch.begun for watch in self._watches)
 
-    async def look(self, belief: Belief) -> list[Missing]:
-        """What the node of ``belief`` shows, and proves, and was not told here. That a coin is locked is but a word: if
-        it was told for two looks, and is free by two other nodes, that is missing too. Raises :class:`Lie` if something
-        is not proven, :class:`Refusal` and :class:`ConnectionGone` as ``belief.ask`` does."""
+    async def look(self, belief: Belief, node: str) -> list[Missing]:
+        """What the node of ``belief``, at the address ``node``, shows and proves, and was not told here. That a coin is
+        locked is but a word: if it is told so for two looks, at two other nodes where it is free, that is missing too.
+        Raises :class:`Lie` if something is not proven, :class:`Refusal` and :class:`ConnectionGone` as ``belief.ask``.
+        """
         shown = {coin.outpoint: coin for coin in await self._told(belief.ask) + await self._owned(belief.ask)}
-        self._locked = {key: lock for key, lock in self._locked.items() if not key[0].is_stopped}
+        locked = [key for key in self._locked if not key[0].is_stopped and key[0].is_locked(key[1])]
+        self._locked = {key: self._locked[key] for key in locked}
         watching: dict[Watched, list[Watch]] = {}
         for watch in self._watches:
             for item in watch.begun:
@@ -78,68 +86,82 @@ class Comparison:
         for coin in shown.values():
             state = from_wire(coin.state)
             for watch in dict.fromkeys(watching.get(coin.outpoint, []) + watching.get(coin.output.address, [])):
-                if self._is_stuck(watch, coin.outpoint, state) or watch.lacks(coin, state):
+                if self._is_stuck(watch, coin.outpoint, state, node) or watch.lacks(coin, state):
                     untold.append(Missing(watch, coin, state, watch.told.get(coin.outpoint)))
         for each in untold[:FOUND]:
             await belief.is_proven(each.coin.outpoint, each.coin.output, each.state, None)
         return untold[:FOUND]
 
-    def _is_stuck(self, watch: Watch, outpoint: Outpoint, state: UTXOState) -> bool:
-        """True of a free coin that was told to be locked, by the same transaction as when it was looked at last."""
-        lock, before = watch.lock_on(outpoint), self._locked.pop((watch, outpoint), None)
-        if lock is None or not isinstance(state, Unspent):
+    def _is_stuck(self, watch: Watch, outpoint: Outpoint, state: UTXOState, node: str) -> bool:
+        """True of a coin that was told to be locked, and is free at ``node`` and at another that was asked before."""
+        if not watch.is_locked(outpoint):
             return False
-        self._locked[watch, outpoint] = lock
-        return lock == before
+        if not isinstance(state, Unspent):
+            self._locked.pop((watch, outpoint), None)
+            return False
+        return self._locked.setdefault((watch, outpoint), node) != node
 
     async def _owned(self, ask: Ask) -> list[CoinState]:
-        """The coins of some of the addresses, and some of those named: what is spent of an address is not shown."""
+        """The coins of some addresses, and some of those named: what is spent of an address is not shown."""
         coins: list[CoinState] = []
-        if not self._long:
-            items = _next(self._items, limits.FILTER, (item for watch in self._watches for item in watch.begun))
+        size = limits.FILTER
+        for _ in range(PAGES):
+            _refill(self._items, (item for watch in self._watches for item in watch.begun))
+            items = list(self._items)[:size]
+            if not items:
+                break
             addresses = tuple(item for item in items if isinstance(item, str))
             named = tuple(item for item in items if isinstance(item, Outpoint))
-            if not items:
-                return []
-            question = messages.UTXOSubscribe(subscriber_id="compare", addresses=addresses, outpoints=named)
-            reply = await ask(question)
-            if not reply.more:
-                return list(reply.states)
-            self._long.extend(addresses)
-            coins += await self._states(ask, named)
-        for _ in range(PAGES):
-            if not self._long:
+            reply = await ask(
+                messages.UTXOSubscribe(subscriber_id="compare", addresses=addresses, outpoints=named)
+            )
+            if reply.more and len(items) > 1:
+                size = max(1, len(items) // FEWER)
+                continue
+            coins += reply.states
+            _take(self._items, items)
+            if reply.more and addresses:
+                return coins + await self._from_anywhere(ask, addresses[0])
+            if not self._items:
                 break
-            page = await ask(messages.GetAddressUTXOs(address=self._long[0], after=self._last))
+        return coins
+
+    async def _from_anywhere(self, ask: Ask, address: str) -> list[CoinState]:
+        """Some coins of an address with many: those that come after a place that is left to chance."""
+        coins: list[CoinState] = []
+        after: Outpoint | None = Outpoint(os.urandom(32).hex(), 0)
+        for _ in range(PAGES):
+            page = await ask(messages.GetAddressUTXOs(address=address, after=after))
             coins += page.coins
-            self._last = page.coins[-1].outpoint if page.more and page.coins else None
-            if self._last is None:
-                self._long.popleft()
+            after = page.coins[-1].outpoint if page.more and page.coins else None
         return coins
 
     async def _told(self, ask: Ask) -> list[CoinState]:
         """Some of the coins of which a state was told that is not their last."""
         coins: list[CoinState] = []
         for _ in range(PAGES):
-            told = _next(self._coins, limits.QUERY, (coin for watch in self._watches for coin in watch.told))
-            coins += await self._states(ask, told)
+            _refill(self._coins, (coin for watch in self._watches for coin in watch.told))
+            told = list(self._coins)[: limits.QUERY]
+            if not told:
+                break
+            reply = await ask(messages.UTXOStateQuery(outpoints=tuple(told)))
+            for item in reply.states:
+                if item.outpoint is not None and item.state is not None and item.output is not None:
+                    coins.append(CoinState(item.outpoint, item.state, item.output))
+            _take(self._coins, told)
             if not self._coins:
                 break
         return coins
 
-    async def _states(self, ask: Ask, outpoints: Sequence[Outpoint]) -> list[CoinState]:
-        if not outpoints:
-            return []
-        reply = await ask(messages.UTXOStateQuery(outpoints=tuple(outpoints)))
-        return [
-            CoinState(item.outpoint, item.state, item.output)
-            for item in reply.states
-            if item.outpoint is not None and item.state is not None and item.output is not None
-        ]
 
-
-def _next(line: deque[T], size: int, every: Iterable[T]) -> list[T]:
-    """The next ``size`` of ``line``, which begins with ``every`` again once it is empty."""
+def _refill(line: deque[T], every: Iterable[T]) -> None:
+    """Begins again, in another order, once the line is empty."""
     if not line:
-        line.extend(dict.fromkeys(every))
-    return [line.popleft() for _ in range(min(size, len(line)))]
+        new = list(dict.fromkeys(every))
+        random.shuffle(new)
+        line.extend(new)
+
+
+def _take(line: deque[T], taken: Sequence[T]) -> None:
+    for _ in taken:
+        line.popleft()

@@ -15,9 +15,11 @@ from timeproto.model.transaction import Outpoint, Transaction
 from timeproto.model.utxo_state import Confirmed, SpentFinalized, Unspent, UTXOState, from_wire, holder, kind
 from timeproto.network.requests import ConnectionGone
 from timeproto.wallet.belief import Aborted, Belief, Lie, Proof
+from timeproto.wallet.confirming import Confirming
 from timeproto.wallet.payment import Payment
+from timeproto.wallet.protocol import WalletClientProtocol
 from timeproto.wallet.refusals import UNSURE, final_word, require_frame
-from timeproto.wallet.waiters import refuse
+from timeproto.wallet.turns import Once
 from timeproto.wire import messages
 
 if TYPE_CHECKING:  # a client makes itself an outbox
@@ -26,11 +28,11 @@ if TYPE_CHECKING:  # a client makes itself an outbox
 ASK_AGAIN = 2.0
 """Seconds after which an undecided payment's proof is asked for."""
 
-UNCONFIRMED = 10_000
-"""Final payments of which it is still noted, if it is told, which block contains them."""
-
 HANDED_ON = 100
 """Payments that another node is given at a time."""
+
+RESTLESS = 60.0
+"""Seconds between two nodes, at the most, that are tried for payments which one refuses."""
 
 REFUSED = 1_000
 """Payments that a node's refusal has ended, of which it is still noted if they turn out to be final."""
@@ -43,10 +45,11 @@ class Outbox:
         self._client = client
         self._belief = client.belief
         self._payments: dict[str, Payment] = {}
-        self._unconfirmed: dict[str, Payment] = {}
+        self._once = Once(client.run)
+        self.confirming = Confirming(client, self, self._once)
         self._refused: dict[Payment, None] = {}
         self._cancels: dict[str, messages.TransactionCancel] = {}
-        self._confirming: dict[str, list[Deferred[int]]] = {}
+        self._leave_at, self._pause = 0.0, ASK_AGAIN
 
     @property
     def now(self) -> float:
@@ -58,10 +61,9 @@ class Outbox:
     def close(self, why: Exception) -> list[Callable[[], None]]:
         """Nothing will be heard any more: what is returned tells whoever waits."""
         payments, self._payments = self._payments, {}
-        confirming, self._confirming = self._confirming, {}
         self._cancels.clear()
         tell: list[Callable[[], None]] = [partial(payment.failed, why) for payment in payments.values()]
-        return tell + [partial(refuse, each, why) for waiting in confirming.values() for each in waiting]
+        return tell + self.confirming.close(why)
 
     # -- sending -------------------------------------------------------------------------------------
 
@@ -72,9 +74,10 @@ class Outbox:
             forged, why = Payment(tx, self.now), "the txid is not the hash of the transaction"
             forged.failed(Refusal(ErrorCode.TXID_MISMATCH, why, txid=tx.computed_txid))
             return forged
-        payment = self._payments.get(tx.txid) or self._unconfirmed.get(tx.txid)
+        payment = self._payments.get(tx.txid) or self.confirming.get(tx.txid)
         if payment is None:
             payment = self._payments[tx.txid] = Payment(tx, self.now, may_be_known=again)
+            payment.is_given(self.now)
             try:
                 self._client.require_open()
                 require_frame(tx)
@@ -92,71 +95,76 @@ class Outbox:
 
     def _broadcast(self, payment: Payment, *, again: bool = False) -> None:
         protocol = self._client.connection
-        if protocol is None or payment.is_over or protocol in payment.asking:
-            return
-
-        async def send() -> None:
-            payment.asking.append(protocol)
+        if protocol is not None and not payment.is_over and protocol not in payment.asking:
             payment.is_given(self.now)
-            try:
-                await protocol.request(messages.TransactionBroadcast(tx=payment.tx))
-            except ConnectionGone:
-                payment.asking.remove(protocol)
-                payment.may_be_known = True
-                return  # it is sent again to the next node
-            except Refusal as refusal:
-                payment.asking.remove(protocol)
-                is_asked_elsewhere = bool(payment.asking)
-                payment.may_be_known = payment.may_be_known or is_asked_elsewhere or refusal.code in UNSURE
-                word = await final_word(refusal, payment, self._belief, only_node=self._client.has_one_node)
-                if payment.is_over:  # while that was asked
-                    return
-                if word is not None:
-                    self._keep_in_mind(payment)
-                    self._end(payment, word)
-                else:
-                    self._client.last_refusal = refusal
-                    payment.is_bounced = True
-                    self._client.try_elsewhere()
-                return
-            payment.asking.remove(protocol)
-            payment.accepted(self.now)
-            payment.may_be_known = True
+            self._client.run(self._send(payment, protocol, again=again))
+
+    async def _send(self, payment: Payment, protocol: WalletClientProtocol, *, again: bool) -> None:
+        try:
+            refusal = await self._give(payment, protocol, self._belief, only_node=self._client.has_one_node)
+        except ConnectionGone:
+            return  # it is sent again to the next node
+        if refusal is None:
+            payment.is_taken(protocol, self.now)
             if again:  # it may have become final while nobody told us
                 await self.look_for_proof(payment)
+        elif not payment.is_over:
+            self._client.last_refusal = refusal
+            payment.is_bounced = True
+            self._go_elsewhere()
 
-        self._client.run(send())
+    def _go_elsewhere(self) -> None:
+        """For a payment that is refused here. Where all refuse it that waits for a block: they are not run through."""
+        if self.now >= self._leave_at:
+            self._leave_at = self.now + self._pause
+            self._pause = min(2 * self._pause, RESTLESS)
+            self._client.try_elsewhere()
+
+    async def _give(
+        self, payment: Payment, protocol: WalletClientProtocol, belief: Belief, *, only_node: bool = False
+    ) -> Refusal | None:
+        """Gives a payment to a node: None if that takes it, or why not; if that is the last word it ends the payment.
+        :class:`ConnectionGone` if the node went away."""
+        payment.asking.append(protocol)
+        said: Refusal | None = None
+        try:
+            await protocol.request(messages.TransactionBroadcast(tx=payment.tx))
+        except ConnectionGone:
+            payment.may_be_known = True
+            raise
+        except Refusal as refusal:
+            said = refusal
+        finally:
+            payment.asking.remove(protocol)
+        if said is None:
+            payment.accepted(self.now)
+            payment.may_be_known = True
+            return None
+        payment.may_be_known = payment.may_be_known or said.code in UNSURE
+        word = await final_word(said, payment, belief, only_node=only_node)
+        if word is not None and not payment.is_over:  # while that was asked
+            self._keep_in_mind(payment)
+            self._end(payment, word)
+        return said
 
     # -- another node --------------------------------------------------------------------------------
 
     def overdue(self) -> list[Payment]:
-        """Some payments, not more than ``HANDED_ON``, that the node of the moment was given and that are not decided
-        in time: each is returned once in a while, and ever more seldom."""
-        overdue = [payment for payment in self._payments.values() if payment.is_overdue(self.now)][:HANDED_ON]
-        for payment in overdue:
-            payment.is_handed_on(self.now)
-        return overdue
+        """Some of the payments that are not decided in time, those first that are due for longest."""
+        overdue = [payment for payment in self._payments.values() if payment.is_overdue(self.now)]
+        return sorted(overdue, key=lambda payment: payment.hand_on_at)[:HANDED_ON]
 
-    async def hand_on(self, payment: Payment, belief: Belief) -> bool:
-        """Gives a payment to another node too; what that one can prove of its end ends it. True if it had not heard of
-        the payment, and takes it."""
+    async def hand_on(self, payment: Payment, protocol: WalletClientProtocol, belief: Belief) -> bool:
+        """Gives a payment to another node too; what that one can prove of its end ends it. True if it takes what it had
+        not heard of. :class:`ConnectionGone` if it went away."""
+        payment.is_handed_on(self.now)
         has_heard = True
         try:
             await belief.ask(messages.GetTransaction(txid=payment.txid))
         except Refusal as refusal:
             has_heard = refusal.code is not ErrorCode.NOT_FOUND
-        if payment.is_over:
+        if payment.is_over or await self._give(payment, protocol, belief) is not None:
             return False
-        payment.may_be_known = True
-        try:
-            await belief.ask(messages.TransactionBroadcast(tx=payment.tx))
-        except Refusal as refusal:
-            word = await final_word(refusal, payment, belief, only_node=False)
-            if word is not None and not payment.is_over:
-                self._keep_in_mind(payment)
-                self._end(payment, word)
-            return False
-        payment.accepted(self.now)
         if payment.txid in self._cancels:
             await self._send_cancel(self._cancels[payment.txid], belief)
         return not has_heard
@@ -188,74 +196,29 @@ class Outbox:
         except (Refusal, ConnectionGone):
             return  # not decided yet, or nobody to ask
         if end is not None:
-            self._is_dead(payment.txid, end)
+            self.is_dead(payment.txid, end)
 
     def tick(self) -> None:
         """Every ``ASK_AGAIN`` seconds: asks for what did not come by itself."""
         bounced = [payment for payment in self._payments.values() if payment.is_bounced and not payment.is_accepted]
         if bounced:
-            self._client.try_elsewhere()
+            self._go_elsewhere()
+        else:
+            self._leave_at, self._pause = 0.0, ASK_AGAIN
         for payment in bounced:
             self._broadcast(payment)
         for payment in list(self._payments.values()):
             asks = payment.is_accepted or payment.txid in self._cancels
-            if asks and not payment.is_over and self.now - payment.sent_at >= ASK_AGAIN:
-                self._client.run(self.look_for_proof(payment))
+            if asks and self.now - payment.sent_at >= ASK_AGAIN:
+                self._once(("proof", payment), partial(self.look_for_proof, payment))
         for payment in list(self._refused):
             if self._belief.proven(payment.txid) is not None:  # seen among the coins, and no node told us of it
-                self._client.run(self.look_for_proof(payment))
+                self._once(("proof", payment), partial(self.look_for_proof, payment))
         for cancel in list(self._cancels.values()):
-            self._client.run(self._send_cancel(cancel))
-        for txid in list(self._confirming):
-            self._client.run(self._look_for_block(txid))
+            self._once(("cancel", cancel.txid), partial(self._send_cancel, cancel))
+        self.confirming.tick()
 
-    # -- confirmation and cancelling -----------------------------------------------------------------
-
-    def when_confirmed(self, txid: str) -> Deferred[int]:
-        """Fires with the height of the decided block that holds ``txid``, proven; fails if the payment does."""
-        waiting: Deferred[int] = Deferred(lambda waiting: self._wait_no_more(txid, waiting))
-        try:
-            self._client.require_open()
-        except ConnectionGone as error:
-            return fail(error)
-        self._confirming.setdefault(txid, []).append(waiting)
-        self._client.run(self._look_for_block(txid))
-        return waiting
-
-    def _wait_no_more(self, txid: str, waiting: Deferred[int]) -> None:
-        others = [each for each in self._confirming.pop(txid, ()) if each is not waiting]
-        if others:
-            self._confirming[txid] = others
-
-    @property
-    def waits_for_blocks(self) -> bool:
-        return bool(self._confirming)
-
-    async def look_for_blocks(self, belief: Belief) -> None:
-        """Asks another node for some of the blocks that are waited for: that they are there may be kept back too."""
-        for txid in list(self._confirming)[:HANDED_ON]:
-            await self._look_for_block(txid, belief)
-
-    async def _look_for_block(self, txid: str, belief: Belief | None = None) -> None:
-        try:
-            height = await (belief or self._belief).confirmed(txid)
-        except Aborted as end:
-            self._is_dead(txid, end)
-        except (Refusal, ConnectionGone):
-            return  # no block holds it yet, or nobody to ask
-        else:
-            known = [self._payments[txid]] if txid in self._payments else self._refused_with(txid)
-            if known:  # then it is final too, and nobody told us
-                await self.look_for_proof(known[0], belief)
-            self._is_confirmed(txid, height)
-
-    def _is_confirmed(self, txid: str, height: int) -> None:
-        payment = self._unconfirmed.pop(txid, None)
-        if payment is not None:
-            payment.confirmed(height, self.now)
-        for waiting in self._confirming.pop(txid, ()):
-            if not waiting.called:
-                waiting.callback(height)
+    # -- cancelling ----------------------------------------------------------------------------------
 
     def cancel(self, tx: Transaction, key: SigningKey) -> Deferred[Aborted]:
         """Asks the masternodes to end a transaction of ours. Fires with the proven end; fails with ``already_final`` if
@@ -269,6 +232,7 @@ class Outbox:
         payment = self.submit(tx, again=True)
         if not payment.is_over:
             self._cancels[tx.txid] = cancel
+            payment.is_urgent(self.now)
             self._client.run(self._send_cancel(cancel))
 
         def final(proof: Proof) -> Aborted:
@@ -298,8 +262,8 @@ class Outbox:
         change = message.notification
         state = from_wire(change.new_state)
         proof = message.proof or message.inclusion
-        if isinstance(state, Confirmed) and (state.txid in self._unconfirmed or state.txid in self._confirming):
-            self._client.run(self._hear_of_block(state, message.inclusion))
+        if isinstance(state, Confirmed):
+            self.confirming.told(state, message.inclusion)
         payment = self._payments.get(holder(state) or "")
         if payment is not None and change.outpoint in payment.tx.outpoints:
             self._hear_of(payment, state, proof)
@@ -310,9 +274,10 @@ class Outbox:
         concerned = [each for each in self._payments.values() if change.outpoint in each.tx.outpoints]
         for each in concerned:
             if isinstance(state, SpentFinalized | Confirmed):
-                self._client.run(self._hear_of_rival(each, change.outpoint, state.txid, proof))
+                rival = partial(self._hear_of_rival, each, change.outpoint, state.txid, proof)
+                self._once(("rival", each, state.txid, proof), rival)
             elif isinstance(state, Unspent):  # a block may have ended it
-                self._client.run(self._look_for_end(each))
+                self._once(("end", each), partial(self._look_for_end, each))
 
     def _hear_of(self, payment: Payment, state: UTXOState, proof: Proof | None) -> None:
         if not isinstance(state, SpentFinalized | Confirmed):
@@ -323,13 +288,6 @@ class Outbox:
         except Lie as lie:
             self._client.troubled(lie)
 
-    async def _hear_of_block(self, state: Confirmed, place: InclusionProof | None) -> None:
-        try:
-            height = await self._belief.confirmed(state.txid, state.block_height, place)
-        except (Refusal, ConnectionGone):
-            return  # it cannot be checked now; whoever waits for it asks again
-        self._is_confirmed(state.txid, height)
-
     async def _hear_of_rival(self, payment: Payment, outpoint: Outpoint, rival: str, proof: Proof | None) -> None:
         """A coin of our payment is said to be spent by another: if that is proven, ours is over."""
         try:
@@ -338,7 +296,7 @@ class Outbox:
             return  # it cannot be checked now; the payment goes on and meets its refusal
         why = f"the coin {outpoint} is spent for ever by {rival}"
         details = {"conflicting_txid": rival, "outpoint": str(outpoint)}
-        self._is_dead(payment.txid, Refusal(ErrorCode.DOUBLE_SPEND, why, **details))
+        self.is_dead(payment.txid, Refusal(ErrorCode.DOUBLE_SPEND, why, **details))
 
     # -- the end -------------------------------------------------------------------------------------
 
@@ -349,35 +307,34 @@ class Outbox:
         payment = self._payments.get(tx.txid)
         if payment is not None:
             self._forget(payment)
-            self._await_block(payment)
+            self.confirming.is_final(payment)
             payment.became_final(proof, self.now)
         refused = self._refused_with(tx.txid)
         for each in refused:
             del self._refused[each]
         for each in refused:
-            if tx.txid not in self._unconfirmed:
-                self._await_block(each)
+            if self.confirming.get(tx.txid) is None:
+                self.confirming.is_final(each)
             each.final_after_all(proof, self.now)
         if isinstance(proof, InclusionProof):
-            self._is_confirmed(tx.txid, proof.header.height)
+            self.confirming.is_confirmed(tx.txid, proof.header.height)
 
-    def _await_block(self, payment: Payment) -> None:
-        self._unconfirmed[payment.txid] = payment
-        if len(self._unconfirmed) > UNCONFIRMED:
-            del self._unconfirmed[next(iter(self._unconfirmed))]
+    async def is_in_a_block(self, txid: str, belief: Belief | None) -> None:
+        """Proven: then it is final too, and nobody told us; ``belief`` as in :meth:`fetch_proof`."""
+        known = [self._payments[txid]] if txid in self._payments else self._refused_with(txid)
+        if known:
+            await self.look_for_proof(known[0], belief)
 
-    def _is_dead(self, txid: str, why: Refusal) -> None:
+    def is_dead(self, txid: str, why: Refusal) -> None:
         """Proven: it can never be final, whichever payment with it is here now."""
         payment = self._payments.get(txid)
         if payment is not None:
             self._end(payment, why)
-        for waiting in self._confirming.pop(txid, ()):
-            refuse(waiting, why)
+        self.confirming.refuse(txid, why)
 
     def _end(self, payment: Payment, why: Exception) -> None:
         if self._forget(payment):
-            for waiting in self._confirming.pop(payment.txid, ()):
-                refuse(waiting, why)
+            self.confirming.refuse(payment.txid, why)
         payment.failed(why)
 
     def _forget(self, payment: Payment) -> bool:

@@ -50,8 +50,10 @@ class Payment:
     """True if some node may have locked its coins: then a node's no does not end it."""
     take_back: Callable[[], bool] = attrs.field(default=lambda: True)
     """Sees to it that nobody else sends it any more, before it ends by a node's no; False if somebody may have."""
-    _hand_on_at: float | None = None
+    hand_on_at: float = 0.0
+    """When another node is to be given it too."""
     _pause: float = OVERDUE
+    _taken: tuple[Any, float] | None = None
     asking: list[Any] = attrs.field(factory=list)
     """The connections over which a node was asked, and has not answered."""
     _accepted: list[Deferred[Payment]] = attrs.field(factory=list)
@@ -97,17 +99,29 @@ class Payment:
     # -- for the client ------------------------------------------------------------------------------
 
     def is_given(self, now: float) -> None:
-        """A node is given it, and has ``OVERDUE`` seconds before another is."""
-        self._hand_on_at = max(now + OVERDUE, self._hand_on_at or 0.0)
+        """A node is given it, or is to be, and has ``OVERDUE`` seconds before another is."""
+        self.hand_on_at = max(now + OVERDUE, self.hand_on_at)
+
+    def is_urgent(self, now: float) -> None:
+        """Something new is to be said of it: it does not wait for its turn if that is far off."""
+        self._pause, self.hand_on_at = OVERDUE, min(now + OVERDUE, self.hand_on_at)
 
     def is_overdue(self, now: float) -> bool:
         """True if another node is to be given it too."""
-        return self._hand_on_at is not None and now >= self._hand_on_at
+        return now >= self.hand_on_at
 
     def is_handed_on(self, now: float) -> None:
         """Another node is given it, and the next one later."""
         self._pause = min(2 * self._pause, OVERDUE_MAX)
-        self._hand_on_at = now + self._pause
+        self.hand_on_at = now + self._pause
+
+    def is_taken(self, connection: Any, now: float) -> None:
+        """The node of ``connection`` has locked its coins, or says so."""
+        self._taken = connection, now
+
+    def was_kept_by(self, connection: Any, now: float) -> bool:
+        """True if that node has had it long enough to pass it on."""
+        return self._taken is not None and self._taken[0] is connection and now - self._taken[1] >= OVERDUE
 
     def reached(self, state: str, now: float) -> None:
         """A state was told: each is noted once, in the order of its first arrival."""

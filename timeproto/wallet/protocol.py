@@ -33,6 +33,9 @@ from timeproto.wire import messages
 from timeproto.wire.messages import Role
 
 Listener = Callable[[messages.UTXOStateNotification], None]
+ANSWERS = 8
+"""Over so many answers, about, goes the mean of the time that they take."""
+
 AGAIN = 0.5
 """Seconds, at the least, until a request is sent again: a node may ask for less, and be asked all the time."""
 
@@ -73,6 +76,8 @@ class WalletClientProtocol(MessageProtocol):
         self._ended: Exception | None = None
         self._expectant: list[Deferred[None]] = []
         self._pauses: set[Deferred[None]] = set()
+        self.slowness = 0.0
+        """Seconds that an answer takes, as a running mean."""
 
     @property
     def node_key(self) -> str | None:
@@ -108,7 +113,14 @@ class WalletClientProtocol(MessageProtocol):
     def request(self, message: Any) -> Deferred[Any]:
         """As :meth:`MessageProtocol.request`; what is refused since too much was asked is asked again when the node
         says, for at most ``limits.IDLE`` seconds."""
-        return Deferred.fromCoroutine(self._patient(message))
+        return Deferred.fromCoroutine(self._timed(message))
+
+    async def _timed(self, message: Any) -> Any:
+        began = self._clock.seconds()
+        try:
+            return await self._patient(message)
+        finally:
+            self.slowness += (self._clock.seconds() - began - self.slowness) / ANSWERS
 
     async def _patient(self, message: Any) -> Any:
         until = self._clock.seconds() + limits.IDLE
@@ -125,6 +137,8 @@ class WalletClientProtocol(MessageProtocol):
 
     async def pause(self, seconds: float) -> None:
         """Returns after so many seconds; :class:`ConnectionGone` as soon as the connection is lost."""
+        if not self.is_open:
+            raise ConnectionGone(f"the connection to {self.peer_host} is closed")
         waiting: Deferred[None] = deferLater(self._clock, seconds)
         self._pauses.add(waiting)
         try:

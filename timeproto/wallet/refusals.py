@@ -53,7 +53,7 @@ async def final_word(refusal: Refusal, payment: Payment, belief: Belief, *, only
             return await belief.end_of(payment.tx)
         except (Lie, Refusal, ConnectionGone):
             return None
-    if not payment.may_be_known:
+    if not (payment.may_be_known or payment.asking):
         payment.may_be_known = not payment.take_back()
         return None if payment.may_be_known else refusal
     if refusal.code in RULES:

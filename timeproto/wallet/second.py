@@ -7,23 +7,27 @@ told what that one says, and no word of it ends a payment without a proof: it is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as TooLate
+from twisted.internet.error import ConnectingCancelledError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from timeproto.errors import Refusal
+from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.utxo_state import Confirmed, SpentFinalized, from_wire
 from timeproto.network.requests import ConnectionGone
 from timeproto.wallet.ask import conversation
 from timeproto.wallet.belief import Belief, Lie, Silence
 from timeproto.wallet.missing import Missing
 from timeproto.wallet.outbox import ASK_AGAIN, Outbox
-from timeproto.wallet.payment import Payment
 from timeproto.wallet.protocol import WalletClientProtocol
 from timeproto.wallet.watching import Watches
 from timeproto.wire import messages
@@ -31,11 +35,21 @@ from timeproto.wire import messages
 if TYPE_CHECKING:  # a client makes itself one
     from timeproto.wallet.client import WalletClient
 
-LOOK = 120.0
-"""Seconds between two looks at what another node knows."""
+LOOK = 300.0
+"""Seconds between two looks at what another node knows, about: each costs that node as much as a small reconnect."""
 
 GRACE = 30.0
-"""Seconds after a look in which what was missing may still be told: the coins of a large block take some."""
+"""Seconds after a look in which what was missing may still be told: the coins of a large block take some …"""
+SETTLE = 240.0
+"""… and then so many for what was told to be checked, which the node that told it may delay."""
+
+SESSION = 60.0
+"""Seconds after which another node has been asked for long enough: it may answer as slowly as it likes."""
+UNREACHED = 30.0
+"""Seconds for which nobody is asked when all the others could not be reached."""
+
+TRIES = 3
+"""How many times a node is asked for what another has proven, ``ASK_AGAIN`` seconds apart."""
 
 
 @attrs.frozen
@@ -59,9 +73,12 @@ class SecondNode(Service):
         self._nodes = nodes
         self._outbox = outbox
         self._watches = watches
-        self._look_at = reactor.seconds() + LOOK
+        self._look_at = reactor.seconds() + spread(LOOK)
+        self._not_before = 0.0
+        self._unreached = 0
         self._doubt: _Doubt | None = None
         self._asking: Deferred[None] | None = None
+        self._protocol: WalletClientProtocol | None = None
         self._gone: Deferred[None] | None = None
         self.setServiceParent(client)
 
@@ -69,96 +86,139 @@ class SecondNode(Service):
         """Fires when no connection is left."""
         super().stopService()
         self._doubt = None
-        if self._asking is not None:
+        if self._protocol is not None:
+            self._protocol.abort()
+        elif self._asking is not None:
             self._asking.cancel()
         return self._gone
 
     def tick(self) -> None:
         """To be called every ``ASK_AGAIN`` seconds while the service runs."""
-        connection, now = self._client.connection, self._reactor.seconds()
-        if connection is None or self._client.has_one_node:
+        now, doubt = self._reactor.seconds(), self._doubt
+        if self._client.has_one_node:
             return
-        doubt = self._doubt
         if doubt is not None and now >= doubt.since + GRACE:
             self._doubt = None
             self._client.run(self._confront(doubt))
-        if self._asking is not None or self._gone is not None:
-            return
-        is_look = now >= self._look_at and (self._watches.comparison.has_begun or self._outbox.waits_for_blocks)
-        overdue = self._outbox.overdue()
-        if overdue or is_look:
-            self._look_at = now + LOOK if is_look else self._look_at
-            self._asking = asking = Deferred.fromCoroutine(self._ask(connection, overdue, is_look=is_look))
-            asking.addErrback(Failure.trap, CancelledError)  # the client was stopped
+        is_due = bool(self._outbox.overdue()) or self._is_to_look
+        if is_due and self._asking is None and self._gone is None and now >= self._not_before:
+            self._asking = asking = Deferred.fromCoroutine(self._ask())
+            asking.addErrback(Failure.trap, CancelledError, ConnectingCancelledError)  # the client was stopped
             asking.addErrback(lambda failure: self.log.failure("a second node cannot be asked", failure=failure))
             asking.addBoth(self._asked)
 
-    async def _ask(self, connection: WalletClientProtocol, overdue: Sequence[Payment], *, is_look: bool) -> None:
+    @property
+    def _is_to_look(self) -> bool:
+        is_wanted = self._watches.comparison.has_begun or self._outbox.confirming.is_waited_for
+        return is_wanted and self._client.connection is not None and bool(self._reactor.seconds() >= self._look_at)
+
+    async def _ask(self) -> None:
         node = self._nodes.another()
         try:
             async with conversation(self._reactor, node, self._client.genesis, access_key=node.access_key) as protocol:
-                self._gone = gone = Deferred[None]()
-                protocol.on_lost(lambda reason: self._is_gone(gone))  # and until then no other is asked
+                self._is_there(protocol)
                 await protocol.when_ready()
-                belief = self._client.belief.of(protocol.request)
-                await self._hand_on(connection, protocol, belief, overdue)
-                if is_look:
-                    await self._outbox.look_for_blocks(belief)
-                    missing = await self._watches.comparison.look(belief)
-                    self._doubt = _Doubt(connection, missing, self._reactor.seconds()) if missing else None
+                self._unreached = 0
+                belief = self._client.belief.of(partial(self._ask_of, protocol))
+                await self._hand_on(protocol, belief)
+                if self._is_to_look:
+                    self._look_at = self._reactor.seconds() + spread(LOOK)
+                    await self._look(protocol, belief, node.address)
         except (ConnectionGone, Refusal) as error:
             self.log.debug("the node at {node} could not be asked: {why}", node=node.address, why=error)
         except Lie as lie:
             self.log.warn("the node at {node} lies: {what}", node=node.address, what=lie)
 
+    async def _ask_of(self, protocol: WalletClientProtocol, question: Any) -> Any:
+        try:
+            return await protocol.request(question)
+        except Refusal as refusal:
+            if refusal.code is ErrorCode.TIMEOUT:  # it would be as slow with the next
+                raise ConnectionGone(refusal.message) from None
+            raise
+
     def _asked(self, result: None) -> None:
         self._asking = None
+        self._unreached += 1  # it is 0 at once if that one was there
+        if self._unreached >= len(self._nodes):
+            self._unreached, self._not_before = 0, self._reactor.seconds() + UNREACHED
 
-    def _is_gone(self, gone: Deferred[None]) -> None:
-        self._gone = None
-        gone.callback(None)
+    def _is_there(self, protocol: WalletClientProtocol) -> None:
+        """Until the connection is gone no other node is asked, and it does not stay for long."""
+        self._protocol, self._gone = protocol, Deferred()
+        late = self._reactor.callLater(SESSION, protocol.abort)
+
+        def is_gone(reason: object) -> None:
+            if late.active():
+                late.cancel()
+            gone, self._protocol, self._gone = self._gone, None, None
+            if gone is not None:
+                gone.callback(None)
+
+        protocol.on_lost(is_gone)
 
     # -- payments ------------------------------------------------------------------------------------
 
-    async def _hand_on(
-        self, own: WalletClientProtocol, protocol: WalletClientProtocol, belief: Belief, payments: Sequence[Payment]
-    ) -> None:
+    async def _hand_on(self, protocol: WalletClientProtocol, belief: Belief) -> None:
         """Hands on payments that are not decided in time. A node that kept one to itself, or its end, is left."""
-        waiting = []
+        own, payments, unheard = self._client.connection, self._outbox.overdue(), []
         for payment in payments:
-            if await self._outbox.hand_on(payment, belief):
-                self._blame(own, f"it took the payment {payment.txid} and has not passed it on")
-            if not payment.is_over:
-                waiting.append(payment)
-        if waiting:
-            await protocol.pause(ASK_AGAIN)
-        for payment in waiting:
-            if not payment.is_over:
-                await self._outbox.look_for_proof(payment, belief)
-                if payment.proof is not None and not await self._knows(payment.txid):
-                    self._blame(own, f"it does not know that the payment {payment.txid} is final")
+            was_kept = payment.was_kept_by(own, self._reactor.seconds())
+            if await self._outbox.hand_on(payment, protocol, belief) and was_kept:
+                unheard.append(payment)
+        settled = []
+        for _ in range(TRIES):
+            waiting = [payment for payment in payments if not payment.is_over]
+            if waiting:
+                await protocol.pause(ASK_AGAIN)
+            for payment in waiting:
+                if not payment.is_over:
+                    await self._outbox.look_for_proof(payment, belief)
+                    settled += [payment] * (payment.proof is not None)
+        for payment in unheard:
+            if payment.proof is not None:  # it lacked nothing but to be passed on
+                return self._blame(own, f"it took the payment {payment.txid} and has not passed it on")
+        for payment in settled[:1]:
+            if not await self._can(protocol, partial(self._client.fetch_proof, payment.txid)):
+                self._blame(own, f"it does not know that the payment {payment.txid} is final")
 
-    def _blame(self, own: WalletClientProtocol, why: str) -> None:
-        if self._client.connection is own:
+    async def _can(self, protocol: WalletClientProtocol, prove: Callable[[], Awaitable[object]]) -> bool:
+        """False if the client's own node is there, and has not proven something after some tries."""
+        for _ in range(TRIES):
+            try:
+                await prove()
+            except Refusal:
+                await protocol.pause(ASK_AGAIN)
+            except ConnectionGone:
+                return True
+            except Lie as lie:
+                self._client.troubled(lie)
+                return True
+            else:
+                return True
+        return False
+
+    def _blame(self, own: WalletClientProtocol | None, why: str) -> None:
+        if own is not None and self._client.connection is own:
             self._client.troubled(Silence(why))
 
-    async def _knows(self, txid: str) -> bool:
-        """True if the client's own node can prove that a transaction is final, or is not there to be asked."""
-        try:
-            await self._client.fetch_proof(txid)
-        except Refusal:
-            return False
-        except ConnectionGone:
-            return True
-        except Lie as lie:
-            self._client.troubled(lie)
-        return True
+    # -- coins and blocks ----------------------------------------------------------------------------
 
-    # -- coins ---------------------------------------------------------------------------------------
+    async def _look(self, protocol: WalletClientProtocol, belief: Belief, address: str) -> None:
+        own = self._client.connection
+        for txid in (await self._outbox.confirming.look_elsewhere(belief))[:1]:
+            if not await self._can(protocol, partial(self._client.belief.confirmed, txid)):
+                self._blame(own, f"it does not know that a block contains {txid}")
+        missing = await self._watches.comparison.look(belief, address)
+        if missing and own is not None and self._doubt is None:
+            self._doubt = _Doubt(own, missing, self._reactor.seconds())
 
     async def _confront(self, doubt: _Doubt) -> None:
         """Leaves the client's own node if what was missing has still not been told."""
-        await self._watches.settled()
+        try:
+            await self._watches.settled().addTimeout(SETTLE, self._reactor)
+        except TooLate:
+            return self._blame(doubt.connection, "it tells what takes too long to check")
         for each in doubt.missing:
             is_still = each.is_still and not await self._is_spent(each)
             if self._client.connection is not doubt.connection:
@@ -171,12 +231,21 @@ class SecondNode(Service):
         """True if the client's own node proves that a coin is spent which another showed as new: that one is behind."""
         if missing.before is not None or isinstance(missing.state, SpentFinalized | Confirmed):
             return False
-        outpoint = missing.coin.outpoint
-        try:
-            reply = await self._client.ask(messages.UTXOStateQuery(outpoints=(outpoint,)))
-            said = reply.states[0].state if reply.states else None
-            state = from_wire(said or "Unspent")
-            is_final = isinstance(state, SpentFinalized | Confirmed)
-            return is_final and await self._client.belief.is_proven(outpoint, missing.coin.output, state, None)
-        except (ConnectionGone, Refusal):  # who is to be kept does not refuse to say
-            return False
+        outpoint, own = missing.coin.outpoint, self._client.connection
+        for _ in range(TRIES):
+            try:
+                reply = await self._client.ask(messages.UTXOStateQuery(outpoints=(outpoint,)))
+                state = from_wire((reply.states[0].state if reply.states else None) or "Unspent")
+                is_final = isinstance(state, SpentFinalized | Confirmed)
+                return is_final and await self._client.belief.is_proven(outpoint, missing.coin.output, state, None)
+            except (Refusal, ConnectionGone):
+                if own is None or not own.is_open:
+                    break
+            with suppress(ConnectionGone):
+                await own.pause(ASK_AGAIN)
+        return False  # who is to be kept does not refuse to say
+
+
+def spread(seconds: float, chance: Callable[[], float] = random.random) -> float:
+    """A quarter of it more or less, so that a thousand wallets do not ask in the same moment."""
+    return seconds * (0.75 + chance() / 2)

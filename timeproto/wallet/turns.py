@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Hashable
 from typing import Any
 
 from twisted.internet.defer import Deferred, ensureDeferred
@@ -39,3 +39,23 @@ class Turns:
             else:
                 done.callback(None)
         self._at_work = False
+
+
+class Once:
+    """``once(key, work)`` has ``run`` take the coroutine ``work()``, unless one of the same key has not ended yet: who
+    asks again and again must not ask more often than there is an answer."""
+
+    def __init__(self, run: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+        self._run = run
+        self._keys: set[Hashable] = set()
+
+    def __call__(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        if key not in self._keys:
+            self._keys.add(key)
+            self._run(self._do(key, work))
+
+    async def _do(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await work()
+        finally:
+            self._keys.discard(key)

@@ -19,7 +19,7 @@ Watched = Outpoint | str
 """An outpoint, or an address."""
 
 ENDED = limits.FILTERS_CONNECTION
-"""Coins told Confirmed that one watch remembers: as many as it may name, so that none of those is told again."""
+"""Coins told Confirmed that one watch remembers, beside all those that it names."""
 
 PAYMENTS = 1_000
 """Payments on their way, or just decided, that one watch remembers: a node may tell of any number."""
@@ -81,6 +81,7 @@ class Watch:
     payments: dict[str, Incoming] = attrs.field(factory=dict, init=False)
     """What was told last of payments on their way, and of the newest that have ended."""
     _ended: dict[Outpoint, None] = attrs.field(factory=dict, init=False)
+    _ended_by_name: dict[Outpoint, None] = attrs.field(factory=dict, init=False)
 
     @property
     def items(self) -> frozenset[Watched]:
@@ -113,7 +114,7 @@ class Watch:
         """True if a coin is to be told where ``items`` begin. Of an address what is not spent is shown: a spent coin
         that this watch has never heard of is no news."""
         is_named, is_new = coin.outpoint in items, coin.outpoint in self.told or not _is_final(state)
-        return (is_named or (coin.output.address in items and is_new)) and self._differs(coin.outpoint, state)
+        return (is_named or (coin.output.address in items and is_new)) and self.differs(coin.outpoint, state)
 
     def show_page(
         self, coin: CoinState, state: UTXOState, items: Set[Watched], proven: bool | None, later: int | None
@@ -132,43 +133,43 @@ class Watch:
 
     def show(self, outpoint: Outpoint, output: TxOutput, state: UTXOState, proven: bool) -> None:
         """A coin as it is now, if that is not what was told last."""
-        if self._differs(outpoint, state):
+        if self.differs(outpoint, state):
             self._tell(Change(outpoint, output, self.told.get(outpoint), state, 0, proven))
 
     def hear(self, change: Change) -> None:
         """A change that a node told: it leads on from what was told last."""
         self.stale.discard(change.outpoint)
-        if self._differs(change.outpoint, change.new_state):
+        if self.differs(change.outpoint, change.new_state):
             self._tell(attrs.evolve(change, old_state=self.told.get(change.outpoint, change.old_state)))
 
     # -- what others show ----------------------------------------------------------------------------
 
-    def was_told_since(self, outpoint: Outpoint, before: UTXOState | None) -> bool:
-        """True if the state told last of the coin is not ``before`` any more."""
-        return outpoint in self._ended or self.told.get(outpoint) != before
-
     def lacks(self, coin: CoinState, state: UTXOState) -> bool:
         """True if a node that keeps nothing back has told this: a coin that is new here, or that one is spent."""
-        return self.is_news(coin, state, self.begun) and _is_final(state) == (coin.outpoint in self.told)
+        return self.is_news(coin, state, self.begun) and (_is_final(state) or coin.outpoint not in self.told)
 
-    def lock_on(self, outpoint: Outpoint) -> str | None:
-        """The txid of what is said to hold a coin for now."""
+    def is_locked(self, outpoint: Outpoint) -> bool:
+        """True if something was told to hold the coin for now."""
         told = self.told.get(outpoint)
-        return None if told is None or _is_final(told) else holder(told)
+        return told is not None and not _is_final(told) and holder(told) is not None
 
     # -- telling -------------------------------------------------------------------------------------
 
-    def _differs(self, outpoint: Outpoint, state: UTXOState) -> bool:
+    def differs(self, outpoint: Outpoint, state: UTXOState) -> bool:
         """False for what was told already, and for what is told of a spent coin by a node that is behind."""
         before = self.told.get(outpoint)
-        if outpoint in self._ended or (_is_final(before) and not isinstance(state, Confirmed)):
+        if self._has_ended(outpoint) or (_is_final(before) and not isinstance(state, Confirmed)):
             return False
         return before is None or (kind(before), holder(before)) != (kind(state), holder(state))
+
+    def _has_ended(self, outpoint: Outpoint) -> bool:
+        return outpoint in self._ended or outpoint in self._ended_by_name
 
     def _tell(self, change: Change) -> None:
         if isinstance(change.new_state, Confirmed):  # the last there is to be told
             self.told.pop(change.outpoint, None)
-            self._ended[change.outpoint] = None
+            ended = self._ended_by_name if change.outpoint in self.outpoints else self._ended
+            ended[change.outpoint] = None
             if len(self._ended) > ENDED:
                 del self._ended[next(iter(self._ended))]
         else:
@@ -203,7 +204,7 @@ class Watch:
             return known is not None and known.status == "final"
         if known is None:  # what has come is not on its way any more
             coins = (Outpoint(incoming.txid, each.vout) for each in incoming.outputs)
-            return not any(coin in self.told or coin in self._ended for coin in coins)
+            return not any(coin in self.told or self._has_ended(coin) for coin in coins)
         return not known.is_final and (known.status, known.rival) != (incoming.status, incoming.rival)
 
     def _call(self, listener: Callable[..., None], told: object) -> None:

@@ -17,16 +17,17 @@ from twisted.python.failure import Failure
 
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.transaction import Outpoint
-from timeproto.model.utxo_state import Confirmed, SpentFinalized, UTXOState, from_wire
+from timeproto.model.utxo_state import UTXOState, from_wire
 from timeproto.network.requests import ConnectionGone
 from timeproto.wallet.arrivals import Arrivals
-from timeproto.wallet.belief import Belief, Lie
+from timeproto.wallet.belief import Belief, Lie, Unserved
 from timeproto.wallet.incoming import Incoming
 from timeproto.wallet.line import Line, Work, size_of
 from timeproto.wallet.missing import Comparison
 from timeproto.wallet.protocol import Notice, WalletClientProtocol
-from timeproto.wallet.reading import shown_by
+from timeproto.wallet.reading import Unreadable, shown_by
 from timeproto.wallet.resuming import Place, Proprietor, comes_too_soon, is_for_good, pages
+from timeproto.wallet.stale import Stale
 from timeproto.wallet.turns import Turns
 from timeproto.wallet.waiters import after, refuse
 from timeproto.wallet.watch import Change, Watch, Watched
@@ -63,6 +64,7 @@ class Watches:
         self._waiting: dict[Watch, Deferred[None]] = {}
         self._ahead_until = 0
         self._line = Line(self._do)
+        self._stale = Stale(belief, self._watches, self._place, self._on_trouble, clock)
         self.is_checked = True
         """False once something this connection told could not be checked: nothing more is taken from it."""
 
@@ -75,6 +77,11 @@ class Watches:
     def is_to_begin_anew(self) -> bool:
         """True if something has been missing for a while, and this connection will not bring it."""
         return self._place.is_to_be_left
+
+    @property
+    def is_known(self) -> bool:
+        """True if all that was told up to here is known to be so still: nobody owes us what became of it."""
+        return self.is_checked and not self._stale.is_owed
 
     def add(
         self,
@@ -105,6 +112,7 @@ class Watches:
     async def _resubscribe(self, protocol: WalletClientProtocol) -> None:
         await self.settled()  # what the last connection told is told before the place to resume from is read
         self.is_checked = True
+        self._stale.begin()
         begun = set[Watched]().union(*(watch.begun for watch in self._watches))
         reason, reply = await self._place.resume(protocol, begun) if begun else ("new", None)
         if reason is not None:
@@ -173,6 +181,8 @@ class Watches:
         before, watch.refusal = watch.refusal, refusal
         if before is None or before.code is not refusal.code:
             self.log.warn("what was to be watched was refused: {why}", why=refusal)
+        if not isinstance(refusal, Unreadable):  # which it is at every node
+            self._on_trouble(Unserved(f"it refuses what is to be watched: {refusal}"))
 
     def take_up(self, protocol: WalletClientProtocol | None, watch: Watch) -> Deferred[None]:
         """Fires when a node has taken all that a new watch asks for. It waits for one that does, if none is there, the
@@ -186,6 +196,8 @@ class Watches:
         """For what was refused for now a while ago. To be called from time to time."""
         if self._clock.seconds() >= self._ask_again_at:
             self._ask_for_the_rest(protocol)
+        if self._stale.is_due():
+            self._in_order(partial(self._stale.ask, protocol))
 
     def _ask_for_the_rest(self, protocol: WalletClientProtocol) -> None:
         self._ask_again_at = math.inf
@@ -228,7 +240,7 @@ class Watches:
 
     def _ask_after_stale(self, protocol: WalletClientProtocol, *, is_anew: bool = False) -> None:
         if is_anew or any(watch.stale for watch in self._watches):
-            self._in_order(partial(self._hear_of_the_rest, protocol))
+            self._in_order(partial(self._stale.ask, protocol))
 
     async def _subscribe(self, protocol: WalletClientProtocol, items: Collection[Watched]) -> None:
         for page in pages(items):
@@ -346,38 +358,16 @@ class Watches:
         self._ahead_until = max([self._ahead_until, *(at for _, at, _, _ in checked if at > reply.cursor.position)])
         self._place.reached(reply.cursor)
 
-    async def _hear_of_the_rest(self, protocol: WalletClientProtocol) -> None:
-        """What was told of before a reset and is not shown any more: spent meanwhile, or not known to this node yet.
-        Only what is spent for ever is told here. Whatever else there is to tell of them comes as changes."""
-        stale = set[Outpoint]().union(*(watch.stale for watch in self._watches))
-        for page in pages(stale):
-            reply = await protocol.request(messages.UTXOStateQuery(outpoints=tuple(page)))
-            for item in reply.states:
-                if item.outpoint is None or item.outpoint not in stale or item.output is None or item.state is None:
-                    continue
-                state = from_wire(item.state)
-                is_final = isinstance(state, SpentFinalized | Confirmed)
-                try:
-                    if is_final:
-                        await self._belief.is_proven(item.outpoint, item.output, state, None)
-                except Lie as lie:
-                    self.distrust(lie)
-                    continue
-                for watch in [each for each in self._watches if item.outpoint in each.stale]:
-                    if is_final:
-                        watch.show(item.outpoint, item.output, state, True)
-                    if watch.hears(item.outpoint, item.output) or item.outpoint not in watch.told:
-                        watch.stale.discard(item.outpoint)
-        self._place.whole()
-
     async def _hear_change(self, message: messages.UTXOStateNotification) -> None:
         change, cursor = message.notification, message.cursor
         if not self._place.is_after(cursor):
             raise Lie(f"the change {cursor.position} of {change.outpoint} was told before")
         state = from_wire(change.new_state)
-        if any(watch.waits_for(change.outpoint, message.output, cursor.position) for watch in self._watches):
+        waiting = [each for each in self._watches if each.waits_for(change.outpoint, message.output, cursor.position)]
+        if waiting:
             proof = message.inclusion or message.proof
-            proven = await self._belief.is_proven(change.outpoint, message.output, state, proof)
+            is_news = any(each.differs(change.outpoint, state) for each in waiting)
+            proven = is_news and await self._belief.is_proven(change.outpoint, message.output, state, proof)
             old = None if change.old_state is None else from_wire(change.old_state)
             told = Change(change.outpoint, message.output, old, state, change.timestamp, proven, cursor)
             for watch in list(self._watches):
