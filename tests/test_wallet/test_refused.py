@@ -14,7 +14,7 @@ from tests.test_wallet.purses import PurseCase
 from tests.test_wallet.test_client import ClientCase
 from tests.test_wallet.test_ends import Ends
 from timeproto.errors import ErrorCode, Refusal
-from timeproto.wallet.belief import Aborted
+from timeproto.wallet.belief import Aborted, DoubleSpend
 from timeproto.wallet.client import ASK_AGAIN
 from timeproto.wallet.payment import Payment
 from timeproto.wire import messages
@@ -112,6 +112,38 @@ class Overtaken(ClientCase):
         self.world.say(holding.only("Error"))
         self.world.run(2 * ASK_AGAIN)
         self.assertEqual(self.world.connections, connections)
+
+
+class Outrun(PurseCase):
+    """Another process with these keys has spent a coin, and the node does not tell of it."""
+
+    def test_a_coin_that_a_proven_rival_took(self) -> None:
+        """It is gone from the balance with the payment that wanted it, and the next payment picks another."""
+        client = self.opened()
+        self.world.bend = lambda message: None if message["type"] == "UTXOStateNotification" else message
+        self.spend()
+        payment = client.account.send(self.shop, 35 * COIN)
+        payment.may_be_known = True  # as after a connection that was lost
+        self.world.run(1)
+        refusal = self.failureResultOf(payment.when_final(), DoubleSpend).value
+        self.assertEqual((len(refusal.spent), client.account.balance().total), (1, 27 * COIN))
+        again = client.account.send(self.shop, 20 * COIN)
+        self.world.run(1)
+        self.assertIsNone(again.error)
+
+    def test_its_own_proof_is_no_rival(self) -> None:
+        """A node refuses what is final, with the payment's own txid as the rival: that ends nothing."""
+        client = self.opened()
+        payment = client.account.send(self.shop, COIN)
+        details = {"conflicting_txid": payment.txid, "outpoint": str(payment.tx.outpoints[0])}
+        payment.may_be_known = True
+        self.world.bend = lambda message: (
+            None if message["type"] == "UTXOStateNotification"
+            else no(message, "double_spend") | {"details": details}
+            if message["type"] == "TransactionAccepted" else message
+        )  # fmt: skip
+        self.world.run(1)
+        self.assertIsNone(payment.error)
 
 
 class Asked(ClientCase):

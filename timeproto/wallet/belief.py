@@ -85,6 +85,17 @@ class Aborted(Refusal):
         self.spent = spent
 
 
+class DoubleSpend(Refusal):
+    """Proven: ``rival`` has spent coins of the transaction for ever, so that it can never be final; ``spent`` are those
+    coins of it."""
+
+    def __init__(self, outpoint: Outpoint, rival: str, spent: frozenset[Outpoint]) -> None:
+        why = f"the coin {outpoint} is spent for ever by {rival}"
+        super().__init__(ErrorCode.DOUBLE_SPEND, why, conflicting_txid=rival, outpoint=str(outpoint))
+        self.rival = rival
+        self.spent = spent
+
+
 class Belief:
     """Checks claims. ``ask`` sends a request to the node of the moment and gives its reply."""
 
@@ -255,6 +266,13 @@ class Belief:
         if outpoint not in tx.outpoints:
             raise self._lie(f"{txid} does not spend {outpoint}")
         return tx
+
+    async def loss_of(self, tx: Transaction, outpoint: Outpoint, rival: str, proof: Proof | None = None) -> DoubleSpend:
+        """What ends ``tx``: that ``rival`` spends this coin of it, proven; :class:`Lie` if that is not so."""
+        if outpoint not in tx.outpoints or rival == tx.txid:
+            raise self._lie(f"{rival} takes no coin from {tx.txid}")
+        other = await self.coin_is_spent(outpoint, rival, proof)
+        return DoubleSpend(outpoint, rival, frozenset(other.outpoints) & frozenset(tx.outpoints))
 
     async def is_proven(self, outpoint: Outpoint, output: TxOutput, state: UTXOState, proof: Proof | None) -> bool:
         """True if the coin exists and, where it is said to be spent, is; :class:`Lie` if a proof is false or lacking.

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from timeproto.errors import ConfigurationError, Refusal, StorageError
 from timeproto.model.transaction import Transaction
 from timeproto.wallet.addresses import Addresses
-from timeproto.wallet.belief import Aborted
+from timeproto.wallet.belief import Aborted, DoubleSpend
 from timeproto.wallet.coins import CoinBook
 from timeproto.wallet.payment import Payment, Step
 from timeproto.wallet.purse import Purse
@@ -96,7 +96,7 @@ class Promises:
         def failed(failure: Any) -> None:
             if failure.check(Refusal):  # a node said no, or a block has ended it: the coins are ours to spend again
                 self.forget(tx, is_unpaid=True)
-                for outpoint in failure.value.spent if failure.check(Aborted) else ():
+                for outpoint in failure.value.spent if failure.check(Aborted, DoubleSpend) else ():
                     self._book.spent(outpoint)  # but not those that its rival took
                 payment.on_step(final_after_all)
             else:  # nobody knows: it stays in the purse, and is sent again as soon as the client is started again

@@ -39,7 +39,7 @@ def require_frame(tx: Transaction) -> None:
 
 
 async def final_word(refusal: Refusal, payment: Payment, belief: Belief, *, only_node: bool) -> Refusal | None:
-    """What ends the payment: the refusal, or the proven ``Aborted`` in its place; None if nothing does.
+    """What ends the payment: the refusal, or the proven ``Aborted`` or ``DoubleSpend``; None if nothing does.
 
     Nothing if it speaks of the node rather than of the payment (a node that does not know a coin may be behind: with
     another to ask, it is asked). And of a payment that some node may have locked before, only if we see ourselves that
@@ -62,10 +62,9 @@ async def final_word(refusal: Refusal, payment: Payment, belief: Belief, *, only
         except (Lie, Refusal, ConnectionGone):
             return None
     rival, coin = refusal.details.get("conflicting_txid"), parse_outpoint(refusal.details.get("outpoint"))
-    if refusal.code is not ErrorCode.DOUBLE_SPEND or coin not in payment.tx.outpoints or not isinstance(rival, str):
+    if refusal.code is not ErrorCode.DOUBLE_SPEND or coin is None or not isinstance(rival, str):
         return None
     try:
-        await belief.coin_is_spent(coin, rival)
+        return await belief.loss_of(payment.tx, coin, rival)
     except (Lie, Refusal, ConnectionGone):
         return None
-    return refusal
