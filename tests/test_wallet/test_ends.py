@@ -11,11 +11,11 @@ from tests.cluster import COIN, address, key, pay
 from tests.examples import replace
 from tests.test_wallet import verdicts
 from tests.test_wallet.world import World
-from timeproto.errors import Refusal
+from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.block import inclusion_proof
 from timeproto.model.transaction import Transaction
 from timeproto.model.utxo_state import Confirmed, kind
-from timeproto.wallet.belief import Aborted
+from timeproto.wallet.belief import Aborted, Lie
 from timeproto.wallet.client import WalletClient
 from timeproto.wallet.purse import MemoryPurse
 from timeproto.wallet.watch import Change
@@ -218,3 +218,26 @@ class Cancelled(Ends):
         self.world.run(5)
         refusal = self.failureResultOf(ending, Refusal).value
         self.assertEqual((str(refusal.code), refusal.details["txid"]), ("already_final", tx.txid))
+
+    def test_one_that_a_node_gives_with_false_signatures(self) -> None:
+        """Its txid fits, for it says nothing of them: a lie, and nothing is sent that no node takes."""
+        tx = self.payment()
+        forged = replace(tx, signature=(0,) * len(tx.signature))
+        self.shows(messages.TransactionInfo(tx=forged, status="pending"))
+        client = self.world.client()
+        ending = client.cancel(tx.txid, self.node.wallets[0])
+        self.world.run(0.5)
+        self.failureResultOf(ending, Lie)
+        payment = client.submit(tx)
+        self.world.run(0.5)
+        self.assertEqual(payment.tx, tx)
+        self.assertIsNotNone(payment.proof)
+
+    def test_what_a_block_has_minted(self) -> None:
+        """Nobody signs it, and nobody can end it: that is no lie of the node."""
+        self.node.make_block()
+        minted = self.node.view.address_coins(address(key(1)), None, 1, spent=False)[0][0][0]
+        client = self.world.client()
+        ending = client.cancel(minted.txid, self.node.wallets[0])
+        self.world.run(0.5)
+        self.assertIs(self.failureResultOf(ending, Refusal).value.code, ErrorCode.NOT_OWNER)

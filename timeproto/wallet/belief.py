@@ -17,7 +17,7 @@ from timeproto.model.certificate import FinalityProof, check_proof
 from timeproto.model.genesis import Genesis
 from timeproto.model.keys import Remembered
 from timeproto.model.ledger import Coin
-from timeproto.model.transaction import Outpoint, Transaction, TxOutput
+from timeproto.model.transaction import NULL_OUTPOINT, Outpoint, Transaction, TxOutput
 from timeproto.model.utxo_state import UNSPENT, Confirmed, SpentFinalized, UTXOState, holder
 from timeproto.model.validation import check_context, check_stateless
 from timeproto.wire import messages
@@ -143,8 +143,15 @@ class Belief:
             del self._places[next(iter(self._places))]
 
     async def claimed(self, txid: str) -> Transaction:
-        """The transaction of this txid, whatever became of it; :class:`Refusal` ``not_found`` if the node has none."""
-        return self._of(txid, await self.ask(messages.GetTransaction(txid=txid)))
+        """The transaction of this txid, signed, whatever became of it; :class:`Refusal` ``not_found`` if the node has
+        none."""
+        tx = self._of(txid, await self.ask(messages.GetTransaction(txid=txid)))
+        if NULL_OUTPOINT not in tx.outpoints:  # a block's own is signed by nobody
+            try:
+                check_stateless(tx, self._genesis.params, self._genesis.hash)
+            except Refusal as refusal:  # the txid says nothing of the signatures
+                raise self._lie(f"what was given for {txid} is no payment: {refusal.message}") from None
+        return tx
 
     def _of(self, txid: str, info: messages.TransactionInfo) -> Transaction:
         if info.tx.computed_txid != txid:
