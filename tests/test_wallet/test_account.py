@@ -8,11 +8,13 @@ from twisted.internet.defer import ensureDeferred
 
 from tests.cluster import COIN, address, key, pay
 from tests.test_wallet.accounts import AccountCase
+from tests.test_wallet.purses import PurseCase
 from timeproto import limits
 from timeproto.errors import ConfigurationError, ErrorCode, Refusal
 from timeproto.model.transaction import TxOutput
 from timeproto.model.utxo_state import SpentFinalized, to_wire
 from timeproto.network.requests import ConnectionGone
+from timeproto.wallet import promises
 from timeproto.wallet.account import Account
 from timeproto.wallet.client import WalletClient
 from timeproto.wallet.coins import InsufficientFunds
@@ -338,3 +340,77 @@ class Accounts(AccountCase):
         self.world.bend = bend
         account, _ = self.account()
         self.assertEqual(account.balance().total, 0)
+
+
+class EarlierLives(PurseCase):
+    """Payments that became final while nobody looked."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        client = self.opened()
+        self.world.bend = lambda message: None
+        for _ in range(4):
+            client.account.send(self.shop, COIN).when_final().addErrback(lambda failure: None)
+        self.world.run(0.2)
+        client.stopService()
+        self.world.run(0.2)
+        self.purse: Any = client.account._purse
+        self.assertEqual(len(self.purse.pending), 4)
+
+    def later(self) -> WalletClient:
+        """The next life, which has begun to read its balance."""
+        client = WalletClient(self.world.clock, self.world.node.genesis, [], rotation=self.world, purse=self.purse)
+        self.addCleanup(client.stopService)
+        client.startService()
+        return client
+
+    def test_they_are_asked_after_at_once(self) -> None:
+        """So that a node that is slow with each answer costs the time of one; no more than a few at a time."""
+        self.patch(promises, "AT_A_TIME", 3)
+        held: list[Any] = []
+        self.world.bend = lambda message: held.append(message) if message["type"] == "FinalityProofs" else message
+        asked = self.asked("GetFinalityProof")
+        client = self.later()
+        balance = client.balance()
+        self.world.run(0.5)
+        self.assertEqual((len(asked), len(held)), (3, 3))
+        self.world.bend = lambda message: message
+        self.world.say(held[0])
+        self.world.run(0)
+        self.assertEqual(len(asked), 4)
+        self.assertNoResult(balance)
+        for each in held[1:]:
+            self.world.say(each)
+        self.world.run(0.5)
+        self.assertEqual((self.successResultOf(balance).total // COIN, self.purse.pending), (31, []))
+
+    def test_a_node_that_lies_about_them(self) -> None:
+        """It is left before it is given anything; the next proves what became of them."""
+        self.world.size = 2
+
+        def bend(message: dict[str, Any]) -> dict[str, Any]:
+            if message["type"] == "FinalityProofs":
+                message["proofs"][0]["votes"][0]["signature"] = "00" * 64
+            return message
+
+        self.world.bend = bend
+        sent, before = self.asked("TransactionBroadcast"), self.world.connections
+        client = self.later()
+        opening = ensureDeferred(client.account.opened())
+        self.world.run(0)
+        self.successResultOf(opening)
+        self.assertEqual((sent, len(self.purse.pending)), ([], 4))
+        self.world.bend = lambda message: message
+        self.world.run(5)
+        self.assertEqual((self.world.connections - before, self.purse.pending), (2, []))
+
+    def test_a_wallet_that_is_closed_meanwhile(self) -> None:
+        """It is not open, and has taken up nothing."""
+        self.world.bend = lambda message: None if message["type"] == "FinalityProofs" else message
+        client = self.later()
+        opening = ensureDeferred(client.account.opened())
+        self.world.run(0.5)
+        client.stopService()
+        self.world.run(0.5)
+        self.failureResultOf(opening, ConnectionGone)
+        self.assertEqual((client.account.is_open, len(self.purse.pending)), (False, 4))

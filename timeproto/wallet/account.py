@@ -189,14 +189,7 @@ class Account:
         await self.read()
         pending = self._promises.pending
         self._promises.leave_to_others(pending)
-        undecided = []
-        for tx in pending:  # asked first, and sent after: where a node takes none it is left
-            try:
-                await self.client.fetch_proof(tx.txid)
-            except (Refusal, Lie):
-                undecided.append(tx)
-            else:  # it became final while we were away
-                self._promises.is_final(tx)
+        undecided = await self._promises.undecided(pending)  # asked first, and sent after: who takes none is left
         self.is_open = True
         self._promises.take_up(undecided)
         await self.settled()

@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import ensureDeferred, gatherResults
 from twisted.logger import Logger
 
 from timeproto.errors import ConfigurationError, Refusal, StorageError
 from timeproto.model.transaction import Transaction
+from timeproto.network.requests import ConnectionGone
 from timeproto.wallet.addresses import Addresses
-from timeproto.wallet.belief import Aborted, DoubleSpend
+from timeproto.wallet.belief import Aborted, DoubleSpend, Lie
 from timeproto.wallet.coins import CoinBook
 from timeproto.wallet.payment import Payment, Step
 from timeproto.wallet.purse import Purse
@@ -25,6 +27,9 @@ if TYPE_CHECKING:  # a client with a purse makes itself an account
 
 LEFT_ALONE = 30.0
 """Seconds for which a payment of another process is that one's to send."""
+
+AT_A_TIME = 20
+"""Payments that are asked after at the same time: a slow node is to be waited for once, and not once for each."""
 
 _UNWRITTEN = (StorageError, ConfigurationError)
 
@@ -83,6 +88,31 @@ class Promises:
             self._others.pop(txid, None)
             self._unwritten.pop(txid, None)  # it was not to be, and is now
             self.follow(self._client.submit(by_txid[txid], again=True))
+
+    async def undecided(self, payments: Iterable[Transaction]) -> list[Transaction]:
+        """Those that are not proven to have become final while nobody looked; the others are over. Raises
+        :class:`ConnectionGone` if the node went away; one that lies about them is left instead."""
+        payments = list(payments)
+        to_ask, final, troubles = iter(payments), set[str](), list[Exception]()
+
+        async def ask() -> None:
+            for tx in to_ask:
+                try:
+                    await self._client.fetch_proof(tx.txid)
+                except Refusal:
+                    pass  # it is not, as far as the node knows
+                except (Lie, ConnectionGone) as trouble:
+                    troubles.append(trouble)
+                    if isinstance(trouble, Lie):  # from here on there may be nobody to ask
+                        self._client.troubled(trouble)
+                else:
+                    final.add(tx.txid)
+                    self.is_final(tx)
+
+        await gatherResults([ensureDeferred(ask()) for _ in range(AT_A_TIME)], consumeErrors=True)
+        if troubles and isinstance(troubles[0], ConnectionGone):
+            raise troubles[0]
+        return [tx for tx in payments if tx.txid not in final]
 
     # -- one payment ---------------------------------------------------------------------------------
 
