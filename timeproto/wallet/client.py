@@ -72,8 +72,8 @@ class WalletClient(MultiService):
         super().__init__()
         self.genesis = genesis
         self.belief = Belief(genesis, self.ask)
-        self._reactor = reactor
-        self._nodes = rotation or Rotation(reactor, [n if isinstance(n, Node) else Node(n) for n in nodes])
+        self.reactor = self._reactor = reactor
+        self.nodes = self._nodes = rotation or Rotation(reactor, [n if isinstance(n, Node) else Node(n) for n in nodes])
         self.unreached: dict[str, str] = self._nodes.unreached
         """By address, why a node could not be connected to when it was tried last."""
         self._protocol: WalletClientProtocol | None = None
