@@ -1,13 +1,22 @@
-"""Payments that a node keeps to itself, or their ends: another is given them, and the first is left."""
+"""A second node is asked: for a payment that one keeps to itself, or its end, or that an address was used."""
 
 from __future__ import annotations
 
 from typing import Any
 from unittest import mock
 
+from twisted.internet.defer import ensureDeferred
+
+from tests.cluster import COIN, address
+from tests.test_wallet.accounts import TOTAL
+from tests.test_wallet.purses import PurseCase
 from tests.test_wallet.second_nodes import Case
+from tests.test_wallet.world import Elsewhere
 from timeproto.errors import ErrorCode, Refusal
+from timeproto.network.requests import ConnectionGone
+from timeproto.wallet import hd
 from timeproto.wallet.client import ASK_AGAIN
+from timeproto.wallet.nodes import Node, Rotation
 from timeproto.wallet.payment import OVERDUE
 from timeproto.wallet.second import LOOK
 from timeproto.wire import messages
@@ -179,3 +188,100 @@ class Payments(Case):
                 self.world.run(seconds)
                 self.assertEqual(other.node.replica.final_count, handed_on)
             self.assertTrue(all(each.proof for each in payments))
+
+
+class Restoring(PurseCase):
+    """A wallet from its phrase: what one node says was never used is asked at others too."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.world.size = 2
+        self.other = self.world.another()
+        self.give(address(hd.derive(self.PHRASE, index=3)))
+
+    def restored(self, seconds: float = 3) -> tuple[int, int]:
+        """How many addresses were found, and how many nodes were asked."""
+        self.restoring = self.client()
+        self.restoring.startService()
+        self.world.run(1)
+        found = ensureDeferred(self.restoring.account.restore())
+        self.world.run(seconds)
+        return self.successResultOf(found), self.restoring.account.asked
+
+    def says_unused(self, message: dict[str, Any]) -> dict[str, Any]:
+        return message | {"coins": []} if message["type"] == "AddressUTXOs" else message
+
+    def test_nodes_that_agree(self) -> None:
+        """One conversation with the other, which is over in the end; the first is kept."""
+        asked = self.asked("GetAddressUTXOs")
+        self.assertEqual(self.restored(), (2, 2))
+        self.assertEqual([server.is_open for server in self.other.servers], [False])
+        self.assertEqual((len(asked), self.world.connections), (2 + 2 * (2 + 20 + 20), 1))
+
+    def test_one_that_keeps_an_address_to_itself(self) -> None:
+        """Another proves that it was used; the first is left, since it would keep the coins back as well."""
+
+        def bend(message: dict[str, Any]) -> dict[str, Any]:
+            return self.says_unused(message) if self.world.connections == 1 else message
+
+        self.world.bend = bend
+        self.assertEqual(self.restored(), (2, 2))
+        self.assertEqual(self.balance(self.restoring), TOTAL + 9 * COIN)
+        self.assertEqual(self.world.connections, 2)
+
+    def test_another_one_that_keeps_it_to_itself(self) -> None:
+        """One proof is enough, and a node that is behind is none to be left."""
+        self.other.bend = self.says_unused
+        self.assertEqual((self.restored(), self.world.connections), ((2, 2), 1))
+
+    def test_another_one_that_lies(self) -> None:
+        """Coins without a proof are no reason to look further, nor to give up: it is asked no more."""
+
+        def bend(message: dict[str, Any]) -> dict[str, Any]:
+            if message["type"] != "AddressUTXOs":
+                return message
+            coin = {"outpoint": {"txid": "ab" * 32, "vout": 0}, "state": "Unspent"}
+            return message | {"coins": [coin | {"output": {"amount": COIN, "address": message["address"]}}]}
+
+        self.other.bend = bend
+        self.assertEqual(self.restored(), (2, 1))
+
+    def test_another_one_that_goes_away(self) -> None:
+        """It is not counted, for it was not asked about each address."""
+
+        def bend(message: dict[str, Any]) -> dict[str, Any] | None:
+            if message["type"] == "AddressUTXOs":
+                self.other.servers[-1].abort()
+            return message
+
+        self.other.bend = bend
+        self.assertEqual(self.restored(), (2, 1))
+
+    def test_more_nodes_than_are_needed(self) -> None:
+        """Three are asked, and who cannot be reached is passed over."""
+        others = [self.other, *(Elsewhere(self.world, self.world.node) for _ in range(3))]
+        others[0].refuses = True
+        self.patch(self.world, "others", lambda: others)
+        self.assertEqual(self.restored(), (2, 3))
+        self.assertEqual([each.connections for each in others], [1, 1, 1, 0])
+
+    def test_its_own_node_goes_away(self) -> None:
+        """Nothing was restored then: it is said, and may be done again."""
+        self.world.bend = lambda message: None if message["type"] == "AddressUTXOs" else message
+        client = self.client()
+        client.startService()
+        self.world.run(1)
+        restoring = ensureDeferred(client.account.restore())
+        self.world.run(0.5)
+        self.world.refuses = True
+        self.world.cut()
+        self.failureResultOf(restoring, ConnectionGone)
+        self.failureResultOf(ensureDeferred(client.account.restore()), ConnectionGone)
+        self.assertEqual([server.is_open for server in self.other.servers], [False])
+
+    def test_a_node_that_is_named_twice(self) -> None:
+        """Its word counts once."""
+        self.patch(Node, "endpoint", lambda node, reactor: None)
+        nodes = Rotation(None, [Node(f"127.0.0.1:{port}") for port in (1, 2, 2, 1, 3)])
+        self.assertEqual([each.address for each in nodes.others()], ["127.0.0.1:2", "127.0.0.1:3"])
+        self.assertEqual({nodes.another().address for _ in range(2)}, {"127.0.0.1:2", "127.0.0.1:3"})

@@ -122,6 +122,10 @@ class World:
         self.elsewhere = self.elsewhere or Elsewhere(self, self.node)
         return self.elsewhere
 
+    def others(self) -> list[Elsewhere]:
+        """The other places: one, if there is one."""
+        return [self.another()] if self.size > 1 else []
+
     def open(self, manager: PeerManager, factory: Any, bend: Bend) -> tuple[Any, Any]:
         """A connection to the node of ``manager``: both ends."""
         server: Any = NodeFactory(self.clock, manager).buildProtocol(None)

@@ -6,8 +6,8 @@ has promised, and sends the same transaction again rather than another.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,8 @@ from timeproto.params import NetworkParams
 from timeproto.wallet import builder
 from timeproto.wallet.addresses import CHANGE, GAP_LIMIT, RECEIVE, Addresses
 from timeproto.wallet.amounts import format_amount
-from timeproto.wallet.belief import Aborted, Lie
+from timeproto.wallet.ask import conversation
+from timeproto.wallet.belief import Aborted, Belief, Lie, Silence
 from timeproto.wallet.coins import Balance, CoinBook, WalletCoin
 from timeproto.wallet.payment import Payment
 from timeproto.wallet.promises import Promises
@@ -36,6 +37,9 @@ from timeproto.wire import messages
 if TYPE_CHECKING:  # a client with a purse makes itself an account
     from timeproto.wallet.client import WalletClient
 
+
+OTHERS = 2
+"""Nodes beside the one of the moment that a restore asks: one alone can keep an address to itself, for good."""
 
 LOOKS = 5
 """How many times a balance is read again since there are new addresses: somebody may make them without end."""
@@ -59,6 +63,8 @@ class Account:
         self.on_address: Callable[[str], None] = lambda address: None
         """Called with each address that is new here, by whatever process it was made; what it raises is logged."""
         self.is_open = False
+        self.asked = 0
+        """Nodes that the last :meth:`restore` asked; of what one says was never used there is only its word."""
         self._watching: Watch | None = None
         self._opening: Deferred[None] | None = None
         client.regularly(self._look_again)
@@ -87,47 +93,89 @@ class Account:
     async def restore(self, tell: Callable[[int, int], None] = lambda used, tried: None) -> int:
         """Finds the addresses that were ever used, by gap limit; returns how many. ``tell(used, tried)``: progress.
 
-        Index order is kept: an address below the last used one is ours even if it never was paid. Raises ``Lie`` if a
-        node shows a coin that it cannot prove: it could keep us looking for ever.
+        What the node of the moment calls unused, up to ``OTHERS`` other nodes are asked, too; :attr:`asked` says how
+        many it were in all. Index order is kept: an address below the last used one is ours even if it never was paid.
+        Raises ``Lie`` if the node shows a coin that it cannot prove: it could keep us looking for ever; and
+        :class:`ConnectionGone` if it goes away.
         """
+        own = self.client.connection
+        if own is None:
+            raise ConnectionGone("no node is connected")
+        belief, silence = self.client.belief.of(own.request), None
         used = tried = 0
-        for change, reserve in (
-            (RECEIVE, self._purse.reserve_receive_index),
-            (CHANGE, self._purse.reserve_change_index),
-        ):
-            gap, index = 0, 0
-            while gap < GAP_LIMIT:
-                is_used = await self._is_used(self._own.at(change, index))
-                tried, index = tried + 1, index + 1
-                gap = 0 if is_used else gap + 1
-                used += 1 if is_used else 0
-                tell(used, tried)
-                known = self._purse.receive_index if change == RECEIVE else self._purse.change_index
-                if is_used:
-                    for _ in range(known, index):
-                        reserve()
-                    self._own.learn()
+        async with self._others() as others:
+            for change, reserve in (
+                (RECEIVE, self._purse.reserve_receive_index),
+                (CHANGE, self._purse.reserve_change_index),
+            ):
+                gap, index = 0, 0
+                while gap < GAP_LIMIT:
+                    address = self._own.at(change, index)
+                    is_used = await self._is_used(address, belief)
+                    if not is_used and await self._is_used_elsewhere(address, others):
+                        is_used, silence = True, Silence(f"it knows of no coin of {address}")
+                    tried, index = tried + 1, index + 1
+                    gap = 0 if is_used else gap + 1
+                    used += 1 if is_used else 0
+                    tell(used, tried)
+                    known = self._purse.receive_index if change == RECEIVE else self._purse.change_index
+                    if is_used:
+                        for _ in range(known, index):
+                            reserve()
+                        self._own.learn()
+            self.asked = 1 + len(others)
         if self._watching is not None:
             self._take_in()
+        if silence is not None and self.client.connection is own:  # what it says of the coins is no better
+            self.client.troubled(silence)
         return used
+
+    @asynccontextmanager
+    async def _others(self) -> AsyncIterator[list[Belief]]:
+        """What other nodes can prove, up to ``OTHERS`` of them; those that cannot be reached are passed over."""
+        client, others = self.client, list[Belief]()
+        async with AsyncExitStack() as conversations:
+            for node in client.nodes.others():
+                if len(others) == OTHERS:
+                    break
+                talk = conversation(client.reactor, node, client.genesis, access_key=node.access_key)
+                try:
+                    protocol = await conversations.enter_async_context(talk)
+                    await protocol.when_ready()
+                except (ConnectionGone, Refusal) as error:
+                    self.log.info("the node at {node} could not be asked: {why}", node=node.address, why=error)
+                else:
+                    others.append(client.belief.of(protocol.request))
+            yield others
+
+    async def _is_used_elsewhere(self, address: str, others: list[Belief]) -> bool:
+        """As :meth:`_is_used`; a node that lies, or does not answer, is asked no more."""
+        for belief in tuple(others):
+            try:
+                if await self._is_used(address, belief):
+                    return True
+            except (ConnectionGone, Refusal, Lie) as error:
+                others.remove(belief)
+                self.log.warn("another node could not be asked whether {it} was used: {why}", it=address, why=error)
+        return False
 
     async def unpaid_addresses(self) -> int:
         """How many of the newest addresses in a row were never paid; counted up to ``GAP_LIMIT``, where a restore
         from the phrase would stop."""
         unpaid = 0
         for index in range(self._purse.receive_index - 1, -1, -1):
-            if unpaid == GAP_LIMIT or await self._is_used(self._own.at(RECEIVE, index)):
+            if unpaid == GAP_LIMIT or await self._is_used(self._own.at(RECEIVE, index), self.client.belief):
                 break
             unpaid += 1
         return unpaid
 
-    async def _is_used(self, address: str) -> bool:
+    async def _is_used(self, address: str, belief: Belief) -> bool:
         """True if the address ever owned a coin: one is enough, and it is proven."""
-        reply = await self.client.ask(messages.GetAddressUTXOs(address=address, spent=True, limit=1))
+        reply = await belief.ask(messages.GetAddressUTXOs(address=address, spent=True, limit=1))
         for coin in reply.coins:
             if coin.output.address != address:
                 raise Lie(f"a coin of {coin.output.address} was shown for {address}")
-            await self.client.belief.coin_exists(coin.outpoint, coin.output)
+            await belief.coin_exists(coin.outpoint, coin.output)
         return bool(reply.coins)
 
     def _watch(self) -> None:

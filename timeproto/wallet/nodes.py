@@ -64,9 +64,13 @@ class Rotation:
         """How many there are: one that is named twice is one."""
         return len({node.address for node, _ in self._nodes})
 
+    def others(self) -> list[Node]:
+        """Those that are not the one connected to last, each once."""
+        return list({node.address: node for node, _ in self._nodes if node.address != self.current.address}.values())
+
     def another(self) -> Node:
         """A node that is not the one connected to last, another one each time."""
-        others = [node for node, _ in self._nodes if node.address != self.current.address]
+        others = self.others()
         self._other = (self._other + 1) % len(others)
         return others[self._other]
 
