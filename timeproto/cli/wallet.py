@@ -23,6 +23,7 @@ from timeproto.cli.wallet_setting import (
     phrase_of,
     run_wallet,
     txid_of,
+    warnings_told,
     with_account,
 )
 from timeproto.cli.wallet_text import (
@@ -169,13 +170,15 @@ def _restore(arguments: argparse.Namespace) -> int:
             # No file before all is found: half a wallet would show half the money.
             purse = MemoryPurse(phrase, receive_index=0)
             account = Account(purse, client, now=lambda: int(time.time()))
-            used = await account.restore()
-            await account.open()
+            with warnings_told():
+                used = await account.restore()
+                await connected(reactor, client)  # a node that kept an address to itself was left
+                await account.open()
         finally:
             await client.stopService()
         receive = max(1, purse.receive_index)
         WalletFile.create(path, phrase, password, genesis, receive=receive, change=purse.change_index)
-        tell_restored(path, used, account.balance().total, as_json=arguments.json)
+        tell_restored(path, used, account.balance().total, account.asked, as_json=arguments.json)
         return ExitStatus.OK
 
     return run_wallet(main)

@@ -36,7 +36,8 @@ def add_options(parser: argparse.ArgumentParser, *, may_be_absent: bool) -> None
         "--node",
         action="append",
         metavar="HOST:PORT",
-        help=f"a node to talk to; more than one: the next is tried when one fails (default {DEFAULT_NODE})",
+        help=f"a node to talk to; more than one: the next is tried when one fails, or asked as well (default"
+        f" {DEFAULT_NODE})",
     )
     add("--node-key", metavar="HEX", help="the key the node must prove (default: any masternode's)")
     add("--access-key-file", type=Path, metavar="FILE", help="a key from the node's operator, whose quota pays")
@@ -179,7 +180,7 @@ def with_account(command: Callable[[Any, Any, argparse.Namespace], Awaitable[int
                     warn(f"{client.node} does not take the access key, and serves this wallet as any: {refusal}")
                 if client.belief.lies:
                     warn(f"{client.belief.lies} things that {client.node} said are not proven: they are not counted")
-                with _warnings_told():
+                with warnings_told():
                     return await command(reactor, account, arguments)
             finally:
                 await client.stopService()
@@ -198,7 +199,7 @@ def with_account(command: Callable[[Any, Any, argparse.Namespace], Awaitable[int
 
 
 @contextmanager
-def _warnings_told() -> Iterator[None]:
+def warnings_told() -> Iterator[None]:
     """What the wallet warns of is told: whoever waits is to know that a node refuses, or is left, and why."""
     from twisted.logger import FilteringLogObserver, LogLevel, LogLevelFilterPredicate, formatEvent, globalLogPublisher
 

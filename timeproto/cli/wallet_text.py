@@ -29,13 +29,19 @@ def tell_new(path: Path, phrase: str, address: str, genesis: str, *, as_json: bo
     )
 
 
-def tell_restored(path: Path, used: int, total: int, *, as_json: bool) -> None:
+def tell_restored(path: Path, used: int, total: int, asked: int, *, as_json: bool) -> None:
+    """A wallet from its phrase; ``asked``: how many nodes were."""
     from timeproto.wallet.amounts import format_amount
 
     if as_json:
-        say(json.dumps({"wallet": str(path), "used_addresses": used, "total": total}))
-    else:
-        say(f"Wallet   {path}", f"{used} addresses were used; they hold {format_amount(total)} TIME.")
+        say(json.dumps({"wallet": str(path), "used_addresses": used, "total": total, "nodes": asked}))
+        return
+    agreed = (
+        f"{asked} nodes were asked, and none of them shows more."
+        if asked > 1
+        else "One node was asked, and it could keep more to itself: others may be named too, each with --node."
+    )
+    say(f"Wallet   {path}", f"{used} addresses were used; they hold {format_amount(total)} TIME.", agreed)
 
 
 def tell_balance(balance: Any, *, as_json: bool) -> None:
