@@ -72,15 +72,15 @@ class WalletClient(MultiService):
         super().__init__()
         self.genesis = genesis
         self.belief = Belief(genesis, self.ask)
-        self.reactor = self._reactor = reactor
-        self.nodes = self._nodes = rotation or Rotation(reactor, [n if isinstance(n, Node) else Node(n) for n in nodes])
-        self.unreached: dict[str, str] = self._nodes.unreached
+        self.reactor = reactor
+        self.nodes = rotation or Rotation(reactor, [n if isinstance(n, Node) else Node(n) for n in nodes])
+        self.unreached: dict[str, str] = self.nodes.unreached
         """By address, why a node could not be connected to when it was tried last."""
         self._protocol: WalletClientProtocol | None = None
         self._outbox = Outbox(self)
         owner = Proprietor(lease_key or SigningKey(random(32)), genesis.hash, now)
         self.watches = Watches(self.belief, self.troubled, reactor, owner)
-        self._second = SecondNode(self, reactor, self._nodes, self._outbox, self.watches)
+        self._second = SecondNode(self, reactor, self.nodes, self._outbox, self.watches)
         self._may_leave = self._may_be_choosy = 0.0
         self._regularly: list[Callable[[], Any]] = []
         self._is_prepared = self._is_leaving = self._heard_lie = False
@@ -89,14 +89,14 @@ class WalletClient(MultiService):
         factory = ConnectionFactory(
             reactor,
             genesis,
-            self._nodes,
+            self.nodes,
             on_notification=self._notified,
             on_notice=self.watches.noted,
             on_lost=self._lost,
             random=random,
         )
         self._service = ClientService(
-            GreetedEndpoint(self._nodes, factory, lambda protocol: ensureDeferred(self._prepare(protocol))),
+            GreetedEndpoint(self.nodes, factory, lambda protocol: ensureDeferred(self._prepare(protocol))),
             HandleFactory(),
             retryPolicy=back_off,
             clock=reactor,
@@ -153,10 +153,10 @@ class WalletClient(MultiService):
 
     @property
     def has_one_node(self) -> bool:
-        return len(self._nodes) == 1
+        return len(self.nodes) == 1
 
     def seconds(self) -> float:
-        return float(self._reactor.seconds())
+        return float(self.reactor.seconds())
 
     def regularly(self, call: Callable[[], Any]) -> None:
         """Runs the coroutine of ``call()`` every ``ASK_AGAIN`` seconds, as long as the service runs."""
@@ -179,7 +179,7 @@ class WalletClient(MultiService):
     @property
     def node(self) -> str:
         """The address of the node of the moment."""
-        return str(self._nodes.current.address)
+        return str(self.nodes.current.address)
 
     async def ask(self, request: Any) -> Any:
         """Sends a request to the node of the moment. Raises :class:`Refusal` or :class:`ConnectionGone`."""
@@ -218,7 +218,7 @@ class WalletClient(MultiService):
 
         Not more often than every ``ASK_AGAIN`` seconds: nodes that all refuse are not run through like a wheel.
         """
-        now = self._reactor.seconds()
+        now = self.reactor.seconds()
         self._is_leaving = self._protocol is not None
         if self._protocol is not None and now >= self._may_leave:
             self._may_leave = now + ASK_AGAIN
@@ -238,7 +238,7 @@ class WalletClient(MultiService):
         elif not self._heard_lie:  # the first says enough, and a liar must not fill the disk
             self._heard_lie = True
             self.log.warn("the node at {node} {does}: {what}", node=self.node, does=why.does, what=why)
-        if not isinstance(why, Lie) or len(self._nodes) > 1:
+        if not isinstance(why, Lie) or len(self.nodes) > 1:
             self.try_elsewhere()
 
     # -- payments ------------------------------------------------------------------------------------

@@ -291,12 +291,10 @@ class Outbox:
     async def _hear_of_rival(self, payment: Payment, outpoint: Outpoint, rival: str, proof: Proof | None) -> None:
         """A coin of our payment is said to be spent by another: if that is proven, ours is over."""
         try:
-            await self._belief.coin_is_spent(outpoint, rival, self._belief.check(proof, rival))
+            loss = await self._belief.loss_of(payment.tx, outpoint, rival, self._belief.check(proof, rival))
         except (Refusal, ConnectionGone):
             return  # it cannot be checked now; the payment goes on and meets its refusal
-        why = f"the coin {outpoint} is spent for ever by {rival}"
-        details = {"conflicting_txid": rival, "outpoint": str(outpoint)}
-        self.is_dead(payment.txid, Refusal(ErrorCode.DOUBLE_SPEND, why, **details))
+        self.is_dead(payment.txid, loss)
 
     # -- the end -------------------------------------------------------------------------------------
 
