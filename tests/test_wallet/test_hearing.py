@@ -39,6 +39,7 @@ class Hearing(PurseCase):
 
     def one_coin_a_page(self) -> None:
         self.patch(limits, "QUERY", 2)
+        self.patch(reading, "PAGE", 1)
         coins = self.world.node.view.address_coins
 
         def one(whose: str, after: Any, limit: int, **more: Any) -> Any:
@@ -141,6 +142,7 @@ class Hearing(PurseCase):
     def test_an_address_with_too_many_coins(self) -> None:
         """It is not watched, and costs neither the connection nor what else was asked for with it."""
         self.patch(limits, "QUERY", 2)
+        self.patch(reading, "PAGE", 2)
         self.patch(reading, "COINS", 1)
         coins = self.world.node.view.address_coins
 

@@ -31,6 +31,7 @@ class PageCase(PurseCase):
     def read_in_pages(self, most: int) -> None:
         """A reply shows ``most`` coins of an address."""
         self.patch(limits, "QUERY", 2)
+        self.patch(reading, "PAGE", most)
         coins = self.world.node.view.address_coins
 
         def some(whose: str, after: Any, limit: int, **more: Any) -> Any:
@@ -160,6 +161,20 @@ class TooMany(PageCase):
         self.before("UTXOSubscribe", 1, self.spend)
         self.begin_anew(client)
         self.assertEqual(self.balance(client), TOTAL - 9 * COIN)
+
+    def test_of_all_addresses_together(self) -> None:
+        """Only so many are held at once: what is over is asked for again, and read after the others."""
+        for number in range(4):
+            self.world.node.integration.process_transaction(self.gift(address(key(70)), number))
+        self.patch(reading, "COINS", 6)
+        client, both = self.world.client(), {address(self.mine), address(key(70))}
+        ear = Ear()
+        watch = self.outcome(client.watch(ear.heard.append, addresses=both))
+        self.world.run(1)
+        self.assertEqual((len(watch.begun), len(ear.take())), (1, 4))
+        self.assertIn("too many coins", str(watch.refusal))
+        self.world.run(REFUSED + 5)
+        self.assertEqual((watch.begun, len(ear.take()), self.world.connections), (both, 4, 1))
 
     def test_for_a_while_after_a_reset(self) -> None:
         """Somebody pays until it can be read: what was spent meanwhile is in no balance."""
@@ -326,6 +341,7 @@ class Whatever(PageCase):
         self.world = World(wallets=2, coins=8)
         self.owners = [*self.world.node.wallets, key(70), key(71)]
         coins, most = self.world.node.view.address_coins, self.chance.choice([1, 2, 2, 500])
+        self.patch(reading, "PAGE", most)
         self.world.node.view.address_coins = lambda whose, after, limit, **more: coins(
             whose, after, min(limit, most), **more
         )

@@ -13,8 +13,84 @@ from tests.test_wallet.purses import PurseCase
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.network.requests import ConnectionGone
+from timeproto.wallet import reading
+from timeproto.wallet.belief import Lie
 from timeproto.wallet.coins import InsufficientFunds
 from timeproto.wallet.watching import Watches
+
+
+class Shown(PurseCase):
+    """What a node that lies can show of an address: no more than an honest one shows."""
+
+    def show(self, *invented: tuple[str, Any, str], more: bool = False) -> None:
+        """The liar's pages: (txid, state, address) of each coin."""
+
+        def bend(message: dict[str, Any]) -> dict[str, Any]:
+            if self.world.connections > 1:
+                return message
+            if message["type"] == "UTXOSubscribed":
+                return message | {"states": [], "more": True}
+            if message["type"] == "AddressUTXOs":
+                coins = [
+                    {"outpoint": {"txid": txid, "vout": 0}, "state": state, "output": {"amount": COIN, "address": to}}
+                    for txid, state, to in invented
+                ]
+                return message | {"coins": coins, "more": more}
+            return message
+
+        self.world.bend = bend
+
+    def test_an_invented_coin_a_page(self) -> None:
+        """For ever, if it were not left for the next node at the first: a page that is not the last is full."""
+        self.world.size = 2
+        self.show(("ab" * 32, "Unspent", address(self.mine)), more=True)
+        asked = self.asked("GetAddressUTXOs")
+        client = self.client()
+        client.startService()
+        balance = client.balance()
+        self.world.run(5)
+        self.failureResultOf(balance, ConnectionGone)
+        self.assertEqual((self.balance(client), self.world.connections, len(asked)), (TOTAL, 2, 1))
+
+    def test_coins_that_nobody_asked_for(self) -> None:
+        """Of somebody else, spent, out of order: none of it is in an honest node's page."""
+        spent = {"SpentFinalized": {"txid": "ab" * 32, "finalized_at": 1, "votes": 1}}
+        client, mine = self.client(), address(self.mine)
+        client.startService()
+        self.world.run(1)
+        for coins in (
+            [("aa" * 32, "Unspent", self.shop)],
+            [("aa" * 32, spent, mine)],
+            [("bb" * 32, "Unspent", mine), ("aa" * 32, "Unspent", mine)],
+            [("aa" * 32, "Unspent", mine), ("aa" * 32, "Unspent", mine)],
+        ):
+            self.show(*coins)
+            asking = ensureDeferred(client.address_coins(mine))
+            self.world.run(1)
+            self.failureResultOf(asking, Lie)
+
+    def test_an_honest_node_s_pages_with_what_is_spent(self) -> None:
+        """That comes last, and so does what is spent in between, which may come a second time."""
+        self.patch(reading, "PAGE", 1)
+        client, mine = self.client(), address(self.mine)
+        client.startService()
+        self.world.run(1)
+        coins = [at for at, _ in self.world.node.store.address_coins(mine, None, 10, spent=True)[0]]
+        pages: list[int] = []
+
+        def bend(message: dict[str, Any]) -> dict[str, Any]:
+            if message["type"] == "AddressUTXOs":
+                pages.append(len(pages))
+                if len(pages) == 2:
+                    self.spend()
+            return message
+
+        self.world.bend = bend
+        for _ in range(2):
+            asking = ensureDeferred(client.address_coins(mine, spent=True))
+            self.world.run(1)
+            self.assertEqual({coin.outpoint for coin in self.successResultOf(asking)}, set(coins))
+        self.assertEqual(len(pages), 2 * len(coins) + 1)
 
 
 class Reading(PurseCase):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.transaction import Outpoint
+from timeproto.model.utxo_state import Confirmed, SpentFinalized, from_wire
 from timeproto.wallet.belief import Ask, Lie
 from timeproto.wire import messages
 from timeproto.wire.messages import CoinState, UTXOSubscribed
@@ -12,7 +14,11 @@ Coins = dict[Outpoint, tuple[CoinState, int]]
 """Each with the position in the node's log at which it was so."""
 
 COINS = 200_000
-"""Coins of one address that are read: a node may claim any number of them."""
+"""Coins of all addresses of one page of items that are read: a node may claim any number of them."""
+
+PAGE = limits.QUERY
+"""Coins that are asked for at once. Of a node that says that there are more it takes so many to be believed: else it
+could invent one at a time, for ever."""
 
 
 class Unreadable(Refusal):
@@ -20,7 +26,7 @@ class Unreadable(Refusal):
 
 
 async def address_coins(ask: Ask, address: str, *, spent: bool = False) -> list[CoinState]:
-    """All coins of an address as a node claims them, page by page; :class:`Lie` if the pages do not go on."""
+    """All coins of an address as a node claims them, page by page; raises as :func:`read_coins` does."""
     return [coin for coin, _ in (await read_coins(ask, address, spent=spent)).values()]
 
 
@@ -30,27 +36,47 @@ async def shown_by(
     """The coins of a page of items that a node has taken; and the addresses of which that is not all, with why."""
     coins: Coins = {coin.outpoint: (coin, reply.cursor.position) for coin in reply.states}
     unread: dict[str, Refusal] = {}
+    room = COINS
     for address in (item for item in page if reply.more and isinstance(item, str)):
         try:
-            coins.update(await read_coins(ask, address))
+            found = await read_coins(ask, address, room=room)
         except Unreadable as why:
             unread[address] = why
+        else:
+            room -= len(found)
+            coins.update(found)
     return coins, unread
 
 
-async def read_coins(ask: Ask, address: str, *, spent: bool = False) -> Coins:
-    """All coins of an address; :class:`Unreadable` if there are too many, :class:`Lie` if the pages do not go on."""
+async def read_coins(ask: Ask, address: str, *, spent: bool = False, room: int | None = None) -> Coins:
+    """All coins of an address, at most ``room`` (``COINS`` if None); :class:`Unreadable` if there are more,
+    :class:`Lie` if they are not what was asked for, or the pages not as every node makes them."""
     coins: Coins = {}
-    last: Outpoint | None = None
+    last: CoinState | None = None
+    room = COINS if room is None else room
     while True:
-        page = await ask(messages.GetAddressUTXOs(address=address, after=last, spent=spent))
-        known = len(coins)
-        coins.update((coin.outpoint, (coin, page.cursor.position)) for coin in page.coins)
-        if not page.more:
-            return coins
-        if len(coins) == known:
+        after = None if last is None else last.outpoint
+        page = await ask(messages.GetAddressUTXOs(address=address, after=after, spent=spent, limit=PAGE))
+        for coin in page.coins:
+            if coin.output.address != address or (_is_spent(coin) and not spent):
+                raise Lie(f"the coin {coin.outpoint} is shown, which is none of those of {address} asked for")
+            if last is not None and _place(coin) <= _place(last):
+                raise Lie(f"the coin {coin.outpoint} of {address} is shown after {last.outpoint}")
+            coins[coin.outpoint] = coin, page.cursor.position
+            last = coin
+        if page.more and len(page.coins) < PAGE:
             raise Lie(f"more coins of {address} are announced than shown")
-        if len(coins) > COINS:
+        if len(coins) > room:
             why = f"{address} has too many coins to be read"
             raise Unreadable(ErrorCode.OVER_LIMIT, why, limit="coins", value=COINS)
-        last = page.coins[-1].outpoint
+        if not page.more:
+            return coins
+
+
+def _place(coin: CoinState) -> tuple[bool, Outpoint]:
+    """Where a coin stands among those of its address: what is spent for ever comes last."""
+    return _is_spent(coin), coin.outpoint
+
+
+def _is_spent(coin: CoinState) -> bool:
+    return isinstance(from_wire(coin.state), SpentFinalized | Confirmed)
