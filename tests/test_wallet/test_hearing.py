@@ -139,6 +139,16 @@ class Hearing(PurseCase):
         watch.begun.add(self.shop)
         self.assertTrue(watch.waits_for(outpoint, output, 1))
 
+    def test_what_is_shown_further_on_and_not_looked_into(self) -> None:
+        """A coin that was never told, said to be spent: nobody asks for a proof of it, and nothing is kept of it."""
+        watch, _ = self.watch(self.world.client(), self.shop)
+        spent = SpentFinalized("aa" * 32, 0, 1)
+        invented = Outpoint("bb" * 32, 0)
+        coin = CoinState(outpoint=invented, state=to_wire(spent), output=TxOutput(10 * COIN, self.shop))
+        watch.reset("")
+        watch.show_page(coin, spent, {self.shop}, None, later=9)
+        self.assertEqual(watch.ahead, {})
+
     def test_an_address_with_too_many_coins(self) -> None:
         """It is not watched, and costs neither the connection nor what else was asked for with it."""
         self.patch(limits, "QUERY", 2)

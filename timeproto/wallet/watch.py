@@ -126,8 +126,8 @@ class Watch:
         if not is_shown or (later is not None and self.hears(outpoint, output)):
             return
         self.stale.discard(outpoint)
-        if later is not None:
-            self.ahead[outpoint] = later
+        if later is not None and (proven is not None or outpoint in self.told):
+            self.ahead[outpoint] = later  # what was not checked may be invented, any number of it
         if proven is not None and self.is_news(coin, state, items):
             self.show(outpoint, output, state, proven)
 
