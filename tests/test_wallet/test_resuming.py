@@ -10,6 +10,7 @@ import attrs
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
+from twisted.logger import Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.cluster import COIN, address, key, pay
@@ -23,7 +24,7 @@ from timeproto.network.requests import ConnectionGone
 from timeproto.wallet import client as client_module
 from timeproto.wallet import line
 from timeproto.wallet.client import ASK_AGAIN
-from timeproto.wallet.resuming import ANEW, LEASE_MS, LONGEST, PATIENCE, Place
+from timeproto.wallet.resuming import ANEW, LEASE_MS, LONGEST, PATIENCE, RENEWED, Place
 from timeproto.wallet.watch import Change, Watch
 from timeproto.wire.messages import Cursor
 
@@ -153,6 +154,32 @@ class OneNode(Resuming):
         self.assertEqual(ear.take(), self.steps())
         self.assertEqual([(each.addresses, each.since, each.ttl_ms) for each in asked], [((), None, LEASE_MS)] * 2)
         self.assertEqual(self.world.connections, 1)
+
+    def test_renewals_that_a_node_asks_for_again_and_again(self) -> None:
+        """One at a time, and no more than a lease can need; that they fail is written once for each connection."""
+        lines: list[str] = []
+        self.patch(Place, "log", Logger(observer=lambda event: lines.append(str(formatEvent(event)))))
+        client, _ = self.watching(0)
+        asked = self.asked("UTXOSubscribe")
+
+        def bend(message: dict[str, Any]) -> dict[str, Any]:
+            if message["type"] != "UTXOSubscribed":
+                return message
+            return {"type": "Error", "id": message["id"], "code": "busy", "message": "no"}
+
+        for times in (1, 2):
+            assert client.cursor is not None
+            cursor = {"node": client.cursor.node, "position": client.cursor.position}
+            notice = {"type": "UTXOSubscriptionNotice", "subscriber_id": "wallet", "event": "expiring", "in_ms": 1}
+            self.world.bend = bend
+            asked.clear()
+            for _ in range(3):
+                for _ in range(100):
+                    self.world.say({**notice, "cursor": cursor})
+                self.world.run(RENEWED + 0.2)
+            self.assertEqual((len(asked), len(lines)), (3, times))
+            self.world.bend = lambda message: message
+            self.away(lambda: None)
 
     def test_a_lease_that_ends_all_the_same(self) -> None:
         """Its renewal is lost on the way: the node says that it is over, and the next connection misses nothing."""

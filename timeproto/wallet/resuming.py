@@ -39,6 +39,9 @@ LONGEST = 600.0
 """Seconds after which a replay has to come to its end: a node must not keep us waiting for ever, word by word."""
 assert 10 * limits.REPLAY / limits.REPLAY_RATE < PATIENCE < LONGEST
 
+RENEWED = limits.LEASE_LEAST / 2
+"""Seconds between two renewals: no lease ends sooner, however often a node says that one does."""
+
 _NEVER = frozenset((ErrorCode.OVER_LIMIT, ErrorCode.BAD_ADDRESS, ErrorCode.BAD_FIELD))
 
 
@@ -75,6 +78,9 @@ class Place:
         self._owner = owner
         self._shown_on: WalletClientProtocol | None = None
         self._is_owned = False
+        self._renewed_on: WalletClientProtocol | None = None
+        self._renew_at = 0.0
+        self._was_refused = False
         self._items: set[Watched] = set()
         self._reached: Cursor | None = None
         self._is_whole, self._is_lost = True, False
@@ -237,12 +243,24 @@ class Place:
 
     def renew(self, protocol: WalletClientProtocol) -> None:
         """Asks for the lease anew; if that fails the subscription ends, and that is told too."""
+        if protocol is not self._renewed_on:
+            self._renewed_on, self._renew_at, self._was_refused = protocol, 0.0, False
+        if self._clock.seconds() < self._renew_at:
+            return
+        self._renew_at = math.inf
 
         async def renew() -> None:
+            why: Exception | None = None
             try:
                 await self._ask(protocol, (), ttl_ms=LEASE_MS)
             except (ConnectionGone, Refusal) as error:
-                self.log.info("the subscription could not be renewed: {why}", why=error)
+                why = error
+            if protocol is not self._renewed_on:
+                return
+            self._renew_at = self._clock.seconds() + RENEWED
+            if why is not None and not self._was_refused:
+                self._was_refused = True  # said once: a node must not fill the disk
+                self.log.info("the subscription could not be renewed: {why}", why=why)
 
         ensureDeferred(renew())
 
