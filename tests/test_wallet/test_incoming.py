@@ -20,7 +20,7 @@ from timeproto.wallet.account import Account
 from timeproto.wallet.client import ASK_AGAIN, WalletClient
 from timeproto.wallet.incoming import Incoming
 from timeproto.wallet.purse import MemoryPurse
-from timeproto.wire import codec
+from timeproto.wire import codec, messages
 
 PHRASE = "abandon " * 11 + "about"
 
@@ -147,6 +147,30 @@ class Honest(SynchronousTestCase):
         self.patch(self.net.handler, "handle_message", lambda *it: asked.append(it) or handle(*it))
         self.world.run(3 * arrivals.SILENCE)
         self.assertEqual([type(message).__name__ for _, message in asked if "Get" in type(message).__name__], [])
+
+    def test_what_nodes_do_not_know_is_forgotten(self) -> None:
+        """Asked after a few times, and not for ever; what is undecided is asked after until it is decided."""
+        self.watching()
+        tx = self.net.payment(0, 0, 1)
+        self.net.alone(tx)
+        output = {"vout": 0, "output": {"amount": COIN, "address": self.payee}}
+        word = {"type": "TransactionStatus", "txid": "ab" * 32, "status": "locked", "outputs": [output]}
+        self.world.say(word)
+        asked: list[str] = []
+        handle = self.net.handler.handle_message  # type: ignore[union-attr]
+
+        def note(client: Any, message: Any) -> None:
+            asked.extend([message.txid] if isinstance(message, messages.GetTransaction) else [])
+            handle(client, message)
+
+        self.patch(self.net.handler, "handle_message", note)
+        self.world.run((arrivals.UNKNOWN + 3) * (arrivals.SILENCE + ASK_AGAIN))
+        self.assertEqual(asked.count("ab" * 32), arrivals.UNKNOWN)
+        self.assertGreater(asked.count(tx.txid), arrivals.UNKNOWN + 1)
+        self.world.say(word)
+        self.finish()
+        told = [(each.txid == tx.txid, each.status) for each in self.till.hints]
+        self.assertEqual(told, [(True, "locked"), (False, "locked"), (False, "locked"), (True, "final")])
 
     def test_who_does_not_ask_is_told_nothing(self) -> None:
         """And the node is not asked for it."""
@@ -360,6 +384,60 @@ class Lying(ClientCase):
         self.assertTrue(0 < len(found) <= 2 * arrivals.ASKED, len(found))
         self.assertLessEqual(len(account.client.watches.arrivals._heard), 10)
 
+    def invent(self, count: int, start: int = 0) -> None:
+        """So many payments that do not exist."""
+        for number in range(start, start + count):
+            self.world.say({
+                "type": "TransactionStatus", "txid": f"{number:064x}", "status": "locked",
+                "outputs": [{"vout": 0, "output": {"amount": COIN, "address": address(self.mine)}}],
+            })  # fmt: skip
+        self.world.run(0.2)
+
+    def test_inventions_do_not_push_out_what_has_come(self) -> None:
+        """Of a payment that is final the block is told, however many words came since."""
+        self.patch(watch, "PAYMENTS", 10)
+        account = self.account()
+        tx = self.payment()
+        self.say("locked", tx)
+        self.world.bend = lambda message: None if message["type"] == "TransactionStatus" else message
+        self.world.node.integration.process_transaction(tx)
+        self.world.run(0.2)
+        self.world.bend = lambda message: message
+        self.invent(25)
+        (watching,) = [each for each in account.client.watches._watches if each.on_payment]
+        self.assertEqual(list(watching.payments), [tx.txid, *(f"{number:064x}" for number in range(16, 25))])
+        self.world.node.make_block()
+        self.world.run(0.2)
+        self.assertEqual([each.status for each in self.till.hints if each.txid == tx.txid][-1], "confirmed")
+
+    def test_what_has_come_is_asked_after_first(self) -> None:
+        """And inventions when there is nothing else to ask."""
+        self.patch(arrivals, "ASKED", 1)
+        account = self.account()
+        tx = self.payment()
+        self.invent(5)
+        self.world.run(5)
+        self.say("locked", tx)
+        self.world.bend = lambda message: None if message["type"] == "TransactionStatus" else message
+        self.world.node.integration.process_transaction(tx)
+        self.world.node.make_block()
+        self.world.run(arrivals.SILENCE)
+        account.client.watches.arrivals._heard.update({f"{number:064x}": 0.0 for number in range(5)})
+        self.world.run(ASK_AGAIN)
+        self.assertEqual(self.till.statuses[-1], "confirmed")
+
+    def test_any_number_of_inventions_while_the_node_does_not_answer(self) -> None:
+        """When they were heard is not noted of all of them."""
+        self.patch(watch, "PAYMENTS", 10)
+        self.patch(arrivals, "PAYMENTS", 10)
+        account = self.account()
+        self.invent(5)
+        self.world.bend = lambda message: None if message["type"] == "Error" else message
+        self.world.run(arrivals.SILENCE + ASK_AGAIN)
+        self.assertTrue(account.client.watches.arrivals._is_asking)
+        self.invent(100, 5)
+        self.assertLessEqual(len(account.client.watches.arrivals._heard), 10)
+
     def test_an_end_that_is_not_proven_when_asked_for(self) -> None:
         """The node says aborted and cannot show the block: a lie, and nothing is told."""
         account = self.account()
@@ -406,3 +484,63 @@ class BesideChanges(Resuming):
             self.world.run(0.5)
         self.assertEqual(heard[0], heard[1])
         self.assertGreater(len(heard[0]), 12)
+
+    def test_blocks_that_a_node_does_not_show(self) -> None:
+        """No change waits for them; they are asked for a few at a time, each once, and told when they are shown."""
+        self.patch(arrivals, "ASKED", 2)
+        hints: list[Incoming] = []
+        _, ear = self.watching(1, on_payment=hints.append)
+        kept: list[tuple[Any, Any]] = []
+        handle = self.world.node.handler.handle_message
+        first = [self.payment(number).txid for number in range(3)]
+
+        def keep(client: Any, message: Any) -> None:
+            is_kept = isinstance(message, messages.GetTransaction) and message.txid in first
+            kept.append((client, message)) if is_kept else handle(client, message)
+
+        for number in range(3):
+            self.say("locked", number)
+        self.pay(0, 1, 2)
+        self.world.run(0.5)
+        self.assertEqual([each.status for each in hints], ["locked"] * 3 + ["final"] * 3)
+        self.patch(self.world.node.handler, "handle_message", keep)
+        self.world.bend = lambda message: None if message.get("status") == "confirmed" else message
+        self.world.node.make_block()
+        self.world.run(0.5)
+        self.world.bend = lambda message: message | ({"height": 1} if message.get("status") == "confirmed" else {})
+        for number in (0, 1, 2) * 5:
+            self.say("confirmed", number)
+        self.assertEqual(len(kept), 2)
+        ear.take()
+        self.pay(3)
+        self.world.run(0.5)
+        self.assertEqual([each[-1] for each in ear.take()], ["Unspent"])
+        while kept:
+            handle(*kept.pop())
+            self.world.run(0.1)
+        told = [(each.txid, each.height) for each in hints if each.status == "confirmed"]
+        self.assertEqual(sorted(told), [(txid, 1) for txid in sorted(first)])
+
+    def test_a_block_that_one_node_spoke_of(self) -> None:
+        """The next node is not blamed for what the last one said of it."""
+        self.patch(arrivals, "ASKED", 1)
+        hints: list[Incoming] = []
+        client, _ = self.watching(1, on_payment=hints.append)
+        for number in range(3):
+            self.say("locked", number)
+        self.pay(0, 1, 2)
+        self.world.run(0.5)
+        self.world.bend = lambda message: None if "confirmed" in str(message.get("status")) else message
+        self.world.node.make_block()
+        self.world.run(0.5)
+        self.world.bend = lambda message: None if message["type"] == "TransactionInfo" else message
+        for number in range(3):
+            self.say("confirmed", number)  # in block 3
+        self.world.bend = lambda message: message
+        self.away(lambda: None)
+        self.world.bend = lambda message: message | ({"height": 1} if message.get("status") == "confirmed" else {})
+        self.say("confirmed", 0)
+        self.assertEqual([each.height for each in hints if each.status == "confirmed"], [1])
+        self.world.run(arrivals.SILENCE + 3 * ASK_AGAIN)
+        self.assertEqual((client.belief.lies, self.world.connections), (0, 2))
+        self.assertEqual([each.height for each in hints if each.status == "confirmed"], [1, 1, 1])

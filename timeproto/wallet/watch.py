@@ -193,9 +193,16 @@ class Watch:
             return
         self.payments.pop(incoming.txid, None)
         self.payments[incoming.txid] = incoming
-        if len(self.payments) > PAYMENTS:
-            del self.payments[next(iter(self.payments))]
+        if len(self.payments) > PAYMENTS:  # a node may tell of any number: mere words go before what is proven to come
+            *before, _ = self.payments
+            del self.payments[next((txid for txid in before if self.payments[txid].status != "final"), before[0])]
         self._call(self.on_payment, incoming)
+
+    def forget(self, txid: str) -> None:
+        """A payment that nodes do not know is not on its way, if none of its coins was told."""
+        known = self.payments.get(txid)
+        if known is not None and not known.is_final:
+            del self.payments[txid]
 
     def _is_step(self, incoming: Incoming) -> bool:
         """False for what was told already, and for words against what is proven."""
