@@ -52,6 +52,22 @@ class Shown(PurseCase):
         self.failureResultOf(balance, ConnectionGone)
         self.assertEqual((self.balance(client), self.world.connections, len(asked)), (TOTAL, 2, 1))
 
+    def test_full_pages_of_invented_coins(self) -> None:
+        """Of each page that is not the last one coin is checked; and so before an address is said to have too many."""
+        invented = [(f"{number:064x}", "Unspent", address(self.mine)) for number in (1, 2)]
+        for coins, more in ((1_000, True), (1, False)):
+            self.setUp()
+            self.world.size = 2
+            self.patch(reading, "PAGE", 2)
+            self.patch(reading, "COINS", coins)
+            self.show(*invented, more=more)
+            asked = self.asked("GetAddressUTXOs")
+            client = self.client()
+            client.startService()
+            client.balance().addErrback(lambda failure: failure.trap(ConnectionGone))
+            self.world.run(5)
+            self.assertEqual((self.balance(client), self.world.connections, len(asked)), (TOTAL, 2, 1))
+
     def test_coins_that_nobody_asked_for(self) -> None:
         """Of somebody else, spent, out of order: none of it is in an honest node's page."""
         spent = {"SpentFinalized": {"txid": "ab" * 32, "finalized_at": 1, "votes": 1}}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
+
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.transaction import Outpoint
 from timeproto.model.utxo_state import Confirmed, SpentFinalized, from_wire
-from timeproto.wallet.belief import Ask, Lie
+from timeproto.wallet.belief import Ask, Belief, Lie
 from timeproto.wire import messages
 from timeproto.wire.messages import CoinState, UTXOSubscribed
 
@@ -31,7 +33,7 @@ async def address_coins(ask: Ask, address: str, *, spent: bool = False) -> list[
 
 
 async def shown_by(
-    ask: Ask, reply: UTXOSubscribed, page: frozenset[Outpoint | str]
+    ask: Ask, reply: UTXOSubscribed, page: frozenset[Outpoint | str], belief: Belief
 ) -> tuple[Coins, dict[str, Refusal]]:
     """The coins of a page of items that a node has taken; and the addresses of which that is not all, with why."""
     coins: Coins = {coin.outpoint: (coin, reply.cursor.position) for coin in reply.states}
@@ -39,7 +41,7 @@ async def shown_by(
     room = COINS
     for address in (item for item in page if reply.more and isinstance(item, str)):
         try:
-            found = await read_coins(ask, address, room=room)
+            found = await read_coins(ask, address, room=room, belief=belief)
         except Unreadable as why:
             unread[address] = why
         else:
@@ -48,9 +50,13 @@ async def shown_by(
     return coins, unread
 
 
-async def read_coins(ask: Ask, address: str, *, spent: bool = False, room: int | None = None) -> Coins:
+async def read_coins(
+    ask: Ask, address: str, *, spent: bool = False, room: int | None = None, belief: Belief | None = None
+) -> Coins:
     """All coins of an address, at most ``room`` (``COINS`` if None); :class:`Unreadable` if there are more,
-    :class:`Lie` if they are not what was asked for, or the pages not as every node makes them."""
+    :class:`Lie` if they are not what was asked for, or the pages not as every node makes them.
+
+    With ``belief`` one coin of each page is checked that is not the last: who invents them can make any number."""
     coins: Coins = {}
     last: CoinState | None = None
     room = COINS if room is None else room
@@ -66,6 +72,9 @@ async def read_coins(ask: Ask, address: str, *, spent: bool = False, room: int |
             last = coin
         if page.more and len(page.coins) < PAGE:
             raise Lie(f"more coins of {address} are announced than shown")
+        if belief is not None and page.coins and (page.more or len(coins) > room):
+            one = secrets.choice(page.coins)
+            await belief.coin_exists(one.outpoint, one.output)
         if len(coins) > room:
             why = f"{address} has too many coins to be read"
             raise Unreadable(ErrorCode.OVER_LIMIT, why, limit="coins", value=COINS)

@@ -329,7 +329,7 @@ class Watches:
     ) -> None:
         """The coins of a page of items as they are now: once all of them are checked, all of them are told."""
         try:
-            coins, unread = await shown_by(protocol.request, reply, page)
+            coins, unread = await shown_by(protocol.request, reply, page, self._belief)
         except Lie:
             for watch, taken in watches.items():  # nothing of it was shown: it may be asked for again
                 watch.untaken |= taken - watch.begun
