@@ -17,7 +17,7 @@ from timeproto.model.transaction import Outpoint, Transaction
 from timeproto.model.utxo_state import kind
 from timeproto.network.requests import ConnectionGone
 from timeproto.wallet import reading, resuming, watching
-from timeproto.wallet.client import WalletClient
+from timeproto.wallet.client import ASK_AGAIN, WalletClient
 from timeproto.wallet.watch import Change, Watch
 from timeproto.wallet.watching import REFUSED
 
@@ -163,7 +163,7 @@ class TooMany(PageCase):
         self.assertEqual(self.balance(client), TOTAL - 9 * COIN)
 
     def test_of_all_addresses_together(self) -> None:
-        """Only so many are held at once: what is over is asked for again, and read after the others."""
+        """Only so many are held at once: what is over is asked for again, and read as soon as the others were."""
         for number in range(4):
             self.world.node.integration.process_transaction(self.gift(address(key(70)), number))
         self.patch(reading, "COINS", 6)
@@ -173,7 +173,7 @@ class TooMany(PageCase):
         self.world.run(1)
         self.assertEqual((len(watch.begun), len(ear.take())), (1, 4))
         self.assertIn("too many coins", str(watch.refusal))
-        self.world.run(REFUSED + 5)
+        self.world.run(2 * ASK_AGAIN)
         self.assertEqual((watch.begun, len(ear.take()), self.world.connections), (both, 4, 1))
 
     def test_for_a_while_after_a_reset(self) -> None:

@@ -26,6 +26,9 @@ could invent one at a time, for ever."""
 class Unreadable(Refusal):
     """An address has more coins than are read."""
 
+    is_next = False
+    """True if that is for the coins of others which were read with it: by itself it may be asked for at once."""
+
 
 async def address_coins(ask: Ask, address: str, *, spent: bool = False) -> list[CoinState]:
     """All coins of an address as a node claims them, page by page; raises as :func:`read_coins` does."""
@@ -43,6 +46,7 @@ async def shown_by(
         try:
             found = await read_coins(ask, address, room=room, belief=belief)
         except Unreadable as why:
+            why.is_next = room < COINS
             unread[address] = why
         else:
             room -= len(found)

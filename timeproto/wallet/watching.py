@@ -177,7 +177,8 @@ class Watches:
 
     def _refused(self, watch: Watch, refusal: Refusal) -> None:
         """Notes why, and writes it down if that is new: it is refused again and again, perhaps."""
-        self._ask_again_at = min(self._ask_again_at, self._clock.seconds() + REFUSED)
+        is_next = isinstance(refusal, Unreadable) and refusal.is_next
+        self._ask_again_at = min(self._ask_again_at, self._clock.seconds() + (0 if is_next else REFUSED))
         before, watch.refusal = watch.refusal, refusal
         if before is None or before.code is not refusal.code:
             self.log.warn("what was to be watched was refused: {why}", why=refusal)
