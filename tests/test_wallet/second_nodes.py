@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 from unittest import mock
 
 from tests.alone_node import Node
-from tests.cluster import key
+from tests.cluster import COIN, address, key
 from tests.test_wallet.ear import Resuming
 from tests.test_wallet.world import Elsewhere, World
 from timeproto.wallet import client as client_module
@@ -46,9 +47,9 @@ class Case(Resuming):
     def keep_all_back(self) -> None:
         self.keep_back("UTXOStateNotification", "UTXOWatermark", "FinalityProofs", "TransactionInfo")
 
-    def without_a_quorum(self) -> None:
+    def without_a_quorum(self, **node: int) -> None:
         """One masternode of four, who may vote; the others say no more than that they may too."""
-        self.world = World(masternodes=4)
+        self.world = World(masternodes=4, **node)
         self.wallet, self.world.size = self.world.node.wallets[0], 2
         for number in (2, 3, 4):
             peer = key(number).public_hex
@@ -56,6 +57,25 @@ class Case(Resuming):
             words = messages.Blocks(blocks=(), head=0), messages.Finalized(txids=(), next=0, head=0)
             for word in (*words, messages.Votes(voter=key(1).public_hex)):
                 self.world.node.integration.handle_network_message(word, peer)
+
+    def taking_turns(self, *places: Elsewhere) -> None:
+        """Other nodes, one after the other."""
+        turn = itertools.cycle(places)
+        self.world.another = lambda: next(turn)
+        self.world.elsewhere = places[0]
+
+    def tell(self, position: int, state: Any) -> None:
+        """The first node says that the payer's coin is in this state."""
+        me, output = key(1).public_hex, {"amount": 10 * COIN, "address": address(self.wallet)}
+        change = {"old_state": None, "new_state": state, "timestamp": 1, "originator": me}
+        self.world.say(
+            {
+                "type": "UTXOStateNotification",
+                "notification": {"outpoint": {"txid": self.coin().txid, "vout": self.coin().vout}, **change},
+                "cursor": {"node": me, "position": position},
+                "output": output,
+            }
+        )
 
     def asked_elsewhere(self) -> int:
         assert self.world.elsewhere is not None

@@ -6,12 +6,14 @@ from typing import Any
 from unittest import mock
 
 import msgspec
+from twisted.internet.defer import Deferred
 
 from tests.alone_node import Node
 from tests.cluster import COIN, address
 from tests.test_wallet.second_nodes import Case
 from tests.test_wallet.world import Elsewhere
 from timeproto.wallet import client as client_module
+from timeproto.wallet import second as second_module
 from timeproto.wallet.client import ASK_AGAIN
 from timeproto.wallet.missing import PAGES
 from timeproto.wallet.payment import OVERDUE
@@ -142,6 +144,78 @@ class Coins(Case):
         self.pay(0)
         self.world.run(5 * LOOK)
         self.assertEqual((self.world.connections, self.warned), (1, []))
+
+    def test_a_coin_that_is_moved_about(self) -> None:
+        """It is spent, and the first says again and again that it is locked: that makes up for nothing."""
+        self.keep_all_back()
+        _, ear = self.watching(0)
+        self.pay(0)
+        self.world.run(1)
+        self.world.bend = lambda message: message
+        ear.take()
+        for number in range(20):
+            self.tell(1_000 + number, {"Locked": {"txid": f"{number:064x}", "locked_at": 1}})
+            self.world.run(20)
+        self.assertEqual(self.world.connections, 2)
+        self.assertEqual([new for _, _, new in ear.take()[-2:]], ["SpentFinalized", "Unspent"][::-1])
+
+    def test_a_line_that_never_ends(self) -> None:
+        """The first tells what takes it long to prove, one after another: it is not waited for until that is over."""
+        self.patch(second_module, "SETTLE", 20.0)
+        self.keep_all_back()
+        client, _ = self.watching(1)
+        self.pay(0)
+        self.world.run(LOOK + GRACE - ASK_AGAIN)
+        waiting: Deferred[None] = Deferred()
+        client.watches._line.append(lambda: _wait_for(waiting))
+        self.world.run(20)
+        self.assertEqual(self.world.connections, 1)
+        self.world.run(4 * ASK_AGAIN)
+        self.assertIn("takes too long to check", self.warned[-1])
+        waiting.callback(None)
+        self.world.run(5)
+        self.assertEqual(self.world.connections, 2)
+
+    def test_a_coin_named_that_was_never_told(self) -> None:
+        """Spent before it could be seen: whoever names a coin is to be told that, too."""
+        self.keep_all_back()
+        kept, heard = self.world.bend, []
+        first = self.world.connections + 1
+
+        def bend(message: dict[str, Any]) -> dict[str, Any] | None:
+            if message["type"] == "UTXOSubscribed" and self.world.connections == first:
+                message["states"] = []
+            return kept(message)
+
+        self.world.bend = bend
+        client = self.world.client()
+        self.pay(0)
+        self.outcome(client.watch(heard.append, outpoints=[self.coin()]))
+        self.look()
+        self.grace()
+        self.assertEqual([type(change.new_state).__name__ for change in heard], ["SpentFinalized"])
+        self.world.run(3 * LOOK)
+        self.assertEqual(self.world.connections, 2)
+
+    def test_an_accomplice(self) -> None:
+        """Every other time one is asked that shows nothing, or leads astray: it keeps the honest one from nothing."""
+        astray = {"outpoint": {"txid": "ff" * 32, "vout": 2**32 - 1}, "state": "Unspent"}
+        astray["output"] = {"amount": COIN, "address": address(self.world.node.wallets[2])}
+        for shown in ({"states": []}, {"states": [], "more": True, "coins": [astray]}):
+            self.setUp()
+            self.patch(second_module, "LOOK", 10.0)
+            self.patch(second_module, "GRACE", 2.0)
+            self.keep_all_back()
+            self.watching(1, 2)
+            accomplice, other = (Elsewhere(self.world, self.world.node) for _ in range(2))
+            accomplice.bend = lambda message, shown=shown: message | {
+                name: value for name, value in shown.items() if name in message
+            }
+            self.taking_turns(accomplice, other)
+            self.pay(0)
+            with mock.patch("timeproto.limits.FILTER", 1), mock.patch("timeproto.wallet.missing.PAGES", 1):
+                self.world.run(500)  # by then it is a chance of one to a million that the other was shown nothing
+            self.assertEqual(self.world.connections, 2)
 
     def test_a_second_node_that_shows_what_it_cannot_prove(self) -> None:
         """It is the one that lies, and the first is kept."""
@@ -315,3 +389,7 @@ class Pages(Case):
         spent = {str(self.coin(number)) for number in range(4)}
         self.assertEqual([len(each & spent) for each in found], [1, 1, 1, 1])
         self.assertEqual(set().union(*found) & spent, spent)
+
+
+async def _wait_for(waiting: Deferred[None]) -> None:
+    await waiting

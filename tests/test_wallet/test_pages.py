@@ -276,7 +276,7 @@ class Stale(PageCase):
             self.assert_told(("Unspent", "SpentFinalized"))
 
     def test_busy_when_it_is_asked(self) -> None:
-        """The node cannot say: the next connection asks."""
+        """The node cannot say: it is asked again."""
         self.reset()
         self.spend_it()
         busy: list[str] = []
@@ -289,6 +289,7 @@ class Stale(PageCase):
 
         self.world.bend = bend
         self.assert_told(("Unspent", "SpentFinalized"))
+        self.assertEqual(busy, ["once"])
 
     def test_beside_what_is_refused(self) -> None:
         """Taken with a page that was not, which is asked for again and again: it does not wait for that."""

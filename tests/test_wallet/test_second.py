@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 from unittest import mock
 
-from twisted.internet.defer import ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.error import ConnectingCancelledError
 
+from tests import alone_node
 from tests.cluster import COIN, address
 from tests.test_wallet.accounts import TOTAL
 from tests.test_wallet.purses import PurseCase
@@ -14,7 +16,8 @@ from tests.test_wallet.second_nodes import Case
 from tests.test_wallet.world import Elsewhere
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.network.requests import ConnectionGone
-from timeproto.wallet import hd
+from timeproto.wallet import confirming, hd
+from timeproto.wallet import payment as payment_module
 from timeproto.wallet.client import ASK_AGAIN
 from timeproto.wallet.nodes import Node, Rotation
 from timeproto.wallet.payment import OVERDUE
@@ -174,8 +177,189 @@ class Payments(Case):
         height = self.world.node.make_block()
         self.world.run(LOOK - 2 * ASK_AGAIN)
         self.assertNoResult(confirmed)
-        self.world.run(3 * ASK_AGAIN)
+        self.world.run(2 * ASK_AGAIN)
         self.assertEqual(self.successResultOf(confirmed), height)
+        self.world.run(5 * ASK_AGAIN)
+        why = f"it does not know that a block contains {payment.txid}"
+        self.assertEqual(self.warned, [f"the node at 127.0.0.1:1 keeps something back: {why}"])
+
+    def test_blocks_that_never_come(self) -> None:
+        """They are asked for in turn, and keep nobody from hearing of others."""
+        self.patch(confirming, "ASKED_ELSEWHERE", 2)
+        client = self.world.client()
+        payment = client.submit(self.payment())
+        self.world.run(1)
+        self.keep_all_back()
+        for number in (1, 2, 3):
+            client.wait_confirmed(f"{number:064x}")
+        confirmed = client.wait_confirmed(payment.txid)
+        self.world.node.make_block()
+        self.world.run(2 * LOOK + 3 * ASK_AGAIN)
+        self.successResultOf(confirmed)
+
+    def test_a_wish_to_cancel_that_comes_late(self) -> None:
+        """It does not wait until the payment is handed on again, which may be minutes later."""
+        self.without_a_quorum()
+        wishes: list[float] = []
+        client, tx = self.world.client(), self.payment()
+        client.submit(tx)
+        self.world.run(200)
+        send, began = client._outbox._send_cancel, self.world.clock.seconds()
+
+        async def note(cancel: Any, belief: Any = None) -> None:
+            wishes.extend([self.world.clock.seconds() - began] * (belief is not None))
+            await send(cancel, belief)
+
+        client._outbox._send_cancel = note
+        client.cancel(tx, self.wallet).addErrback(lambda failure: failure.trap(Refusal))
+        self.world.run(SOON)
+        self.assertEqual([seconds < OVERDUE + 2 * ASK_AGAIN for seconds in wishes], [True])
+
+    def test_one_that_takes_the_first_long_to_take(self) -> None:
+        """It has not said that it took the payment: it is not blamed that it did not pass it on."""
+        self.other_node()
+        self.world.node.hold()
+        payment = self.world.client().submit(self.payment())
+        self.world.run(SOON)
+        self.assertIsNotNone(payment.proof)
+        self.assertEqual((self.world.connections, self.warned), (1, []))
+
+    def test_one_whose_end_the_first_hears_a_little_later(self) -> None:
+        """It is asked some times for what the other one has proven before it is left."""
+        for seconds, connections in ((ASK_AGAIN, 1), (4 * ASK_AGAIN, 2)):
+            self.setUp()
+            since: list[float] = []
+
+            def bend(message: dict[str, Any], seconds: float = seconds, since: list[float] = since) -> Any:
+                knows = since and self.world.clock.seconds() >= since[0] + seconds
+                if self.world.connections > 1 or knows or message["type"] == "TransactionAccepted":
+                    return message
+                if message["type"] in ("FinalityProofs", "TransactionInfo"):
+                    return {"type": "Error", "id": message["id"], "code": "not_found", "message": "no"}
+                return None if message["type"] == "UTXOStateNotification" else message
+
+            def note(message: dict[str, Any], since: list[float] = since) -> Any:
+                since.extend([self.world.clock.seconds()] * (message["type"] == "FinalityProofs"))
+                return message
+
+            self.world.bend, self.world.another().bend = bend, note
+            payment = self.world.client().submit(self.payment())
+            self.world.run(SOON)
+            self.assertIsNotNone(payment.proof)
+            self.assertEqual(self.world.connections, connections)
+
+    def test_one_while_no_node_is_connected(self) -> None:
+        """The one of the moment does not end its greeting: another is given the payment all the same."""
+        other = self.other_node()
+        self.world.bend = lambda message: None
+        payment = self.world.client().submit(self.payment())
+        self.world.run(OVERDUE + 2 * ASK_AGAIN)
+        self.assertIsNotNone(payment.proof)
+        self.assertEqual(other.node.replica.final_count, 1)
+
+    def test_one_that_the_first_refuses_late(self) -> None:
+        """The other one refused it too: it is over, for nobody has it."""
+        self.without_a_quorum()
+        self.world.node.integration.process_transaction(self.payment(to=2))
+        held: list[dict[str, Any]] = []
+
+        def bend(message: dict[str, Any]) -> dict[str, Any] | None:
+            held.extend([message] * (message.get("code") == "double_spend"))
+            return None if message.get("code") == "double_spend" else message
+
+        self.world.bend = bend
+        payment = self.world.client().submit(self.payment())
+        self.world.run(OVERDUE + 2 * ASK_AGAIN)
+        self.assertEqual((payment.is_over, self.asked_elsewhere()), (False, 1))
+        self.world.bend = lambda message: message
+        self.world.say(held[0])
+        self.world.run(60)
+        self.assertIs(self.failureResultOf(payment.when_final(), Refusal).value.code, ErrorCode.DOUBLE_SPEND)
+        self.assertEqual(self.world.connections, 1)
+
+    def test_one_that_all_refuse_until_a_block_decides(self) -> None:
+        """They are tried ever more seldom: each is a reconnect, and everything is read again."""
+        client = self.world.client()
+        self.world.bend = lambda message: None if message["type"] == "TransactionAccepted" else message
+        client.submit(self.payment())
+        self.world.run(1)
+        self.world.bend = self.world.another().bend = lambda message: (
+            {"type": "Error", "id": message["id"], "code": "double_spend", "message": "no"}
+            if message["type"] in ("TransactionAccepted", "FinalityProofs", "TransactionInfo")
+            else None if message["type"] == "UTXOStateNotification" else message
+        )  # fmt: skip
+        self.world.cut()
+        self.world.run(600)
+        self.assertLess(self.world.connections, 20)
+
+    def test_where_others_are_not_there(self) -> None:
+        """Who cannot be reached was not given it: the next one is tried at once, and after all of them in a while."""
+        dead, other = self.other_node(), Elsewhere(self.world, alone_node.Node())
+        dead.refuses, self.world.size = True, 3
+        self.taking_turns(dead, other)
+        self.keep_all_back()
+        payment = self.world.client().submit(self.payment())
+        self.world.run(OVERDUE + 4 * ASK_AGAIN)
+        self.assertIsNotNone(payment.proof)
+        other.refuses = True
+        self.world.client().submit(self.payment(1))
+        self.world.run(OVERDUE + 100)
+        self.assertLess(dead.connections, 12)
+
+    def test_one_that_does_not_answer(self) -> None:
+        """It has a minute, however many payments there are, and then the next one is asked."""
+        mute, other = self.other_node(), Elsewhere(self.world, alone_node.Node())
+        self.taking_turns(mute, other)
+        mute.bend = lambda message: message if message["type"].startswith("Handshake") else None
+        self.keep_all_back()
+        client = self.world.client()
+        payments = [client.submit(self.payment(number)) for number in range(4)]
+        self.world.run(OVERDUE + 60 + 3 * OVERDUE)
+        self.assertTrue(all(payment.proof for payment in payments))
+
+    def test_none_is_forgotten(self) -> None:
+        """Of more than can be handed on in time those come first that wait for longest."""
+        self.without_a_quorum(coins=12)
+        handed: set[str] = set()
+        client = self.world.client()
+        hand_on = client._outbox.hand_on
+
+        async def note(payment: Any, *more: Any) -> bool:
+            handed.add(payment.txid)
+            return await hand_on(payment, *more)
+
+        client._outbox.hand_on = note
+        self.patch(payment_module, "OVERDUE_MAX", 20.0)
+        with mock.patch("timeproto.wallet.outbox.HANDED_ON", 1):
+            for number in range(12):
+                client.submit(self.payment(number))
+            self.world.run(300)
+        self.assertEqual(len(handed), 12)
+
+    def test_who_stops_the_client_when_it_is_final(self) -> None:
+        """That is told in the midst of asking the other node: it ends there, though more was to be asked."""
+        other = self.other_node()
+        other.bend = lambda message: None if message["type"] == "UTXOSubscribed" else message
+        self.keep_all_back()
+        client, _ = self.watching(1)
+        client._second._look_at = 0.0
+        stopped: list[Any] = []
+        client.submit(self.payment()).when_final().addCallback(lambda proof: stopped.append(client.stopService()))
+        self.world.run(SOON)
+        self.successResultOf(stopped[0])
+        self.assertFalse(other.servers[0].is_open)
+
+    def test_a_client_that_is_stopped_while_it_connects(self) -> None:
+        """As an endpoint says it: nothing is written of that."""
+        self.world.another().connect = lambda factory: Deferred(lambda d: d.errback(ConnectingCancelledError(None)))
+        self.keep_all_back()
+        client = self.world.client()
+        client.submit(self.payment()).when_final().addErrback(lambda failure: None)
+        self.world.run(OVERDUE + ASK_AGAIN)
+        stopping = client.stopService()
+        self.world.run(1)
+        self.successResultOf(stopping)
+        self.assertEqual(self.warned, [])
 
     def test_many_at_a_time(self) -> None:
         """So many as are handed on at a time, and the others after them."""
