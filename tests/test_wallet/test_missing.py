@@ -217,6 +217,21 @@ class Coins(Case):
                 self.world.run(500)  # by then it is a chance of one to a million that the other was shown nothing
             self.assertEqual(self.world.connections, 2)
 
+    def test_a_coin_that_is_locked_where_others_do_not_vote(self) -> None:
+        """They would not have locked it, whatever they heard: that it is free there says nothing."""
+        self.without_a_quorum()
+        places = []
+        for number in (2, 3):
+            place = Elsewhere(self.world, Node(masternodes=4))
+            place.node.replica.halt("tired")
+            place.address = f"127.0.0.1:{number}"
+            places.append(place)
+        self.taking_turns(*places)
+        self.watching(0)
+        self.pay(0)
+        self.world.run(4 * LOOK)
+        self.assertEqual((self.world.connections, self.warned), (1, []))
+
     def test_a_second_node_that_shows_what_it_cannot_prove(self) -> None:
         """It is the one that lies, and the first is kept."""
         self.world.another().bend = self.more_coins

@@ -15,7 +15,7 @@ from timeproto.model.transaction import TxOutput
 from timeproto.model.utxo_state import SpentFinalized, to_wire
 from timeproto.wallet import addresses
 from timeproto.wallet.account import Account
-from timeproto.wallet.outbox import ASK_AGAIN
+from timeproto.wallet.payment import ASK_AGAIN
 from timeproto.wallet.promises import LEFT_ALONE
 from timeproto.wallet.purse import MemoryPurse
 from timeproto.wire import messages

@@ -18,7 +18,7 @@ from timeproto.wallet import builder
 from timeproto.wallet.account import Account
 from timeproto.wallet.coins import InsufficientFunds
 from timeproto.wallet.keystore import WalletFile
-from timeproto.wallet.outbox import ASK_AGAIN
+from timeproto.wallet.payment import ASK_AGAIN
 from timeproto.wallet.promises import LEFT_ALONE
 from timeproto.wallet.purse import CoinsTaken, MemoryPurse
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from unittest import mock
 
@@ -10,6 +11,7 @@ from twisted.internet.error import ConnectingCancelledError
 
 from tests import alone_node
 from tests.cluster import COIN, address
+from tests.test_wallet import verdicts
 from tests.test_wallet.accounts import TOTAL
 from tests.test_wallet.purses import PurseCase
 from tests.test_wallet.second_nodes import Case
@@ -21,8 +23,8 @@ from timeproto.wallet import payment as payment_module
 from timeproto.wallet.client import ASK_AGAIN
 from timeproto.wallet.nodes import Node, Rotation
 from timeproto.wallet.payment import OVERDUE
-from timeproto.wallet.second import LOOK
-from timeproto.wire import messages
+from timeproto.wallet.second import GRACE, LOOK
+from timeproto.wire import codec, messages
 
 SOON = OVERDUE + 8 * ASK_AGAIN
 
@@ -35,13 +37,13 @@ class Payments(Case):
         self.other_node()
         self.keep_all_back()
         client = self.world.client()
-        payment = client.submit(self.payment())
+        payment, second = (client.submit(self.payment(number)) for number in (0, 1))
         self.world.run(OVERDUE - 1)
         self.assertEqual((payment.is_accepted, payment.is_over, self.world.elsewhere.connections), (True, False, 0))
         self.world.run(3 * ASK_AGAIN + 1)
-        self.assertIsNotNone(payment.proof)
+        self.assertTrue(payment.proof and second.proof)
         self.assertEqual((self.world.connections, self.asked_elsewhere()), (2, 1))
-        why = f"it took the payment {payment.txid} and has not passed it on"
+        why = f"it took the payment {second.txid} and has not passed it on"
         self.assertEqual(self.warned, [f"the node at 127.0.0.1:1 keeps something back: {why}"])
         self.assertFalse(any(server.is_open for server in self.world.elsewhere.servers))
 
@@ -53,14 +55,15 @@ class Payments(Case):
             self.keep_all_back()
 
             def bend(message: dict[str, Any], times: int = times, asked: list[int] = asked) -> dict[str, Any]:
-                if message["type"] in ("FinalityProofs", "TransactionInfo") and len(asked) < 3 * times:
+                if message["type"] in ("FinalityProofs", "TransactionInfo") and len(asked) < 6 * times:
                     asked.append(1)
                     return {"type": "Error", "id": message["id"], "code": "not_found", "message": "no"}
                 return message
 
             other.bend = bend
             client = self.world.client()
-            client.submit(self.payment())
+            for number in (0, 1):
+                client.submit(self.payment(number))
             self.world.run(SOON)
             self.assertEqual((self.world.connections, other.connections), (connections, 1))
 
@@ -71,6 +74,7 @@ class Payments(Case):
         payment = client.submit(self.payment())
         self.world.run(SOON)
         self.assertIsNotNone(payment.proof)
+        self.world.run(GRACE)
         self.assertEqual(self.world.connections, 2)
         why = f"it does not know that the payment {payment.txid} is final"
         self.assertEqual(self.warned, [f"the node at 127.0.0.1:1 keeps something back: {why}"])
@@ -179,9 +183,105 @@ class Payments(Case):
         self.assertNoResult(confirmed)
         self.world.run(2 * ASK_AGAIN)
         self.assertEqual(self.successResultOf(confirmed), height)
-        self.world.run(5 * ASK_AGAIN)
+        self.world.run(GRACE + 5 * ASK_AGAIN)
         why = f"it does not know that a block contains {payment.txid}"
         self.assertEqual(self.warned, [f"the node at 127.0.0.1:1 keeps something back: {why}"])
+
+    def test_who_waits_for_a_block_no_longer(self) -> None:
+        """Called off while another node is asked for it: nothing was proven, and the first is not left for that."""
+        client, _ = self.watching(1)
+        waiting = client.wait_confirmed("ab" * 32)
+        waiting.addErrback(lambda failure: None)
+
+        def bend(message: dict[str, Any]) -> dict[str, Any]:
+            if message["type"] == "Error":
+                waiting.cancel()
+            return message
+
+        self.world.another().bend = bend
+        self.world.run(LOOK + GRACE + 10 * ASK_AGAIN)
+        self.assertTrue(waiting.called)
+        self.assertEqual((self.world.connections, self.warned), (1, []))
+
+    def test_a_block_that_ended_it(self) -> None:
+        """The other one proves that, and then the first does too: it kept nothing back."""
+        tx, said = self.payment(), []
+        info = json.loads(codec.encode(verdicts.aborted(self.world.node.genesis, tx)))
+
+        def bend(message: dict[str, Any], elsewhere: bool) -> dict[str, Any]:
+            is_answer = message["type"] == "Error" and "id" in message and bool(elsewhere or said)
+            said.extend([1] * (is_answer and elsewhere))
+            return info | {"id": message["id"]} if is_answer else message
+
+        self.world.another().bend = lambda message: bend(message, True)
+        self.world.bend = lambda message: bend(message, False)
+        client, _ = self.watching(1)
+        waiting = client.wait_confirmed(tx.txid)
+        self.world.run(LOOK + GRACE + 10 * ASK_AGAIN)
+        self.assertEqual(self.failureResultOf(waiting).value.height, 1)
+        self.assertEqual((self.world.connections, self.warned), (1, []))
+
+    def test_one_beside_another_that_all_refuse(self) -> None:
+        """That one is tried elsewhere ever more seldom; a new one does not wait for it."""
+        client = self.world.client()
+        self.refuse_payments("unknown_input")
+        client.submit(self.payment())
+        self.world.run(300)
+        before = self.world.connections
+        self.refuse_payments("not_voting")
+        client.submit(self.payment(1))
+        self.world.run(2 * ASK_AGAIN)
+        self.assertEqual(self.world.connections, before + 1)
+
+    def refuse_payments(self, code: str) -> None:
+        self.world.bend = self.world.another().bend = lambda message: (
+            {"type": "Error", "id": message["id"], "code": code, "message": "no"}
+            if message["type"] == "TransactionAccepted"
+            else None if message["type"] == "UTXOStateNotification" else message
+        )  # fmt: skip
+
+    def test_one_that_another_is_behind_with(self) -> None:
+        """It had not heard of it, and cannot prove it; then the first does: that one is not to blame."""
+        other, asked = self.other_node(), []
+
+        def behind(message: dict[str, Any]) -> dict[str, Any]:
+            if message["type"] not in ("FinalityProofs", "TransactionInfo"):
+                return message
+            asked.append(self.world.clock.seconds())
+            return {"type": "Error", "id": message["id"], "code": "not_found", "message": "no"}
+
+        def late(message: dict[str, Any]) -> dict[str, Any] | None:
+            if asked and self.world.clock.seconds() > asked[0] + 0.5:
+                return message
+            if message["type"] in ("FinalityProofs", "TransactionInfo"):
+                return {"type": "Error", "id": message["id"], "code": "not_found", "message": "no"}
+            return None if message["type"] == "UTXOStateNotification" else message
+
+        other.bend, self.world.bend = behind, late
+        client = self.world.client()
+        payments = [client.submit(self.payment(number)) for number in range(3)]
+        self.world.run(SOON + GRACE)
+        self.assertTrue(all(payment.proof for payment in payments))
+        self.assertEqual((self.world.connections, self.warned), (1, []))
+
+    def test_many_that_wait_keep_no_look_from_its_turn(self) -> None:
+        """Sixty payments without a quorum, handed on and on: another is asked for coins all the same."""
+        self.without_a_quorum(coins=60)
+        asked = self.asked("UTXOSubscribe")
+        client, _ = self.watching(0)
+        for number in range(60):
+            client.submit(self.payment(number))
+        self.world.run(2 * LOOK)
+        self.assertEqual(len([each for each in asked if each.subscriber_id == "compare"]), 2)
+
+    def test_old_ones_are_asked_after_seldom(self) -> None:
+        """They wait for a block, or for a quorum: a thousand of them are not a thousand questions every other second."""
+        self.without_a_quorum()
+        asked = self.asked("GetFinalityProof")
+        self.world.size = 1
+        self.world.client().submit(self.payment())
+        self.world.run(600)
+        self.assertLess(len(asked), 25)
 
     def test_blocks_that_never_come(self) -> None:
         """They are asked for in turn, and keep nobody from hearing of others."""
@@ -225,8 +325,8 @@ class Payments(Case):
         self.assertEqual((self.world.connections, self.warned), (1, []))
 
     def test_one_whose_end_the_first_hears_a_little_later(self) -> None:
-        """It is asked some times for what the other one has proven before it is left."""
-        for seconds, connections in ((ASK_AGAIN, 1), (4 * ASK_AGAIN, 2)):
+        """It has half a minute to prove what the other one has, before it is left."""
+        for seconds, connections in ((GRACE, 1), (2 * GRACE, 2)):
             self.setUp()
             since: list[float] = []
 
@@ -244,7 +344,7 @@ class Payments(Case):
 
             self.world.bend, self.world.another().bend = bend, note
             payment = self.world.client().submit(self.payment())
-            self.world.run(SOON)
+            self.world.run(SOON + GRACE)
             self.assertIsNotNone(payment.proof)
             self.assertEqual(self.world.connections, connections)
 

@@ -13,8 +13,10 @@ from tests.cluster import COIN, address
 from tests.test_wallet.accounts import TOTAL
 from tests.test_wallet.purses import FEE, PurseCase
 from timeproto import limits
+from timeproto.errors import ErrorCode, Refusal
 from timeproto.network.requests import ConnectionGone
 from timeproto.wallet.watching import REFUSED
+from timeproto.wire import messages
 
 Message = dict[str, Any]
 
@@ -61,6 +63,42 @@ class Unserved(PurseCase):
             self.world.run(20)
         self.assertLess(self.world.connections, 3 + 1_200 / REFUSED)
 
+    def test_what_every_node_refuses(self) -> None:
+        """One more is tried for what a node has no room for, and then that is that."""
+        client = self.opened()
+        self.refuse(client.account._own.at(0, 1), ErrorCode.OVER_LIMIT)
+        client.account.new_address()
+        self.world.run(5 * REFUSED)
+        self.assertEqual(self.world.connections, 2)
+        self.refused.clear()
+        self.world.run(REFUSED + 5)
+        self.assertEqual((self.balance(client), self.world.connections), (TOTAL, 2))
+
+    def test_a_node_that_asks_for_patience(self) -> None:
+        """It is no slow one."""
+        client, held = self.opened(), []
+
+        def bend(message: Message) -> Message:
+            if message["type"] != "Error" or held:
+                return message
+            held.append(message)
+            return message | {"code": "over_limit", "details": {"retry_after_ms": 41_000}}
+
+        self.world.bend = bend
+        asking = ensureDeferred(client.ask(messages.GetTransaction(txid="ab" * 32)))
+        self.world.run(60)
+        self.failureResultOf(asking, Refusal)
+        self.assertEqual(self.world.connections, 1)
+
+    def test_too_many_questions_of_ones_own(self) -> None:
+        """They wait for room: no node is to blame for them."""
+        self.patch(limits, "REQUESTS", 2)
+        client = self.opened()
+        asking = [ensureDeferred(client.ask(messages.GetInfo())) for _ in range(12)]
+        self.world.run(10)
+        for each in asking:
+            self.successResultOf(each)
+
     def test_the_only_node(self) -> None:
         """There is nobody to leave it for, and nothing is written of that."""
         self.world.size = 1
@@ -73,9 +111,10 @@ class Unserved(PurseCase):
 
     def test_a_node_that_answers_at_the_last_moment(self) -> None:
         """Some of its answers may take so long; if all do, another is tried."""
-        for slow, connections in (({"FinalityProofs"}, 1), ({"AddressUTXOs"}, 2)):
+        for slow, connections in (({"AddressUTXOs"}, 1), ({"TransactionInfo"}, 2)):
             self.setUp()
             client = self.opened()
+            txid = self.world.node.view.address_coins(address(self.mine), None, 1, spent=False)[0][0][0].txid
 
             def bend(message: Message, slow: set[str] = slow) -> Message | None:
                 if message["type"] not in slow or message.pop("late", False) or self.world.connections > 1:
@@ -85,8 +124,10 @@ class Unserved(PurseCase):
                 return None
 
             self.world.bend = bend
-            for _ in range(6):
-                ensureDeferred(client.address_coins(address(self.mine))).addErrback(Failure.trap, ConnectionGone)
+            for _ in range(8):
+                coins = messages.GetAddressUTXOs(address=address(self.mine))
+                for question in (messages.GetTransaction(txid=txid), coins):
+                    ensureDeferred(client.ask(question)).addErrback(Failure.trap, ConnectionGone)
                 self.world.run(20)
             self.assertEqual(self.world.connections, connections)
 

@@ -30,8 +30,8 @@ from timeproto.wallet.coins import Balance, InsufficientFunds
 from timeproto.wallet.connection import ConnectionFactory
 from timeproto.wallet.incoming import Incoming
 from timeproto.wallet.nodes import Node, Rotation
-from timeproto.wallet.outbox import ASK_AGAIN, Outbox
-from timeproto.wallet.payment import Payment
+from timeproto.wallet.outbox import Outbox
+from timeproto.wallet.payment import ASK_AGAIN, Payment
 from timeproto.wallet.protocol import WalletClientProtocol
 from timeproto.wallet.purse import Purse
 from timeproto.wallet.reading import address_coins

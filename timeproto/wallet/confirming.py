@@ -81,23 +81,27 @@ class Confirming:
 
     async def look_elsewhere(self, belief: Belief) -> list[str]:
         """Asks another node, for some of them at a time; returns what it has proven to be in a block."""
-        asked = list(self._waiting)[:ASKED_ELSEWHERE]
-        for txid in asked:
+        found = []
+        for txid in list(self._waiting)[:ASKED_ELSEWHERE]:
             if txid in self._waiting:
                 self._waiting[txid] = self._waiting.pop(txid)  # the others come first the next time
-                await self._look_for(txid, belief)
-        return [txid for txid in asked if txid not in self._waiting]
+                found += [txid] * await self._is_found(txid, belief)
+        return found
 
-    async def _look_for(self, txid: str, belief: Belief | None = None) -> None:
+    async def _look_for(self, txid: str) -> None:
+        await self._is_found(txid, None)
+
+    async def _is_found(self, txid: str, belief: Belief | None) -> bool:
         try:
             height = await (belief or self._client.belief).confirmed(txid)
         except Aborted as end:
             self._outbox.is_dead(txid, end)
+            return False
         except (Refusal, ConnectionGone):
-            return  # no block holds it yet, or nobody to ask
-        else:
-            await self._outbox.is_in_a_block(txid, belief)
-            self.is_confirmed(txid, height)
+            return False  # no block holds it yet, or nobody to ask
+        await self._outbox.is_in_a_block(txid, belief)
+        self.is_confirmed(txid, height)
+        return True
 
     def told(self, state: Confirmed, place: InclusionProof | None) -> None:
         """A node says that a coin is Confirmed as spent by a transaction, which may be of interest."""

@@ -83,10 +83,13 @@ class Comparison:
             for item in watch.begun:
                 watching.setdefault(item, []).append(watch)
         untold: list[Missing] = []
+        free = {coin.outpoint for coin in shown.values() if isinstance(from_wire(coin.state), Unspent)}
+        is_doubtful = any(watch.is_locked(outpoint) for watch in self._watches for outpoint in free & watch.told.keys())
+        knows = is_doubtful and await _takes_part(belief.ask)
         for coin in shown.values():
             state = from_wire(coin.state)
             for watch in dict.fromkeys(watching.get(coin.outpoint, []) + watching.get(coin.output.address, [])):
-                if self._is_stuck(watch, coin.outpoint, state, node) or watch.lacks(coin, state):
+                if (knows and self._is_stuck(watch, coin.outpoint, state, node)) or watch.lacks(coin, state):
                     untold.append(Missing(watch, coin, state, watch.told.get(coin.outpoint)))
         for each in untold[:FOUND]:
             await belief.is_proven(each.coin.outpoint, each.coin.output, each.state, None)
@@ -152,6 +155,12 @@ class Comparison:
             if not self._coins:
                 break
         return coins
+
+
+async def _takes_part(ask: Ask) -> bool:
+    """True of a node that would have locked a coin too: it votes, and reaches a quorum."""
+    info = await ask(messages.GetInfo())
+    return info.voting and not info.degraded
 
 
 def _refill(line: deque[T], every: Iterable[T]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, fail
@@ -25,14 +26,11 @@ from timeproto.wire import messages
 if TYPE_CHECKING:  # a client makes itself an outbox
     from timeproto.wallet.client import WalletClient
 
-ASK_AGAIN = 2.0
-"""Seconds after which an undecided payment's proof is asked for."""
-
 HANDED_ON = 100
 """Payments that another node is given at a time."""
 
-RESTLESS = 60.0
-"""Seconds between two nodes, at the most, that are tried for payments which one refuses."""
+ASKED = 100
+"""Payments whose proof is asked for at a time."""
 
 REFUSED = 1_000
 """Payments that a node's refusal has ended, of which it is still noted if they turn out to be final."""
@@ -49,7 +47,6 @@ class Outbox:
         self.confirming = Confirming(client, self, self._once)
         self._refused: dict[Payment, None] = {}
         self._cancels: dict[str, messages.TransactionCancel] = {}
-        self._leave_at, self._pause = 0.0, ASK_AGAIN
 
     @property
     def now(self) -> float:
@@ -96,7 +93,8 @@ class Outbox:
     def _broadcast(self, payment: Payment, *, again: bool = False) -> None:
         protocol = self._client.connection
         if protocol is not None and not payment.is_over and protocol not in payment.asking:
-            payment.is_given(self.now)
+            if not payment.is_bounced:  # it is given again and again where it is refused, and handed on all the same
+                payment.is_given(self.now)
             self._client.run(self._send(payment, protocol, again=again))
 
     async def _send(self, payment: Payment, protocol: WalletClientProtocol, *, again: bool) -> None:
@@ -111,14 +109,8 @@ class Outbox:
         elif not payment.is_over:
             self._client.last_refusal = refusal
             payment.is_bounced = True
-            self._go_elsewhere()
-
-    def _go_elsewhere(self) -> None:
-        """For a payment that is refused here. Where all refuse it that waits for a block: they are not run through."""
-        if self.now >= self._leave_at:
-            self._leave_at = self.now + self._pause
-            self._pause = min(2 * self._pause, RESTLESS)
-            self._client.try_elsewhere()
+            if payment.is_restless(self.now):
+                self._client.try_elsewhere()
 
     async def _give(
         self, payment: Payment, protocol: WalletClientProtocol, belief: Belief, *, only_node: bool = False
@@ -201,16 +193,14 @@ class Outbox:
     def tick(self) -> None:
         """Every ``ASK_AGAIN`` seconds: asks for what did not come by itself."""
         bounced = [payment for payment in self._payments.values() if payment.is_bounced and not payment.is_accepted]
-        if bounced:
-            self._go_elsewhere()
-        else:
-            self._leave_at, self._pause = 0.0, ASK_AGAIN
+        if any(payment.is_restless(self.now) for payment in bounced):
+            self._client.try_elsewhere()
         for payment in bounced:
             self._broadcast(payment)
-        for payment in list(self._payments.values()):
-            asks = payment.is_accepted or payment.txid in self._cancels
-            if asks and self.now - payment.sent_at >= ASK_AGAIN:
-                self._once(("proof", payment), partial(self.look_for_proof, payment))
+        asks = (each for each in self._payments.values() if each.is_accepted or each.txid in self._cancels)
+        for payment in list(islice((each for each in asks if each.is_to_be_asked_after(self.now)), ASKED)):
+            payment.is_asked_after(self.now)
+            self._once(("proof", payment), partial(self.look_for_proof, payment))
         for payment in list(self._refused):
             if self._belief.proven(payment.txid) is not None:  # seen among the coins, and no node told us of it
                 self._once(("proof", payment), partial(self.look_for_proof, payment))

@@ -12,6 +12,14 @@ from twisted.logger import Logger
 from timeproto.model.transaction import Transaction
 from timeproto.wallet.belief import Proof
 
+ASK_AGAIN = 2.0
+"""Seconds after which an undecided payment's proof is asked for …"""
+ASK_SELDOM = 60.0
+"""… and then whenever it has become half as old again, at least so often: most of what is old waits for a block."""
+
+RESTLESS = 60.0
+"""Seconds between two nodes, at the most, that are tried for a payment: all may refuse it, until a block decides."""
+
 OVERDUE = 10.0
 """Seconds after which a payment that a node was given, and that is not decided, is handed to another one as well …"""
 OVERDUE_MAX = 320.0
@@ -54,6 +62,9 @@ class Payment:
     """When another node is to be given it too."""
     _pause: float = OVERDUE
     _taken: tuple[Any, float] | None = None
+    _ask_at: float = attrs.field(default=attrs.Factory(lambda payment: payment.sent_at + ASK_AGAIN, True))
+    _leave_at: float = 0.0
+    _leave_pause: float = ASK_AGAIN
     asking: list[Any] = attrs.field(factory=list)
     """The connections over which a node was asked, and has not answered."""
     _accepted: list[Deferred[Payment]] = attrs.field(factory=list)
@@ -114,6 +125,19 @@ class Payment:
         """Another node is given it, and the next one later."""
         self._pause = min(2 * self._pause, OVERDUE_MAX)
         self.hand_on_at = now + self._pause
+
+    def is_restless(self, now: float) -> bool:
+        """True if it is time, since a node refuses it, to try the next: at once, and then ever more seldom."""
+        is_time = now >= self._leave_at
+        if is_time:
+            self._leave_at, self._leave_pause = now + self._leave_pause, min(2 * self._leave_pause, RESTLESS)
+        return is_time
+
+    def is_to_be_asked_after(self, now: float) -> bool:
+        return now >= self._ask_at
+
+    def is_asked_after(self, now: float) -> None:
+        self._ask_at = now + min(max(ASK_AGAIN, (now - self.sent_at) / 2), ASK_SELDOM)
 
     def is_taken(self, connection: Any, now: float) -> None:
         """The node of ``connection`` has locked its coins, or says so."""

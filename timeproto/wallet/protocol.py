@@ -33,8 +33,10 @@ from timeproto.wire import messages
 from timeproto.wire.messages import Role
 
 Listener = Callable[[messages.UTXOStateNotification], None]
-ANSWERS = 8
-"""Over so many answers, about, goes the mean of the time that they take."""
+ANSWERS, LONG = 8, 10.0
+"""Over so many answers, about, goes the mean of the time that they take, and not more than so many seconds for one."""
+QUICK = messages.GetTransaction | messages.GetFinalityProof | messages.TransactionCancel
+"""Requests that a node answers at once: they name one thing, and wait for no disk."""
 
 AGAIN = 0.5
 """Seconds, at the least, until a request is sent again: a node may ask for less, and be asked all the time."""
@@ -113,20 +115,25 @@ class WalletClientProtocol(MessageProtocol):
     def request(self, message: Any) -> Deferred[Any]:
         """As :meth:`MessageProtocol.request`; what is refused since too much was asked is asked again when the node
         says, for at most ``limits.IDLE`` seconds."""
-        return Deferred.fromCoroutine(self._timed(message))
+        return Deferred.fromCoroutine(self._patient(message))
 
     async def _timed(self, message: Any) -> Any:
+        """As the node takes it: what is large, or many at once, may take its time."""
+        counts = isinstance(message, QUICK) and len(self._requests) < ANSWERS
         began = self._clock.seconds()
         try:
-            return await self._patient(message)
+            return await super().request(message)
         finally:
-            self.slowness += (self._clock.seconds() - began - self.slowness) / ANSWERS
+            if counts:
+                self.slowness += (min(self._clock.seconds() - began, LONG) - self.slowness) / ANSWERS
 
     async def _patient(self, message: Any) -> Any:
         until = self._clock.seconds() + limits.IDLE
         while True:
+            while len(self._requests) >= limits.REQUESTS and self._clock.seconds() + AGAIN <= until:
+                await self.pause(AGAIN)  # they are answered, or given up, and then there is room
             try:
-                return await super().request(message)
+                return await self._timed(message)
             except Refusal as refusal:
                 pause = refusal.details.get("retry_after_ms")
                 patient = refusal.code is ErrorCode.OVER_LIMIT and isinstance(pause, int) and pause >= 0

@@ -27,7 +27,7 @@ class Unreadable(Refusal):
     """An address has more coins than are read."""
 
     is_next = False
-    """True if that is for the coins of others which were read with it: by itself it may be asked for at once."""
+    """True if that is for the coins of others which were read with it: by itself it can be read next."""
 
 
 async def address_coins(ask: Ask, address: str, *, spent: bool = False) -> list[CoinState]:
@@ -37,10 +37,10 @@ async def address_coins(ask: Ask, address: str, *, spent: bool = False) -> list[
 
 async def shown_by(
     ask: Ask, reply: UTXOSubscribed, page: frozenset[Outpoint | str], belief: Belief
-) -> tuple[Coins, dict[str, Refusal]]:
+) -> tuple[Coins, dict[str, Unreadable]]:
     """The coins of a page of items that a node has taken; and the addresses of which that is not all, with why."""
     coins: Coins = {coin.outpoint: (coin, reply.cursor.position) for coin in reply.states}
-    unread: dict[str, Refusal] = {}
+    unread: dict[str, Unreadable] = {}
     room = COINS
     for address in (item for item in page if reply.more and isinstance(item, str)):
         try:

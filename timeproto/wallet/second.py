@@ -8,14 +8,14 @@ told what that one says, and no word of it ends a payment without a proof: it is
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.defer import TimeoutError as TooLate
 from twisted.internet.error import ConnectingCancelledError
 from twisted.logger import Logger
@@ -25,9 +25,10 @@ from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.utxo_state import Confirmed, SpentFinalized, from_wire
 from timeproto.network.requests import ConnectionGone
 from timeproto.wallet.ask import conversation
-from timeproto.wallet.belief import Belief, Lie, Silence
+from timeproto.wallet.belief import Aborted, Belief, Lie, Silence
 from timeproto.wallet.missing import Missing
-from timeproto.wallet.outbox import ASK_AGAIN, Outbox
+from timeproto.wallet.outbox import Outbox
+from timeproto.wallet.payment import ASK_AGAIN, Payment
 from timeproto.wallet.protocol import WalletClientProtocol
 from timeproto.wallet.watching import Watches
 from timeproto.wire import messages
@@ -49,7 +50,21 @@ UNREACHED = 30.0
 """Seconds for which nobody is asked when all the others could not be reached."""
 
 TRIES = 3
-"""How many times a node is asked for what another has proven, ``ASK_AGAIN`` seconds apart."""
+"""How many times a node is asked, ``ASK_AGAIN`` seconds apart, before it is said not to have answered."""
+
+STRIKES = 2
+"""Payments that were not passed on, as others show it, before a node is left for that: one of them may lie."""
+
+AT_A_TIME = 20
+"""Payments that another node is given at the same time."""
+
+
+@attrs.frozen
+class _Claim:
+    """What another node has proven, and the client's own has to be able to prove in a while; ``why`` if it is not."""
+
+    prove: Callable[[], Awaitable[object]]
+    why: str
 
 
 @attrs.frozen
@@ -58,6 +73,7 @@ class _Doubt:
 
     connection: WalletClientProtocol
     missing: Sequence[Missing]
+    claims: Sequence[_Claim]
     since: float
 
 
@@ -76,6 +92,8 @@ class SecondNode(Service):
         self._look_at = reactor.seconds() + spread(LOOK)
         self._not_before = 0.0
         self._unreached = 0
+        self._struck: WalletClientProtocol | None = None
+        self._strikes = 0
         self._doubt: _Doubt | None = None
         self._asking: Deferred[None] | None = None
         self._protocol: WalletClientProtocol | None = None
@@ -113,17 +131,17 @@ class SecondNode(Service):
         return is_wanted and self._client.connection is not None and bool(self._reactor.seconds() >= self._look_at)
 
     async def _ask(self) -> None:
-        node = self._nodes.another()
+        node, self._unreached = self._nodes.another(), self._unreached + 1
         try:
             async with conversation(self._reactor, node, self._client.genesis, access_key=node.access_key) as protocol:
                 self._is_there(protocol)
                 await protocol.when_ready()
                 self._unreached = 0
                 belief = self._client.belief.of(partial(self._ask_of, protocol))
-                await self._hand_on(protocol, belief)
                 if self._is_to_look:
                     self._look_at = self._reactor.seconds() + spread(LOOK)
-                    await self._look(protocol, belief, node.address)
+                    await self._look(belief, node.address)
+                await self._hand_on(protocol, belief)
         except (ConnectionGone, Refusal) as error:
             self.log.debug("the node at {node} could not be asked: {why}", node=node.address, why=error)
         except Lie as lie:
@@ -139,8 +157,7 @@ class SecondNode(Service):
 
     def _asked(self, result: None) -> None:
         self._asking = None
-        self._unreached += 1  # it is 0 at once if that one was there
-        if self._unreached >= len(self._nodes):
+        if self._unreached >= len(self._nodes) - 1:
             self._unreached, self._not_before = 0, self._reactor.seconds() + UNREACHED
 
     def _is_there(self, protocol: WalletClientProtocol) -> None:
@@ -160,35 +177,106 @@ class SecondNode(Service):
     # -- payments ------------------------------------------------------------------------------------
 
     async def _hand_on(self, protocol: WalletClientProtocol, belief: Belief) -> None:
-        """Hands on payments that are not decided in time. A node that kept one to itself, or its end, is left."""
-        own, payments, unheard = self._client.connection, self._outbox.overdue(), []
-        for payment in payments:
+        """Hands on payments that are not decided in time. A node that keeps them to itself, or their ends, is left."""
+        own, payments = self._client.connection, self._outbox.overdue()
+        unheard: list[Payment] = []
+        settled: list[Payment] = []
+
+        async def give(payment: Payment) -> None:
             was_kept = payment.was_kept_by(own, self._reactor.seconds())
             if await self._outbox.hand_on(payment, protocol, belief) and was_kept:
                 unheard.append(payment)
-        settled = []
-        for _ in range(TRIES):
-            waiting = [payment for payment in payments if not payment.is_over]
-            if waiting:
-                await protocol.pause(ASK_AGAIN)
-            for payment in waiting:
-                if not payment.is_over:
-                    await self._outbox.look_for_proof(payment, belief)
-                    settled += [payment] * (payment.proof is not None)
-        for payment in unheard:
-            if payment.proof is not None:  # it lacked nothing but to be passed on
-                return self._blame(own, f"it took the payment {payment.txid} and has not passed it on")
-        for payment in settled[:1]:
-            if not await self._can(protocol, partial(self._client.fetch_proof, payment.txid)):
-                self._blame(own, f"it does not know that the payment {payment.txid} is final")
 
-    async def _can(self, protocol: WalletClientProtocol, prove: Callable[[], Awaitable[object]]) -> bool:
+        async def look(payment: Payment) -> None:
+            if not payment.is_over:
+                await self._outbox.look_for_proof(payment, belief)
+                settled.extend([payment] * (payment.proof is not None))
+
+        try:
+            await self._each(give, payments)
+            for _ in range(TRIES):
+                waiting = [payment for payment in payments if not payment.is_over]
+                if waiting:
+                    await protocol.pause(ASK_AGAIN)
+                    await self._each(look, waiting)
+        finally:
+            self._judge(own, [payment for payment in unheard if payment in settled], settled)
+
+    async def _each(self, work: Callable[[Payment], Coroutine[Any, Any, None]], payments: Sequence[Payment]) -> None:
+        for first in range(0, len(payments), AT_A_TIME):
+            some = [Deferred.fromCoroutine(work(payment)) for payment in payments[first : first + AT_A_TIME]]
+            ends: list[tuple[bool, Any]] = await DeferredList(some, consumeErrors=True)
+            for succeeded, result in ends:
+                if not succeeded:
+                    result.raiseException()
+
+    def _judge(self, own: WalletClientProtocol | None, unheard: Sequence[Payment], settled: Sequence[Payment]) -> None:
+        """``settled``: proven final by another node; those ``unheard`` of by it lacked nothing but to be passed on."""
+        if own is None or self._client.connection is not own:
+            return
+        if own is not self._struck:
+            self._struck, self._strikes = own, 0
+        self._strikes += len(unheard)
+        if self._strikes >= STRIKES:
+            self._blame(own, f"it took the payment {unheard[-1].txid} and has not passed it on")
+        elif settled:
+            txid = settled[0].txid
+            prove = partial(self._client.fetch_proof, txid)
+            self._is_claimed(own, [_Claim(prove, f"it does not know that the payment {txid} is final")])
+
+    def _blame(self, own: WalletClientProtocol, why: str) -> None:
+        if self._client.connection is own:
+            self._client.troubled(Silence(why))
+
+    # -- coins and blocks ----------------------------------------------------------------------------
+
+    async def _look(self, belief: Belief, address: str) -> None:
+        own = self._client.connection
+        blocks = await self._outbox.confirming.look_elsewhere(belief)
+        claims = [
+            _Claim(partial(self._client.belief.confirmed, txid), f"it does not know that a block contains {txid}")
+            for txid in blocks[:1]
+        ]
+        missing = await self._watches.comparison.look(belief, address)
+        if own is not None:
+            self._is_claimed(own, claims, missing)
+
+    def _is_claimed(
+        self, own: WalletClientProtocol, claims: Sequence[_Claim], missing: Sequence[Missing] = ()
+    ) -> None:
+        """It has some time to make up for it, unless it has had that for something else already."""
+        if self._doubt is None and (claims or missing):
+            self._doubt = _Doubt(own, missing, claims, self._reactor.seconds())
+
+    async def _confront(self, doubt: _Doubt) -> None:
+        """Leaves the client's own node if what was missing has still not been told, or cannot be proven."""
+        own = doubt.connection
+        for claim in doubt.claims:
+            if not await self._can(own, claim.prove):
+                return self._blame(own, claim.why)
+        if doubt.missing:
+            try:
+                await self._watches.settled().addTimeout(SETTLE, self._reactor)
+            except TooLate:
+                return self._blame(own, "it tells what takes too long to check")
+        for each in doubt.missing:
+            is_still = each.is_still and not await self._is_spent(each)
+            if self._client.connection is not own:
+                return
+            if is_still and each.is_still:  # while that was asked too
+                self._watches.distrust(Silence(str(each)))
+                return
+
+    async def _can(self, own: WalletClientProtocol, prove: Callable[[], Awaitable[object]]) -> bool:
         """False if the client's own node is there, and has not proven something after some tries."""
         for _ in range(TRIES):
             try:
                 await prove()
+            except Aborted:  # proven, too
+                return True
             except Refusal:
-                await protocol.pause(ASK_AGAIN)
+                with suppress(ConnectionGone):
+                    await own.pause(ASK_AGAIN)
             except ConnectionGone:
                 return True
             except Lie as lie:
@@ -197,35 +285,6 @@ class SecondNode(Service):
             else:
                 return True
         return False
-
-    def _blame(self, own: WalletClientProtocol | None, why: str) -> None:
-        if own is not None and self._client.connection is own:
-            self._client.troubled(Silence(why))
-
-    # -- coins and blocks ----------------------------------------------------------------------------
-
-    async def _look(self, protocol: WalletClientProtocol, belief: Belief, address: str) -> None:
-        own = self._client.connection
-        for txid in (await self._outbox.confirming.look_elsewhere(belief))[:1]:
-            if not await self._can(protocol, partial(self._client.belief.confirmed, txid)):
-                self._blame(own, f"it does not know that a block contains {txid}")
-        missing = await self._watches.comparison.look(belief, address)
-        if missing and own is not None and self._doubt is None:
-            self._doubt = _Doubt(own, missing, self._reactor.seconds())
-
-    async def _confront(self, doubt: _Doubt) -> None:
-        """Leaves the client's own node if what was missing has still not been told."""
-        try:
-            await self._watches.settled().addTimeout(SETTLE, self._reactor)
-        except TooLate:
-            return self._blame(doubt.connection, "it tells what takes too long to check")
-        for each in doubt.missing:
-            is_still = each.is_still and not await self._is_spent(each)
-            if self._client.connection is not doubt.connection:
-                return
-            if is_still and each.is_still:  # while that was asked too
-                self._watches.distrust(Silence(str(each)))
-                return
 
     async def _is_spent(self, missing: Missing) -> bool:
         """True if the client's own node proves that a coin is spent which another showed as new: that one is behind."""

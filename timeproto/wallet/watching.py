@@ -62,6 +62,7 @@ class Watches:
         self.comparison = Comparison(self._watches)
         self.arrivals = Arrivals(belief, self._watches, on_trouble, clock)
         self._waiting: dict[Watch, Deferred[None]] = {}
+        self._was_tried = False
         self._ahead_until = 0
         self._line = Line(self._do)
         self._stale = Stale(belief, self._watches, self._place, self._on_trouble, clock)
@@ -177,12 +178,12 @@ class Watches:
 
     def _refused(self, watch: Watch, refusal: Refusal) -> None:
         """Notes why, and writes it down if that is new: it is refused again and again, perhaps."""
-        is_next = isinstance(refusal, Unreadable) and refusal.is_next
-        self._ask_again_at = min(self._ask_again_at, self._clock.seconds() + (0 if is_next else REFUSED))
+        self._ask_again_at = min(self._ask_again_at, self._clock.seconds() + REFUSED)
         before, watch.refusal = watch.refusal, refusal
         if before is None or before.code is not refusal.code:
             self.log.warn("what was to be watched was refused: {why}", why=refusal)
-        if not isinstance(refusal, Unreadable):  # which it is at every node
+        if not isinstance(refusal, Unreadable) and not (is_for_good(refusal) and self._was_tried):
+            self._was_tried = is_for_good(refusal)  # which the next one may say too, and then that is that
             self._on_trouble(Unserved(f"it refuses what is to be watched: {refusal}"))
 
     def take_up(self, protocol: WalletClientProtocol | None, watch: Watch) -> Deferred[None]:
@@ -328,7 +329,19 @@ class Watches:
         page: frozenset[Watched],
         watches: Taken,
     ) -> None:
-        """The coins of a page of items as they are now: once all of them are checked, all of them are told."""
+        """The coins of a page of items as they are now, as many at a time as may be held."""
+        while page:
+            page = await self._hear_some(protocol, reply, page, watches)
+            watches = {watch: taken & page for watch, taken in watches.items()}
+
+    async def _hear_some(
+        self,
+        protocol: WalletClientProtocol,
+        reply: messages.UTXOSubscribed,
+        page: frozenset[Watched],
+        watches: Taken,
+    ) -> frozenset[Watched]:
+        """Once all of them are checked, all of them are told; what is left of the page comes next."""
         try:
             coins, unread = await shown_by(protocol.request, reply, page, self._belief)
         except Lie:
@@ -336,6 +349,7 @@ class Watches:
                 watch.untaken |= taken - watch.begun
             raise
         # Who hears of a coin by one of these items hears its changes from here on; who does not is shown nothing of it.
+        left = frozenset(address for address, why in unread.items() if why.is_next)
         new = {watch: taken - unread.keys() for watch, taken in watches.items()}
         checked: list[tuple[CoinState, int, UTXOState, bool | None]] = []
         for coin, at in coins.values():
@@ -351,13 +365,15 @@ class Watches:
         for watch, items in new.items():
             for coin, at, state, proven in checked:
                 watch.show_page(coin, state, items, proven, later=at if at > reply.cursor.position else None)
-            for address in (unread.keys() & watches[watch]) - watch.begun:
+            for address in (unread.keys() & watches[watch]) - watch.begun - left:
                 watch.untaken.add(address)
                 self._refused(watch, unread[address])
             watch.begun |= items
             watch.refusal = watch.refusal if watch.untaken else None
+        self._was_tried = self._was_tried and any(watch.untaken for watch in self._watches)
         self._ahead_until = max([self._ahead_until, *(at for _, at, _, _ in checked if at > reply.cursor.position)])
         self._place.reached(reply.cursor)
+        return left
 
     async def _hear_change(self, message: messages.UTXOStateNotification) -> None:
         change, cursor = message.notification, message.cursor
