@@ -148,8 +148,8 @@ class Honest(SynchronousTestCase):
         self.world.run(3 * arrivals.SILENCE)
         self.assertEqual([type(message).__name__ for _, message in asked if "Get" in type(message).__name__], [])
 
-    def test_what_nodes_do_not_know_is_forgotten(self) -> None:
-        """Asked after a few times, and not for ever; what is undecided is asked after until it is decided."""
+    def test_what_nodes_do_not_know(self) -> None:
+        """Asked after a few times, and again if it is heard of; what is undecided is asked after until it is decided."""
         self.watching()
         tx = self.net.payment(0, 0, 1)
         self.net.alone(tx)
@@ -170,7 +170,25 @@ class Honest(SynchronousTestCase):
         self.world.say(word)
         self.finish()
         told = [(each.txid == tx.txid, each.status) for each in self.till.hints]
-        self.assertEqual(told, [(True, "locked"), (False, "locked"), (False, "locked"), (True, "final")])
+        self.assertEqual(told, [(True, "locked"), (False, "locked"), (True, "final")])
+        self.world.run(arrivals.SILENCE + 2 * ASK_AGAIN)
+        self.assertEqual(asked.count("ab" * 32), arrivals.UNKNOWN + 1)
+
+    def test_what_is_not_asked_after_any_more_comes(self) -> None:
+        """Its coin is told, and final and confirmed after it, found by asking if the node does not tell."""
+        self.watching()
+        self.till.told.clear()
+        tx = self.net.payment(0, 0, 1)
+        output = {"vout": 0, "output": json.loads(codec.encode(tx.outputs[0]))}
+        self.world.say({"type": "TransactionStatus", "txid": tx.txid, "status": "seen", "outputs": [output]})
+        self.world.run((arrivals.UNKNOWN + 1) * (arrivals.SILENCE + ASK_AGAIN))
+        self.world.bend = lambda message: None if message["type"] == "TransactionStatus" else message
+        self.net.submit(tx, 0)
+        self.finish()
+        self.assertEqual(self.till.story, ["seen", "UNSPENT", "final"])
+        self.net.pass_time(16_000)
+        self.world.run(arrivals.SILENCE + 2 * ASK_AGAIN)
+        self.assertEqual(self.till.story, ["seen", "UNSPENT", "final", "confirmed"])
 
     def test_who_does_not_ask_is_told_nothing(self) -> None:
         """And the node is not asked for it."""

@@ -22,8 +22,8 @@ ASKED = 4
 """… of at most so many at a time; and in so many blocks at a time what is said to be in one is looked for."""
 
 UNKNOWN = 3
-"""Answers in a row that a payment is not known, after which it is forgotten if no coin of it has come: it may be an
-invention, and would be asked after for ever."""
+"""Answers in a row that a payment is not known, after which it is not asked after until something is heard of it: it may
+be an invention, and would be asked after for ever."""
 
 
 class Arrivals:
@@ -47,12 +47,12 @@ class Arrivals:
 
     async def hear(self, message: TransactionStatus) -> None:
         """A node's word of a payment; that a block contains it is believed if it is proven."""
+        self._unknown.pop(message.txid, None)  # also if it was told before: this node may know what became of it
         told = [(watch, hint) for watch in self._watches if (hint := watch.hint(message)) is not None]
         if not told:
             return
         if message.txid in self._heard or len(self._heard) < PAYMENTS:  # of others it is counted from the next look
             self._heard[message.txid] = self._clock.seconds()
-        self._unknown.pop(message.txid, None)
         if message.status != "confirmed":
             for watch, hint in told:
                 watch.expect(hint)
@@ -106,8 +106,9 @@ class Arrivals:
                 for txid, each in watch.payments.items():
                     if not each.is_over:
                         waiting[txid] = each.is_final or waiting.get(txid, False)
-            self._heard = {txid: self._heard.get(txid, now) for txid in waiting}
             self._unknown = {txid: times for txid, times in self._unknown.items() if txid in waiting}
+            asked = [txid for txid in waiting if waiting[txid] or self._unknown.get(txid, 0) < UNKNOWN]
+            self._heard = {txid: self._heard.get(txid, now) for txid in asked}
             silent = [txid for txid, since in self._heard.items() if now - since >= SILENCE]
             for txid in sorted(silent, key=lambda txid: (not waiting[txid], self._heard[txid]))[:ASKED]:
                 self._heard[txid] = now
@@ -127,9 +128,6 @@ class Arrivals:
         except Refusal as refusal:
             if refusal.code is ErrorCode.NOT_FOUND:
                 self._unknown[txid] = self._unknown.get(txid, 0) + 1
-                if self._unknown[txid] >= UNKNOWN:
-                    for watch in self._watches:
-                        watch.forget(txid)
             return False
         self._unknown.pop(txid, None)
         return True

@@ -198,12 +198,6 @@ class Watch:
             del self.payments[next((txid for txid in before if self.payments[txid].status != "final"), before[0])]
         self._call(self.on_payment, incoming)
 
-    def forget(self, txid: str) -> None:
-        """A payment that nodes do not know is not on its way, if none of its coins was told."""
-        known = self.payments.get(txid)
-        if known is not None and not known.is_final:
-            del self.payments[txid]
-
     def _is_step(self, incoming: Incoming) -> bool:
         """False for what was told already, and for words against what is proven."""
         known = self.payments.get(incoming.txid)
