@@ -428,9 +428,27 @@ class Lying(ClientCase):
         self.world.run(0.2)
         self.assertEqual([each.status for each in self.till.hints if each.txid == tx.txid][-1], "confirmed")
 
+    def test_an_invention_where_all_have_come(self) -> None:
+        """It is not taken, nor told, and every block is told; what has its block makes room."""
+        self.patch(watch, "PAYMENTS", 3)
+        self.account()
+        txs = [self.payment(number) for number in range(3)]
+        for tx in txs:
+            self.say("locked", tx)
+            self.world.node.integration.process_transaction(tx)
+        self.world.run(0.2)
+        self.invent(2)
+        self.world.node.make_block()
+        self.world.run(0.2)
+        told = [(each.txid, each.status) for each in self.till.hints if each.status != "locked"]
+        self.assertEqual(sorted(told), sorted((tx.txid, status) for tx in txs for status in ("final", "confirmed")))
+        self.assertEqual(self.till.statuses.count("locked"), 3)
+        self.invent(1)
+        self.assertEqual(self.till.statuses.count("locked"), 4)
+
     def test_what_has_come_is_asked_after_first(self) -> None:
-        """And inventions when there is nothing else to ask."""
-        self.patch(arrivals, "ASKED", 1)
+        """And inventions when there is nothing else to ask, but for one of them."""
+        self.patch(arrivals, "ASKED", 2)
         account = self.account()
         tx = self.payment()
         self.invent(5)

@@ -22,7 +22,8 @@ ENDED = limits.FILTERS_CONNECTION
 """Coins told Confirmed that one watch remembers, beside all those that it names."""
 
 PAYMENTS = 1_000
-"""Payments on their way, or just decided, that one watch remembers: a node may tell of any number."""
+"""Payments on their way, or just decided, that one watch remembers. What is final stays until its block is told: of new
+ones nothing is told while there are so many."""
 
 
 @attrs.frozen
@@ -191,11 +192,13 @@ class Watch:
         """Tells what is new of a payment on its way."""
         if self.on_payment is None or not self._is_step(incoming):
             return
+        if incoming.txid not in self.payments and len(self.payments) >= PAYMENTS:  # a node may tell of any number
+            oldest = next((txid for txid, each in self.payments.items() if each.status != "final"), None)
+            if oldest is None:
+                return  # a mere word makes nobody miss the block of what has come
+            del self.payments[oldest]
         self.payments.pop(incoming.txid, None)
         self.payments[incoming.txid] = incoming
-        if len(self.payments) > PAYMENTS:  # a node may tell of any number: mere words go before what is proven to come
-            *before, _ = self.payments
-            del self.payments[next((txid for txid in before if self.payments[txid].status != "final"), before[0])]
         self._call(self.on_payment, incoming)
 
     def _is_step(self, incoming: Incoming) -> bool:
