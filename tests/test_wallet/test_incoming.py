@@ -190,6 +190,30 @@ class Honest(SynchronousTestCase):
         self.world.run(arrivals.SILENCE + 2 * ASK_AGAIN)
         self.assertEqual(self.till.story, ["seen", "UNSPENT", "final", "confirmed"])
 
+    def test_words_are_asked_after_beside_what_has_come(self) -> None:
+        """However many payments wait for their block: the word that waits longest is asked after each time."""
+        client = self.watching()
+        words = [self.net.payment(0, number, 1) for number in range(2)]
+        for tx in words:
+            self.net.alone(tx)
+        self.world.run(0.5)
+        (watching,) = client.watches._watches
+        paid = messages.PaidOutput(0, words[0].outputs[0])
+        finals = [f"{number:064x}" for number in range(100)]
+        watching.payments.update({txid: Incoming(txid, "final", (paid,)) for txid in finals})
+        asked: list[str] = []
+        handle = self.net.handler.handle_message  # type: ignore[union-attr]
+
+        def note(client: Any, message: Any) -> None:
+            asked.extend([message.txid] if isinstance(message, messages.GetTransaction) else [])
+            handle(client, message)
+
+        self.patch(self.net.handler, "handle_message", note)
+        self.world.run(3 * arrivals.SILENCE)
+        for tx in words:
+            self.assertGreater(asked.count(tx.txid), 1)
+        self.assertLessEqual(set(finals), set(asked))
+
     def test_who_does_not_ask_is_told_nothing(self) -> None:
         """And the node is not asked for it."""
         client = self.world.client()

@@ -110,7 +110,11 @@ class Arrivals:
             asked = [txid for txid in waiting if waiting[txid] or self._unknown.get(txid, 0) < UNKNOWN]
             self._heard = {txid: self._heard.get(txid, now) for txid in asked}
             silent = [txid for txid, since in self._heard.items() if now - since >= SILENCE]
-            for txid in sorted(silent, key=lambda txid: (not waiting[txid], self._heard[txid]))[:ASKED]:
+            silent.sort(key=self._heard.__getitem__)
+            finals = [txid for txid in silent if waiting[txid]]
+            words = [txid for txid in silent if not waiting[txid]]
+            most = ASKED - 1 if words else ASKED  # many wait for a block, for minutes: a word has its turn beside them
+            for txid in [*finals[:most], *words][:ASKED]:
                 self._heard[txid] = now
                 if waiting[txid] or await self._is_known(txid):
                     await self._ask_after(txid)
