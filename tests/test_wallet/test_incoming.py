@@ -149,7 +149,7 @@ class Honest(SynchronousTestCase):
         self.assertEqual([type(message).__name__ for _, message in asked if "Get" in type(message).__name__], [])
 
     def test_what_nodes_do_not_know(self) -> None:
-        """Asked after a few times, and again if it is heard of; what is undecided is asked after until it is decided."""
+        """Asked after a few times, and again if it is heard of; what is undecided, until it is decided."""
         self.watching()
         tx = self.net.payment(0, 0, 1)
         self.net.alone(tx)

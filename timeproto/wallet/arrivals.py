@@ -22,8 +22,8 @@ ASKED = 4
 """… of at most so many at a time; and in so many blocks at a time what is said to be in one is looked for."""
 
 UNKNOWN = 3
-"""Answers in a row that a payment is not known, after which it is not asked after until something is heard of it: it may
-be an invention, and would be asked after for ever."""
+"""Answers in a row that a payment is not known, after which it is not asked after until something is heard of it: it
+may be an invention, and would be asked after for ever."""
 
 
 class Arrivals:
