@@ -221,6 +221,18 @@ class Payments(Case):
         self.assertEqual(self.failureResultOf(waiting).value.height, 1)
         self.assertEqual((self.world.connections, self.warned), (1, []))
 
+    def test_one_that_the_first_is_too_busy_for(self) -> None:
+        """It is given it again and again, and that puts nothing off: another is given it too."""
+        other = self.other_node()
+        self.world.bend = lambda message: (
+            {"type": "Error", "id": message["id"], "code": "busy", "message": "no"}
+            if message["type"] == "TransactionAccepted"
+            else None if message["type"] == "UTXOStateNotification" else message
+        )  # fmt: skip
+        self.world.client().submit(self.payment())
+        self.world.run(OVERDUE + 3 * ASK_AGAIN)
+        self.assertEqual(other.node.replica.final_count, 1)
+
     def test_one_beside_another_that_all_refuse(self) -> None:
         """That one is tried elsewhere ever more seldom; a new one does not wait for it."""
         client = self.world.client()
@@ -239,6 +251,57 @@ class Payments(Case):
             if message["type"] == "TransactionAccepted"
             else None if message["type"] == "UTXOStateNotification" else message
         )  # fmt: skip
+
+    def test_one_after_another_that_is_not_passed_on(self) -> None:
+        """One may be chance, or the other one's word: the first is left for two on one connection."""
+        for is_cut, connections in ((True, 2), (False, 2)):
+            self.setUp()
+            other, payments = self.other_node(), []
+
+            def bend(
+                message: dict[str, Any], other: Elsewhere = other, payments: list[Any] = payments
+            ) -> dict[str, Any] | None:
+                if message["type"] not in ("UTXOStateNotification", "FinalityProofs", "TransactionInfo"):
+                    return message
+                if other.node.replica.final_count == len(payments):  # then it has heard of it
+                    return message
+                is_answer = "id" in message
+                error = {"type": "Error", "id": message.get("id"), "code": "not_found", "message": "no"}
+                return error if is_answer else None
+
+            self.world.bend = bend
+            client = self.world.client()
+            for number in (0, 1):
+                payments.append(client.submit(self.payment(number)))
+                self.world.run(SOON + GRACE)
+                self.assertIsNotNone(payments[-1].proof)
+                if number == 0:
+                    self.assertEqual((self.world.connections, self.warned), (1, []))
+                    if is_cut:
+                        self.world.cut()
+            self.assertEqual((self.world.connections, bool(self.warned)), (connections, not is_cut))
+
+    def test_another_that_answers_at_the_last_moment(self) -> None:
+        """Each answer is in time, and the conversation ends after a minute all the same."""
+        other = self.other_node()
+
+        def bend(message: dict[str, Any]) -> dict[str, Any] | None:
+            if message.pop("late", None) or message["type"].startswith("Handshake") or "id" not in message:
+                return message
+            server, late = other.servers[-1], json.dumps(message | {"late": True}).encode()
+            self.world.clock.callLater(19, server.send_payload, late)
+            return None
+
+        other.bend = bend
+        self.keep_all_back()
+        client, _ = self.watching(0)
+        for number in range(4):
+            client.submit(self.payment(number))
+        client._second._look_at = 0.0
+        self.world.run(ASK_AGAIN + 57)
+        self.assertTrue(other.servers[0].is_open)
+        self.world.run(5)
+        self.assertFalse(other.servers[0].is_open)
 
     def test_one_that_another_is_behind_with(self) -> None:
         """It had not heard of it, and cannot prove it; then the first does: that one is not to blame."""
@@ -275,7 +338,7 @@ class Payments(Case):
         self.assertEqual(len([each for each in asked if each.subscriber_id == "compare"]), 2)
 
     def test_old_ones_are_asked_after_seldom(self) -> None:
-        """They wait for a block, or for a quorum: a thousand of them are not a thousand questions every other second."""
+        """They wait for a block, or for a quorum: a thousand of them are not a thousand questions all the time."""
         self.without_a_quorum()
         asked = self.asked("GetFinalityProof")
         self.world.size = 1
@@ -319,9 +382,10 @@ class Payments(Case):
         """It has not said that it took the payment: it is not blamed that it did not pass it on."""
         self.other_node()
         self.world.node.hold()
-        payment = self.world.client().submit(self.payment())
+        client = self.world.client()
+        payments = [client.submit(self.payment(number)) for number in range(3)]
         self.world.run(SOON)
-        self.assertIsNotNone(payment.proof)
+        self.assertTrue(all(payment.proof for payment in payments))
         self.assertEqual((self.world.connections, self.warned), (1, []))
 
     def test_one_whose_end_the_first_hears_a_little_later(self) -> None:

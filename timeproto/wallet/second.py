@@ -25,7 +25,7 @@ from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.utxo_state import Confirmed, SpentFinalized, from_wire
 from timeproto.network.requests import ConnectionGone
 from timeproto.wallet.ask import conversation
-from timeproto.wallet.belief import Aborted, Belief, Lie, Silence
+from timeproto.wallet.belief import Belief, Lie, Silence
 from timeproto.wallet.missing import Missing
 from timeproto.wallet.outbox import Outbox
 from timeproto.wallet.payment import ASK_AGAIN, Payment
@@ -272,8 +272,6 @@ class SecondNode(Service):
         for _ in range(TRIES):
             try:
                 await prove()
-            except Aborted:  # proven, too
-                return True
             except Refusal:
                 with suppress(ConnectionGone):
                     await own.pause(ASK_AGAIN)
