@@ -18,6 +18,9 @@ Coins = dict[Outpoint, tuple[CoinState, int]]
 COINS = 200_000
 """Coins of all addresses of one page of items that are read: a node may claim any number of them."""
 
+_LAST = Outpoint("ff" * 32, 2**32 - 1)
+"""After this come those that are spent for ever."""
+
 PAGE = limits.QUERY
 """Coins that are asked for at once. Of a node that says that there are more it takes so many to be believed: else it
 could invent one at a time, for ever."""
@@ -31,8 +34,14 @@ class Unreadable(Refusal):
 
 
 async def address_coins(ask: Ask, address: str, *, spent: bool = False) -> list[CoinState]:
-    """All coins of an address as a node claims them, page by page; raises as :func:`read_coins` does."""
-    return [coin for coin, _ in (await read_coins(ask, address, spent=spent)).values()]
+    """All coins of an address as a node claims them, page by page; raises as :func:`read_coins` does.
+
+    With ``spent`` those too that are spent for ever: they are read after the others, in an order of their own, for who
+    goes on from a coin that is spent meanwhile would pass over what was not shown yet."""
+    coins = await read_coins(ask, address)
+    if spent:
+        coins.update(await read_coins(ask, address, spent=True))
+    return [coin for coin, _ in coins.values()]
 
 
 async def shown_by(
@@ -57,20 +66,21 @@ async def shown_by(
 async def read_coins(
     ask: Ask, address: str, *, spent: bool = False, room: int | None = None, belief: Belief | None = None
 ) -> Coins:
-    """All coins of an address, at most ``room`` (``COINS`` if None); :class:`Unreadable` if there are more,
-    :class:`Lie` if they are not what was asked for, or the pages not as every node makes them.
+    """All coins of an address that are not spent for ever, or those that are, at most ``room`` (``COINS`` if None).
+    :class:`Unreadable` if there are more, :class:`Lie` if they are not what was asked for, or the pages not such as every
+    node makes.
 
     With ``belief`` one coin of each page is checked that is not the last: who invents them can make any number."""
     coins: Coins = {}
     last: CoinState | None = None
     room = COINS if room is None else room
     while True:
-        after = None if last is None else last.outpoint
+        after = (_LAST if spent else None) if last is None else last.outpoint
         page = await ask(messages.GetAddressUTXOs(address=address, after=after, spent=spent, limit=PAGE))
         for coin in page.coins:
-            if coin.output.address != address or (_is_spent(coin) and not spent):
+            if coin.output.address != address or _is_spent(coin) != spent:
                 raise Lie(f"the coin {coin.outpoint} is shown, which is none of those of {address} asked for")
-            if last is not None and _place(coin) <= _place(last):
+            if last is not None and coin.outpoint <= last.outpoint:
                 raise Lie(f"the coin {coin.outpoint} of {address} is shown after {last.outpoint}")
             coins[coin.outpoint] = coin, page.cursor.position
             last = coin
@@ -84,11 +94,6 @@ async def read_coins(
             raise Unreadable(ErrorCode.OVER_LIMIT, why, limit="coins", value=COINS)
         if not page.more:
             return coins
-
-
-def _place(coin: CoinState) -> tuple[bool, Outpoint]:
-    """Where a coin stands among those of its address: what is spent for ever comes last."""
-    return _is_spent(coin), coin.outpoint
 
 
 def _is_spent(coin: CoinState) -> bool:
