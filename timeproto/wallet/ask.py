@@ -23,7 +23,7 @@ async def conversation(
     factory = WalletClientFactory(reactor, genesis, node_key=node.key, **arguments)
     try:
         protocol: WalletClientProtocol = await node.endpoint(reactor).connect(factory)
-    except (ConnectError, DNSLookupError) as error:
+    except (ConnectError, DNSLookupError, ValueError) as error:  # the last: no host can have such a name
         raise ConnectionGone(f"{node.address} cannot be reached: {error}") from None
     try:
         yield protocol

@@ -43,7 +43,10 @@ class Node:
         if not self.tls:
             return endpoint
         by_name = self.by_name or self.ca is not None
-        creator = named_connection_creator(host, self.ca) if by_name else KeyedConnectionCreator()
+        try:
+            creator = named_connection_creator(host, self.ca) if by_name else KeyedConnectionCreator()
+        except ValueError as error:
+            raise ConfigurationError(f"the node {self.address!r} has no name that a host can have: {error}") from None
         return wrapClientTLS(creator, endpoint)
 
 
