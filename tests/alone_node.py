@@ -119,16 +119,25 @@ class Node:
         )
         self.handler = UTXOProtocolHandler(self.clock)
         self.integration.initialize(peers=NoPeers(), wallets=self.handler)
-        self.view = ReplicaView(
+        self.view = self._view(1)
+        self.handler.setup_notification_handler(self.view)
+
+    def _view(self, number: int) -> ReplicaView:
+        return ReplicaView(
             replica=self.replica,
             ledger=self.store,
             integration=self.integration,
             genesis=self.genesis,
-            node_key=key(1).public_hex,
+            node_key=key(number).public_hex,
             surroundings=NoPeers(),
             uptime=lambda: 1.0,
         )
-        self.handler.setup_notification_handler(self.view)
+
+    def handler_of(self, number: int) -> UTXOProtocolHandler:
+        """What masternode ``number`` would answer that knows all that this one does; it tells of nothing new."""
+        handler = UTXOProtocolHandler(self.clock)
+        handler.setup_notification_handler(self._view(number))
+        return handler
 
     def _tick(self) -> int:
         self._now += 1

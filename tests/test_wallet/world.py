@@ -38,11 +38,13 @@ class Place:
 class Elsewhere(Place):
     """A second place, where another node stands, or the same one: what is said there has a bend of its own."""
 
-    def __init__(self, world: World, node: Node) -> None:
-        super().__init__("127.0.0.1:2")
+    def __init__(self, world: World, node: Node, number: int = 1) -> None:
+        """``number``: as which masternode it proves itself, at the port of that number; the first one's is 2 here."""
+        super().__init__(f"127.0.0.1:{max(2, number)}")
         self._world = world
         self.node = node
-        self.manager = world.serve(1, node.handler, node)
+        handler = node.handler if number == 1 else node.handler_of(number)
+        self.manager = world.serve(number, handler, node)
         self.bend: Bend = lambda message: message
         self.refuses = False
         self.connections = 0

@@ -6,8 +6,8 @@ has promised, and sends the same transaction again rather than another.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -24,11 +24,12 @@ from timeproto.params import NetworkParams
 from timeproto.wallet import builder
 from timeproto.wallet.addresses import CHANGE, GAP_LIMIT, RECEIVE, Addresses
 from timeproto.wallet.amounts import format_amount
-from timeproto.wallet.ask import conversation
+from timeproto.wallet.ask import Others
 from timeproto.wallet.belief import Aborted, Belief, Lie, Silence
 from timeproto.wallet.coins import Balance, CoinBook, WalletCoin
 from timeproto.wallet.payment import Payment
 from timeproto.wallet.promises import Promises
+from timeproto.wallet.protocol import WalletClientProtocol
 from timeproto.wallet.purse import CoinsTaken, Purse
 from timeproto.wallet.waiters import after
 from timeproto.wallet.watch import Change, Watch
@@ -93,17 +94,18 @@ class Account:
     async def restore(self, tell: Callable[[int, int], None] = lambda used, tried: None) -> int:
         """Finds the addresses that were ever used, by gap limit; returns how many. ``tell(used, tried)``: progress.
 
-        What the node of the moment calls unused, up to ``OTHERS`` other nodes are asked, too; :attr:`asked` says how
-        many it were in all. Index order is kept: an address below the last used one is ours even if it never was paid.
+        What the node of the moment calls unused, up to ``OTHERS`` other masternodes are asked, too; :attr:`asked` says
+        how many it were in all. If one proves an address used that the first still calls unused in the end, that is
+        left. Index order is kept: an address below the last used one is ours even if it never was paid.
         Raises ``Lie`` if the node shows a coin that it cannot prove: it could keep us looking for ever; and
         :class:`ConnectionGone` if it goes away.
         """
         own = self.client.connection
         if own is None:
             raise ConnectionGone("no node is connected")
-        belief, silence = self.client.belief.of(own.request), None
+        belief, others, unknown = self.client.belief.of(own.request), Others(self.client), list[str]()
         used = tried = 0
-        async with self._others() as others:
+        async with others.connected(OTHERS):
             for change, reserve in (
                 (RECEIVE, self._purse.reserve_receive_index),
                 (CHANGE, self._purse.reserve_change_index),
@@ -112,8 +114,9 @@ class Account:
                 while gap < GAP_LIMIT:
                     address = self._own.at(change, index)
                     is_used = await self._is_used(address, belief)
-                    if not is_used and await self._is_used_elsewhere(address, others):
-                        is_used, silence = True, Silence(f"it knows of no coin of {address}")
+                    if not is_used and await others.any(partial(self._is_used, address)):
+                        is_used = True
+                        unknown.append(address)
                     tried, index = tried + 1, index + 1
                     gap = 0 if is_used else gap + 1
                     used += 1 if is_used else 0
@@ -126,38 +129,19 @@ class Account:
             self.asked = 1 + len(others)
         if self._watching is not None:
             self._take_in()
-        if silence is not None and self.client.connection is own:  # what it says of the coins is no better
-            self.client.troubled(silence)
+        await self._confront(own, belief, unknown)
         return used
 
-    @asynccontextmanager
-    async def _others(self) -> AsyncIterator[list[Belief]]:
-        """What other nodes can prove, up to ``OTHERS`` of them; those that cannot be reached are passed over."""
-        client, others = self.client, list[Belief]()
-        async with AsyncExitStack() as conversations:
-            for node in client.nodes.others():
-                if len(others) == OTHERS:
-                    break
-                talk = conversation(client.reactor, node, client.genesis, access_key=node.access_key)
-                try:
-                    protocol = await conversations.enter_async_context(talk)
-                    await protocol.when_ready()
-                except (ConnectionGone, Refusal) as error:
-                    self.log.info("the node at {node} could not be asked: {why}", node=node.address, why=error)
-                else:
-                    others.append(client.belief.of(protocol.request))
-            yield others
-
-    async def _is_used_elsewhere(self, address: str, others: list[Belief]) -> bool:
-        """As :meth:`_is_used`; a node that lies, or does not answer, is asked no more."""
-        for belief in tuple(others):
-            try:
-                if await self._is_used(address, belief):
-                    return True
-            except (ConnectionGone, Refusal, Lie) as error:
-                others.remove(belief)
-                self.log.warn("another node could not be asked whether {it} was used: {why}", it=address, why=error)
-        return False
+    async def _confront(self, own: WalletClientProtocol, belief: Belief, unknown: list[str]) -> None:
+        """Leaves ``own`` if it still calls one of these unused: what it says of the coins would be no better."""
+        for address in unknown:
+            is_used = False
+            with suppress(ConnectionGone, Refusal):  # who is to be kept does not refuse to say
+                is_used = await self._is_used(address, belief)
+            if self.client.connection is not own:
+                return
+            if not is_used:
+                return self.client.troubled(Silence(f"it knows of no coin of {address}"))
 
     async def unpaid_addresses(self) -> int:
         """How many of the newest addresses in a row were never paid; counted up to ``GAP_LIMIT``, where a restore

@@ -1,17 +1,28 @@
-"""A short conversation with one node: connect, ask, close."""
+"""A short conversation with one node, or with several at the same time: connect, ask, close."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
+import attrs
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.logger import Logger
 
+from timeproto.errors import Refusal
 from timeproto.model.genesis import Genesis
 from timeproto.network.requests import ConnectionGone
+from timeproto.wallet.belief import Belief, Lie
 from timeproto.wallet.nodes import Node
 from timeproto.wallet.protocol import WalletClientFactory, WalletClientProtocol
+
+if TYPE_CHECKING:  # a client asks itself
+    from timeproto.wallet.client import WalletClient
+
+HELD_UP = 60.0
+"""Seconds, in all, for which one of several nodes may hold up whoever asks them."""
 
 
 @asynccontextmanager
@@ -37,3 +48,78 @@ async def ask(reactor: Any, node: Node | str, question: Any, genesis: Genesis | 
     async with conversation(reactor, Node(node) if isinstance(node, str) else node, genesis) as protocol:
         await protocol.when_ready()
         return await protocol.request(question)
+
+
+@attrs.define(eq=False)
+class _Other:
+    """``taken``: seconds that were spent waiting for it."""
+
+    address: str
+    protocol: WalletClientProtocol
+    belief: Belief
+    taken: float
+
+
+class Others:
+    """Nodes beside the one of the moment, each a masternode of its own, that are asked the same at the same time. Who
+    lies, does not answer, or has taken more than ``HELD_UP`` seconds in all is asked no more."""
+
+    log = Logger()
+
+    def __init__(self, client: WalletClient) -> None:
+        self._client = client
+        self._nodes = iter(client.nodes.others())
+        self._keys = {None if client.connection is None else client.connection.node_key}
+        self._asked: list[_Other] = []
+        self._conversations = AsyncExitStack()
+
+    def __len__(self) -> int:
+        return len(self._asked)
+
+    @asynccontextmanager
+    async def connected(self, number: int) -> AsyncIterator[None]:
+        """Up to ``number`` of them are, meanwhile; those that cannot be asked are passed over."""
+        async with self._conversations:
+            await gatherResults([Deferred.fromCoroutine(self._take()) for _ in range(number)], consumeErrors=True)
+            yield
+
+    async def _take(self) -> None:
+        """The next one that can be asked."""
+        client = self._client
+        for node in self._nodes:
+            began, why = client.seconds(), "it is a masternode that is asked already"
+            talk = conversation(client.reactor, node, client.genesis, access_key=node.access_key)
+            try:
+                protocol = await self._conversations.enter_async_context(talk)
+                await protocol.when_ready()
+            except (ConnectionGone, Refusal) as error:
+                why = str(error)
+            else:
+                if protocol.node_key not in self._keys:
+                    self._keys.add(protocol.node_key)
+                    belief = client.belief.of(protocol.request)
+                    self._asked.append(_Other(node.address, protocol, belief, client.seconds() - began))
+                    return
+                protocol.close()
+            self.log.warn("the node at {node} is not asked: {why}", node=node.address, why=why)
+
+    async def any(self, question: Callable[[Belief], Awaitable[bool]]) -> bool:
+        """True if one of them proves it."""
+        asked: list[Deferred[Any]] = [Deferred.fromCoroutine(self._ask(each, question)) for each in self._asked]
+        return any(await gatherResults(asked, consumeErrors=True))
+
+    async def _ask(self, other: _Other, question: Callable[[Belief], Awaitable[bool]]) -> bool:
+        client, began = self._client, self._client.seconds()
+        late = client.reactor.callLater(max(0.0, HELD_UP - other.taken), other.protocol.abort)
+        try:
+            return await question(other.belief)
+        except (ConnectionGone, Refusal, Lie) as error:
+            self._asked.remove(other)
+            other.protocol.close()
+            why = str(error) if late.active() else f"it took more than {HELD_UP:g} s"
+            self.log.warn("the node at {node} is asked no more: {why}", node=other.address, why=why)
+            return False
+        finally:
+            other.taken += client.seconds() - began
+            if late.active():
+                late.cancel()
