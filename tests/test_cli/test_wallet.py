@@ -16,7 +16,6 @@ from tests.test_cli.command import DEAD, NODE, PASSWORD, PHRASE, CommandCase
 from tests.test_wallet.world import World
 from timeproto.cli import main, wallet_setting
 from timeproto.wallet import hd, keystore
-from timeproto.wallet.nodes import Node
 
 
 class Making(CommandCase):
@@ -78,35 +77,6 @@ class Making(CommandCase):
         self.assertEqual(status, 0, err)
         self.assertIn("1 addresses were used; they hold 9 TIME.", out)
         self.assertNotIn("abandon", out + err)
-
-    def test_restore_says_how_many_nodes_agreed(self) -> None:
-        """One alone could keep an address to itself; of two that do not agree the one with the proof is believed."""
-        self.fund(hd.derive(PHRASE, index=5))
-        restore = ("restore", "--genesis", str(self.genesis), "--node", NODE, "--node", DEAD)
-        status, out, err = self.call(*restore, stdin=PHRASE)
-        self.assertEqual((status, err), (0, ""))
-        self.assertIn("One node was asked", out)
-        self.assertIn("--node", out)
-        self.file.unlink()
-        elsewhere = self.world.another()
-
-        def endpoint(node: Node) -> Any:
-            return {NODE: self.world, elsewhere.address: elsewhere}[node.address]
-
-        def bend(message: dict[str, Any]) -> dict[str, Any]:
-            return message | {"coins": []} if message["type"] == "AddressUTXOs" else message
-
-        self.patch(self, "_endpoint", endpoint)
-        self.world.bend = bend
-        restore = (*restore[:-1], elsewhere.address)
-        status, out, err = self.call(*restore, stdin=PHRASE)
-        self.assertEqual(status, 0, err)
-        self.assertIn("1 addresses were used; they hold 9 TIME.\n2 nodes were asked", out)
-        self.assertIn(f"the node at {NODE} keeps something back", err)
-        self.assertEqual(keystore.WalletFile.open(self.file, PASSWORD).receive_index, 6)
-        self.file.unlink()
-        self.world.bend = lambda message: message
-        self.assertEqual(self.json(*restore, stdin=PHRASE)["nodes"], 2)
 
     def test_restoring_an_unused_phrase(self) -> None:
         """Is fine: a wallet with one address and nothing in it."""

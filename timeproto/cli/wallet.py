@@ -16,6 +16,7 @@ from timeproto.cli.terminal import complain, say, warn
 from timeproto.cli.wallet_setting import (
     add_options,
     ask_any,
+    at_any_node,
     connected,
     nodes_of,
     open_wallet,
@@ -171,14 +172,15 @@ def _restore(arguments: argparse.Namespace) -> int:
             purse = MemoryPurse(phrase, receive_index=0)
             account = Account(purse, client, now=lambda: int(time.time()))
             with warnings_told():
-                used = await account.restore()
+                used = await at_any_node(reactor, client, account.restore)
                 await connected(reactor, client)  # a node that kept an address to itself was left
-                await account.open()
+                await at_any_node(reactor, client, account.open)
         finally:
             await client.stopService()
         receive = max(1, purse.receive_index)
         WalletFile.create(path, phrase, password, genesis, receive=receive, change=purse.change_index)
-        tell_restored(path, used, account.balance().total, account.asked, as_json=arguments.json)
+        total, named = account.balance().total, len(client.nodes)
+        tell_restored(path, used, total, account.asked, named, as_json=arguments.json)
         return ExitStatus.OK
 
     return run_wallet(main)

@@ -20,6 +20,8 @@ DEFAULT_NODE = "127.0.0.1:24100"
 PASSWORD_VARIABLE = "TIMEPROTO_WALLET_PASSWORD"  # noqa: S105  (the name of it, not the password)
 PATIENCE = 20.0
 """Seconds to reach a node before a command gives up."""
+LEAVING = 5.0
+"""Seconds in which a wallet has left a node that lies, though it has just left another."""
 _STRANGERS = (ErrorCode.BAD_HANDSHAKE, ErrorCode.WRONG_VERSION, ErrorCode.WRONG_NETWORK, ErrorCode.WRONG_GENESIS)
 """What a node refuses that will do so for ever."""
 
@@ -174,13 +176,14 @@ def with_account(command: Callable[[Any, Any, argparse.Namespace], Awaitable[int
             try:
                 await connected(reactor, client)
                 account = Account(purse, client, now=lambda: int(time.time()))
-                await account.open()
-                refusal = None if client.connection is None else client.connection.key_refusal
-                if refusal is not None:
-                    warn(f"{client.node} does not take the access key, and serves this wallet as any: {refusal}")
-                if client.belief.lies:
-                    warn(f"{client.belief.lies} things that {client.node} said are not proven: they are not counted")
                 with warnings_told():
+                    await at_any_node(reactor, client, account.open)
+                    refusal = None if client.connection is None else client.connection.key_refusal
+                    if refusal is not None:
+                        warn(f"{client.node} does not take the access key, and serves this wallet as any: {refusal}")
+                    lies = client.belief.lies
+                    if lies and client.has_one_node:  # of several they may be another's, who is named as it is left
+                        warn(f"{lies} things that {client.node} said are not proven: they are not counted")
                     return await command(reactor, account, arguments)
             finally:
                 await client.stopService()
@@ -243,6 +246,31 @@ async def connected(reactor: Any, client: Any) -> None:
         raise Refusal(ErrorCode.TIMEOUT, f"no node could be reached within {PATIENCE:g} s{why}") from None
     finally:
         looking.stop()
+
+
+async def at_any_node(reactor: Any, client: Any, work: Callable[[], Awaitable[Any]]) -> Any:
+    """What ``work()`` gives. If the node of the moment lies or goes away it is begun again at the next one, and in all
+    not more often than there are nodes."""
+    from twisted.internet.task import deferLater
+
+    from timeproto.network.requests import ConnectionGone
+    from timeproto.wallet.belief import Lie
+
+    for left in reversed(range(len(client.nodes))):
+        node = client.connection
+        try:
+            return await work()
+        except (ConnectionGone, Lie) as error:
+            if not left:
+                raise
+            if isinstance(error, Lie):
+                client.troubled(error)
+            if node is not None:
+                with suppress(ConnectionGone):  # who lies may not be left at once
+                    await node.pause(LEAVING)
+            await deferLater(reactor, 0)  # who asked hears of its going before the client does
+            await connected(reactor, client)
+    raise AssertionError("there is always a node to ask")
 
 
 async def ask_any(reactor: Any, arguments: argparse.Namespace, question: Any, genesis: Any = None) -> Any:

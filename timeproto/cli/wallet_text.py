@@ -29,17 +29,18 @@ def tell_new(path: Path, phrase: str, address: str, genesis: str, *, as_json: bo
     )
 
 
-def tell_restored(path: Path, used: int, total: int, asked: int, *, as_json: bool) -> None:
-    """A wallet from its phrase; ``asked``: how many nodes were."""
+def tell_restored(path: Path, used: int, total: int, asked: int, named: int, *, as_json: bool) -> None:
+    """A wallet from its phrase; ``asked``: how many nodes were, of those that were ``named``."""
     from timeproto.wallet.amounts import format_amount
 
     if as_json:
         say(json.dumps({"wallet": str(path), "used_addresses": used, "total": total, "nodes": asked}))
         return
+    others = "the others could not be asked" if named > 1 else "others may be named too, each with --node"
     agreed = (
         f"{asked} nodes were asked, and none of them shows more."
         if asked > 1
-        else "One node was asked, and it could keep more to itself: others may be named too, each with --node."
+        else f"One node was asked, and it could keep more to itself: {others}."
     )
     say(f"Wallet   {path}", f"{used} addresses were used; they hold {format_amount(total)} TIME.", agreed)
 
