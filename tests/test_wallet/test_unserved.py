@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 from twisted.internet.defer import ensureDeferred
 from twisted.python.failure import Failure
@@ -104,10 +105,12 @@ class Unserved(PurseCase):
         self.world.size = 1
         self.first("UTXOSubscribed", connections=100)
         client = self.client()
+        log = mock.Mock()
+        self.patch(type(client), "log", log)
         client.startService()
         client.balance().addErrback(lambda failure: None)
         self.world.run(REFUSED + 5)
-        self.assertEqual(self.world.connections, 1)
+        self.assertEqual((self.world.connections, log.warn.called), (1, False))
 
     def test_a_node_that_answers_at_the_last_moment(self) -> None:
         """Some of its answers may take so long; if all do, another is tried."""

@@ -67,8 +67,8 @@ async def read_coins(
     ask: Ask, address: str, *, spent: bool = False, room: int | None = None, belief: Belief | None = None
 ) -> Coins:
     """All coins of an address that are not spent for ever, or those that are, at most ``room`` (``COINS`` if None).
-    :class:`Unreadable` if there are more, :class:`Lie` if they are not what was asked for, or the pages not such as every
-    node makes.
+    :class:`Unreadable` if there are more, :class:`Lie` if they are not what was asked for, or the pages not such as
+    every node makes.
 
     With ``belief`` one coin of each page is checked that is not the last: who invents them can make any number."""
     coins: Coins = {}
