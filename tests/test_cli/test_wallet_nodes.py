@@ -97,6 +97,17 @@ class Balances(Several):
         self.assertLessEqual(self.world.connections - before, 2)
 
 
+class Addresses(Several):
+    """What a command asks beside."""
+
+    def test_the_first_lies(self) -> None:
+        """An address is given out all the same."""
+        self.restored()
+        self.world.bend = self.invents("AddressUTXOs", "coins")
+        status, out, err = self.call("address", "--node", NODE, *self.nodes)
+        self.assertEqual((status, out.startswith("TIME0")), (0, True), err)
+
+
 class Restores(Several):
     """A wallet from its phrase."""
 
@@ -118,6 +129,16 @@ class Restores(Several):
         status, out, err = self.restore(*self.nodes)
         self.assertEqual((status, "1 addresses were used; they hold 9 TIME." in out), (0, True), err)
         self.assertEqual(err.count(" lies: "), 2, err)
+
+    def test_one_lies_and_the_next_keeps_all_to_itself(self) -> None:
+        """That one is left too, before the coins are counted."""
+        self.lie(self.world)
+        self.places["127.0.0.1:2"].bend = lambda message: (
+            message | {"coins": [], "more": False} if message["type"] == "AddressUTXOs"
+            else message | {"states": []} if message["type"] == "UTXOSubscribed" else message
+        )  # fmt: skip
+        status, out, err = self.restore(*self.nodes)
+        self.assertEqual((status, "1 addresses were used; they hold 9 TIME." in out), (0, True), out + err)
 
     def test_all_lie(self) -> None:
         """Each is asked, and then it ends as it does with one."""

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
-from twisted.internet.defer import ensureDeferred
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.python.failure import Failure
 
 from tests.cluster import COIN, address
 from tests.test_wallet.accounts import TOTAL
 from tests.test_wallet.purses import FEE, PurseCase
 from timeproto import limits
+from timeproto.cli.wallet_setting import at_any_node
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.network.requests import ConnectionGone
 from timeproto.wallet.watching import REFUSED
@@ -90,6 +91,26 @@ class Unserved(PurseCase):
         self.world.run(60)
         self.failureResultOf(asking, Refusal)
         self.assertEqual(self.world.connections, 1)
+
+    def test_what_is_called_off_while_it_waits_for_its_turn(self) -> None:
+        """That is not a node that went away: who took it for one would begin again what somebody had ended."""
+        client, begun = self.opened(), []
+        later = {"type": "Error", "code": "over_limit", "message": "", "details": {"retry_after_ms": 9_000}}
+        self.world.bend = lambda message: (
+            later | {"id": message["id"]}
+            if message["type"] == "AddressUTXOs" else message
+        )  # fmt: skip
+
+        async def work() -> None:
+            begun.append(1)
+            await client.address_coins(address(self.mine))
+
+        command = Deferred.fromCoroutine(at_any_node(self.world.clock, client, work))
+        self.world.run(1)
+        command.cancel()
+        self.world.run(6)
+        self.failureResultOf(command, CancelledError)
+        self.assertEqual(begun, [1])
 
     def test_too_many_questions_of_ones_own(self) -> None:
         """They wait for room: no node is to blame for them."""

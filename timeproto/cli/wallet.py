@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -217,7 +218,7 @@ async def _genesis(reactor: Any, arguments: argparse.Namespace) -> Any:
 async def _address(reactor: Any, account: Any, arguments: argparse.Namespace) -> int:
     from timeproto.wallet.addresses import GAP_LIMIT
 
-    if await account.unpaid_addresses() >= GAP_LIMIT:
+    if await at_any_node(reactor, account.client, account.unpaid_addresses) >= GAP_LIMIT:
         warn(f"the last {GAP_LIMIT} addresses were never paid: a restore from the phrase would not look beyond them")
     address = account.new_address()
     say(json.dumps({"address": address}) if arguments.json else address)
@@ -253,7 +254,7 @@ async def _send(reactor: Any, account: Any, arguments: argparse.Namespace) -> in
 async def _cancel(reactor: Any, account: Any, arguments: argparse.Namespace) -> int:
     txid, client = txid_of(arguments), account.client
     pending = {tx.txid: tx for tx in account.pending}
-    tx = pending.get(txid) or await client.belief.claimed(txid)
+    tx = pending.get(txid) or await at_any_node(reactor, client, partial(client.belief.claimed, txid))
     account.key_in(tx)
     if not arguments.json:
         say(f"Asking the masternodes to end {txid} …")

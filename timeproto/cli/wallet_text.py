@@ -87,7 +87,8 @@ def tell_aborted(end: Any, *, as_json: bool) -> None:
     if as_json:
         say(json.dumps({"txid": end.details["txid"], "aborted": True, "height": end.height, "rival": end.rival}))
     else:
-        say(f"  {end.message}: its coins are free again, and the proof holds")
+        freed = "its coins" if end.rival is None else "its other coins"
+        say(f"  {end.message}: {freed} are free again, and the proof holds")
 
 
 def tell_not_aborted(txid: str, height: int | None, *, as_json: bool) -> None:

@@ -27,7 +27,7 @@ from timeproto.wallet.amounts import format_amount
 from timeproto.wallet.ask import Others
 from timeproto.wallet.belief import Aborted, Belief, Lie, Silence
 from timeproto.wallet.coins import Balance, CoinBook, WalletCoin
-from timeproto.wallet.payment import Payment
+from timeproto.wallet.payment import ASK_AGAIN, Payment
 from timeproto.wallet.promises import Promises
 from timeproto.wallet.protocol import WalletClientProtocol
 from timeproto.wallet.purse import CoinsTaken, Purse
@@ -141,7 +141,10 @@ class Account:
             if self.client.connection is not own:
                 return
             if not is_used:
-                return self.client.troubled(Silence(f"it knows of no coin of {address}"))
+                self.client.troubled(Silence(f"it knows of no coin of {address}"))
+                with suppress(ConnectionGone):  # it may be some seconds before it may be left
+                    await own.pause(2 * ASK_AGAIN)
+                return
 
     async def unpaid_addresses(self) -> int:
         """How many of the newest addresses in a row were never paid; counted up to ``GAP_LIMIT``, where a restore

@@ -78,6 +78,7 @@ class WalletClientProtocol(MessageProtocol):
         self._ended: Exception | None = None
         self._expectant: list[Deferred[None]] = []
         self._pauses: set[Deferred[None]] = set()
+        self._has_gone = False
         self.slowness = 0.0
         """Seconds that an answer takes, as a running mean."""
 
@@ -151,6 +152,8 @@ class WalletClientProtocol(MessageProtocol):
         try:
             await waiting
         except CancelledError:
+            if not self._has_gone:  # whoever waits calls it off
+                raise
             raise ConnectionGone(f"the node at {self.peer_host} went away") from None
         finally:
             self._pauses.discard(waiting)
@@ -228,7 +231,7 @@ class WalletClientProtocol(MessageProtocol):
             self._end(refusal)
 
     def gone(self, reason: Any) -> None:
-        self._is_ready = False
+        self._is_ready, self._has_gone = False, True
         for waiting in tuple(self._pauses):
             waiting.cancel()
         self._end(ConnectionGone(f"the node at {self.peer_host} went away"))
