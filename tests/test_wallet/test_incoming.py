@@ -148,14 +148,8 @@ class Honest(SynchronousTestCase):
         self.world.run(3 * arrivals.SILENCE)
         self.assertEqual([type(message).__name__ for _, message in asked if "Get" in type(message).__name__], [])
 
-    def test_what_nodes_do_not_know(self) -> None:
-        """Asked after a few times, and again if it is heard of; what is undecided, until it is decided."""
-        self.watching()
-        tx = self.net.payment(0, 0, 1)
-        self.net.alone(tx)
-        output = {"vout": 0, "output": {"amount": COIN, "address": self.payee}}
-        word = {"type": "TransactionStatus", "txid": "ab" * 32, "status": "locked", "outputs": [output]}
-        self.world.say(word)
+    def asked_after(self) -> list[str]:
+        """The payments that the node is asked for from now on."""
         asked: list[str] = []
         handle = self.net.handler.handle_message  # type: ignore[union-attr]
 
@@ -164,6 +158,17 @@ class Honest(SynchronousTestCase):
             handle(client, message)
 
         self.patch(self.net.handler, "handle_message", note)
+        return asked
+
+    def test_what_nodes_do_not_know(self) -> None:
+        """Asked after a few times, and again if it is heard of; what is undecided, until it is decided."""
+        self.watching()
+        tx = self.net.payment(0, 0, 1)
+        self.net.alone(tx)
+        output = {"vout": 0, "output": {"amount": COIN, "address": self.payee}}
+        word = {"type": "TransactionStatus", "txid": "ab" * 32, "status": "locked", "outputs": [output]}
+        self.world.say(word)
+        asked = self.asked_after()
         self.world.run((arrivals.UNKNOWN + 3) * (arrivals.SILENCE + ASK_AGAIN))
         self.assertEqual(asked.count("ab" * 32), arrivals.UNKNOWN)
         self.assertGreater(asked.count(tx.txid), arrivals.UNKNOWN + 1)
@@ -201,14 +206,7 @@ class Honest(SynchronousTestCase):
         paid = messages.PaidOutput(0, words[0].outputs[0])
         finals = [f"{number:064x}" for number in range(100)]
         watching.payments.update({txid: Incoming(txid, "final", (paid,)) for txid in finals})
-        asked: list[str] = []
-        handle = self.net.handler.handle_message  # type: ignore[union-attr]
-
-        def note(client: Any, message: Any) -> None:
-            asked.extend([message.txid] if isinstance(message, messages.GetTransaction) else [])
-            handle(client, message)
-
-        self.patch(self.net.handler, "handle_message", note)
+        asked = self.asked_after()
         self.world.run(3 * arrivals.SILENCE)
         for tx in words:
             self.assertGreater(asked.count(tx.txid), 1)

@@ -345,7 +345,7 @@ class WalletClient(MultiService):
         """Tells every change of these coins, beginning with their states now (``old_state`` None).
 
         Fires when a node has taken the subscription: it waits for one where none is there, and where the one that is
-        goes away or refuses it for now. What fails is not watched: with :class:`Refusal` if no node would take it,
+        goes away or refuses it for now. What fails is not watched: with :class:`Refusal` if a node refuses it for good,
         with :class:`ConnectionGone` if the client is stopped, or was; nor is what was cancelled. After a reconnect it
         goes on with the first change that was not told. Where that cannot be (the node is another one, or was left too
         long ago) ``on_reset(reason)`` says so, and what changed meanwhile is told as one change from the state told
