@@ -143,7 +143,7 @@ class Outbox:
 
     def overdue(self) -> list[Payment]:
         """Some of the payments that are not decided in time, those first that are due for longest."""
-        overdue = [payment for payment in self._payments.values() if payment.is_overdue(self.now)]
+        overdue = [payment for payment in self._payments.values() if self.now >= payment.hand_on_at]
         return sorted(overdue, key=lambda payment: payment.hand_on_at)[:HANDED_ON]
 
     async def hand_on(self, payment: Payment, protocol: WalletClientProtocol, belief: Belief) -> bool:

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from timeproto.model.transaction import Transaction
+from timeproto.wallet.backoff import Backoff
 from timeproto.wallet.belief import Proof
 
 ASK_AGAIN = 2.0
@@ -58,13 +59,10 @@ class Payment:
     """True if some node may have locked its coins: then a node's no does not end it."""
     take_back: Callable[[], bool] = attrs.field(default=lambda: True)
     """Sees to it that nobody else sends it any more, before it ends by a node's no; False if somebody may have."""
-    hand_on_at: float = 0.0
-    """When another node is to be given it too."""
-    _pause: float = OVERDUE
+    _hand_on: Backoff = attrs.field(factory=lambda: Backoff(2 * OVERDUE, OVERDUE_MAX))
+    _leave: Backoff = attrs.field(factory=lambda: Backoff(ASK_AGAIN, RESTLESS))
     _taken: tuple[Any, float] | None = None
     _ask_at: float = attrs.field(default=attrs.Factory(lambda payment: payment.sent_at + ASK_AGAIN, True))
-    _leave_at: float = 0.0
-    _leave_pause: float = ASK_AGAIN
     asking: list[Any] = attrs.field(factory=list)
     """The connections over which a node was asked, and has not answered."""
     _accepted: list[Deferred[Payment]] = attrs.field(factory=list)
@@ -111,26 +109,26 @@ class Payment:
 
     def is_given(self, now: float) -> None:
         """A node is given it, or is to be, and has ``OVERDUE`` seconds before another is."""
-        self.hand_on_at = max(now + OVERDUE, self.hand_on_at)
+        self._hand_on.at = max(now + OVERDUE, self._hand_on.at)
 
     def is_urgent(self, now: float) -> None:
         """Something new is to be said of it: it does not wait for its turn if that is far off."""
-        self._pause, self.hand_on_at = OVERDUE, min(now + OVERDUE, self.hand_on_at)
+        self._hand_on.begin_again(min(now + OVERDUE, self._hand_on.at))
 
-    def is_overdue(self, now: float) -> bool:
-        """True if another node is to be given it too."""
-        return now >= self.hand_on_at
+    @property
+    def hand_on_at(self) -> float:
+        """When another node is to be given it too."""
+        return self._hand_on.at
 
     def is_handed_on(self, now: float) -> None:
         """Another node is given it, and the next one later."""
-        self._pause = min(2 * self._pause, OVERDUE_MAX)
-        self.hand_on_at = now + self._pause
+        self._hand_on.tried(now)
 
     def is_restless(self, now: float) -> bool:
         """True if it is time, since a node refuses it, to try the next: at once, and then ever more seldom."""
-        is_time = now >= self._leave_at
+        is_time = self._leave.is_due(now)
         if is_time:
-            self._leave_at, self._leave_pause = now + self._leave_pause, min(2 * self._leave_pause, RESTLESS)
+            self._leave.tried(now)
         return is_time
 
     def is_to_be_asked_after(self, now: float) -> bool:

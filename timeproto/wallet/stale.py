@@ -11,6 +11,7 @@ from twisted.logger import Logger
 from timeproto.errors import Refusal
 from timeproto.model.transaction import Outpoint
 from timeproto.model.utxo_state import Confirmed, SpentFinalized, from_wire
+from timeproto.wallet.backoff import Backoff
 from timeproto.wallet.belief import Belief, Lie, Unserved
 from timeproto.wallet.protocol import WalletClientProtocol
 from timeproto.wallet.resuming import Place, pages
@@ -42,18 +43,21 @@ class Stale:
         self._place = place
         self._on_trouble = on_trouble
         self._clock = clock
+        self._again = Backoff(AGAIN, SELDOM)
         self.begin()
 
     def begin(self) -> None:
         """A new connection, on which nothing was asked yet."""
         self.is_owed = False
         """True while the node does not say: what was told may be spent, and counts for no balance."""
-        self._pause, self._ask_at, self._since = AGAIN, math.inf, math.inf
+        self._since = math.inf
+        self._again.begin_again(math.inf)
 
     def is_due(self) -> bool:
         """True once, when it is time to ask again."""
-        is_due = bool(self._clock.seconds() >= self._ask_at)
-        self._ask_at = math.inf if is_due else self._ask_at
+        is_due = self._again.is_due(self._clock.seconds())
+        if is_due:
+            self._again.at = math.inf
         return is_due
 
     async def ask(self, protocol: WalletClientProtocol) -> None:
@@ -94,6 +98,7 @@ class Stale:
         if not self.is_owed:
             self._since = now
             self.log.info("what became of coins is not said: {why}", why=refusal)
-        self.is_owed, self._ask_at, self._pause = True, now + self._pause, min(2 * self._pause, SELDOM)
+        self.is_owed = True
+        self._again.tried(now)
         if now - self._since >= PATIENCE:
             self._on_trouble(Unserved(f"it does not say what became of coins: {refusal}"))
