@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from typing import Any
 
+from twisted.logger import LogLevel, globalLogPublisher
+
 from tests.cluster import COIN, address, key, pay
+from tests.test_cli import command
 from tests.test_cli.command import DEAD, NODE, CommandCase, Nobody
 from tests.test_wallet import verdicts
 from tests.test_wallet.world import World
@@ -99,6 +103,18 @@ class Told(TraceCase):
         self.assertIn(f"They differ: final says {NODE}; unknown says {SECOND}.", out)
         self.other.node.integration.process_transaction(tx)
         self.assertTrue(self.traced(tx, *more)["agree"])
+
+    def test_its_user_loses_patience(self) -> None:
+        """With several nodes that do not answer: it ends, and leaves nothing behind."""
+        for world in (self.world, self.other):
+            world.bend = lambda message: None if "id" in message else message
+        logged: list[Any] = []
+        globalLogPublisher.addObserver(logged.append)
+        self.addCleanup(globalLogPublisher.removeObserver, logged.append)
+        self.patch(command, "LONGEST", 5)
+        self.assertEqual(self.trace("ab" * 32, "--node", NODE, "--node", SECOND), (130, "", ""))
+        gc.collect()
+        self.assertEqual([event for event in logged if event["log_level"] >= LogLevel.warn], [])
 
     def test_nobody_knows_it(self) -> None:
         """Status 1, and the reason; what is no txid is a mistake of the command line."""

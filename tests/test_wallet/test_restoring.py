@@ -6,7 +6,7 @@ import json
 from typing import Any
 from unittest import mock
 
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.error import ConnectError
 
 from tests import alone_node
@@ -211,3 +211,17 @@ class Restoring(PurseCase):
         nodes = Rotation(None, [Node(f"127.0.0.1:{port}") for port in (1, 2, 2, 1, 3)])
         self.assertEqual([each.address for each in nodes.others()], ["127.0.0.1:2", "127.0.0.1:3"])
         self.assertEqual({nodes.another().address for _ in range(2)}, {"127.0.0.1:2", "127.0.0.1:3"})
+
+    def test_it_is_called_off(self) -> None:
+        """While the others are asked: whoever did that hears just that, and no conversation goes on."""
+        self.other.bend = lambda message: None if message["type"] == "AddressUTXOs" else message
+        client = self.client()
+        client.startService()
+        self.world.run(1)
+        restoring = ensureDeferred(client.account.restore())
+        self.world.run(1)
+        self.assertNoResult(restoring)
+        restoring.cancel()
+        self.failureResultOf(restoring, CancelledError)
+        self.world.run(1)
+        self.assertEqual([server.is_open for server in self.other.servers], [False])

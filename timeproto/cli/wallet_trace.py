@@ -53,9 +53,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """0 if a node knows the transaction, whatever became of it; 1 if none does, or one tells what is not true."""
-    from twisted.internet.defer import Deferred, gatherResults
-
     from timeproto.wallet import tracing
+    from timeproto.wallet.turns import together
     from timeproto.wire import codec
 
     txid, nodes = txid_of(arguments), nodes_of(arguments)
@@ -66,8 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         genesis = open_wallet(arguments).genesis
 
     async def main(reactor: Any) -> int:
-        asked = [Deferred.fromCoroutine(tracing.trace(reactor, node, txid, genesis)) for node in nodes]
-        accounts = await gatherResults(asked)
+        accounts = await together(tracing.trace(reactor, node, txid, genesis) for node in nodes)
         if arguments.json:
             say(json.dumps(_as_json(txid, accounts)))
         else:

@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import attrs
-from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.logger import Logger
 
@@ -17,6 +16,7 @@ from timeproto.network.requests import ConnectionGone
 from timeproto.wallet.belief import Belief, Lie
 from timeproto.wallet.nodes import Node
 from timeproto.wallet.protocol import WalletClientFactory, WalletClientProtocol
+from timeproto.wallet.turns import together
 
 if TYPE_CHECKING:  # a client asks itself
     from timeproto.wallet.client import WalletClient
@@ -80,7 +80,7 @@ class Others:
     async def connected(self, number: int) -> AsyncIterator[None]:
         """Up to ``number`` of them are, meanwhile; those that cannot be asked are passed over."""
         async with self._conversations:
-            await gatherResults([Deferred.fromCoroutine(self._take()) for _ in range(number)], consumeErrors=True)
+            await together(self._take() for _ in range(number))
             yield
 
     async def _take(self) -> None:
@@ -105,8 +105,7 @@ class Others:
 
     async def any(self, question: Callable[[Belief], Awaitable[bool]]) -> bool:
         """True if one of them proves it."""
-        asked: list[Deferred[Any]] = [Deferred.fromCoroutine(self._ask(each, question)) for each in self._asked]
-        return any(await gatherResults(asked, consumeErrors=True))
+        return any(await together([self._ask(each, question) for each in self._asked]))
 
     async def _ask(self, other: _Other, question: Callable[[Belief], Awaitable[bool]]) -> bool:
         client, began = self._client, self._client.seconds()

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import ensureDeferred, gatherResults
 from twisted.logger import Logger
 
 from timeproto.errors import ConfigurationError, Refusal, StorageError
@@ -21,6 +20,7 @@ from timeproto.wallet.belief import Aborted, DoubleSpend, Lie
 from timeproto.wallet.coins import CoinBook
 from timeproto.wallet.payment import Payment, Step
 from timeproto.wallet.purse import Purse
+from timeproto.wallet.turns import together
 
 if TYPE_CHECKING:  # a client with a purse makes itself an account
     from timeproto.wallet.client import WalletClient
@@ -109,7 +109,7 @@ class Promises:
                     final.add(tx.txid)
                     self.is_final(tx)
 
-        await gatherResults([ensureDeferred(ask()) for _ in range(AT_A_TIME)], consumeErrors=True)
+        await together(ask() for _ in range(AT_A_TIME))
         if troubles and isinstance(troubles[0], ConnectionGone):
             raise troubles[0]
         return [tx for tx in payments if tx.txid not in final]

@@ -16,9 +16,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
-from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from timeproto import limits
@@ -78,7 +77,6 @@ class WalletClientProtocol(MessageProtocol):
         self._ended: Exception | None = None
         self._expectant: list[Deferred[None]] = []
         self._pauses: set[Deferred[None]] = set()
-        self._has_gone = False
         self.slowness = 0.0
         """Seconds that an answer takes, as a running mean."""
 
@@ -147,16 +145,15 @@ class WalletClientProtocol(MessageProtocol):
         """Returns after so many seconds; :class:`ConnectionGone` as soon as the connection is lost."""
         if not self.is_open:
             raise ConnectionGone(f"the connection to {self.peer_host} is closed")
-        waiting: Deferred[None] = deferLater(self._clock, seconds)
+        waiting: Deferred[None] = Deferred()
+        late = self._clock.callLater(seconds, waiting.callback, None)
         self._pauses.add(waiting)
         try:
             await waiting
-        except CancelledError:
-            if not self._has_gone:  # whoever waits calls it off
-                raise
-            raise ConnectionGone(f"the node at {self.peer_host} went away") from None
         finally:
             self._pauses.discard(waiting)
+            if late.active():
+                late.cancel()
 
     def when_ready(self) -> Deferred[None]:
         """Fires when requests may be sent; fails with :class:`Refusal` or :class:`ConnectionGone`."""
@@ -231,10 +228,11 @@ class WalletClientProtocol(MessageProtocol):
             self._end(refusal)
 
     def gone(self, reason: Any) -> None:
-        self._is_ready, self._has_gone = False, True
+        self._is_ready = False
+        why = f"the node at {self.peer_host} went away"
         for waiting in tuple(self._pauses):
-            waiting.cancel()
-        self._end(ConnectionGone(f"the node at {self.peer_host} went away"))
+            waiting.errback(ConnectionGone(why))
+        self._end(ConnectionGone(why))
         if self._on_lost is not None:
             self._on_lost()
 

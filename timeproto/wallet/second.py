@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as TooLate
 from twisted.internet.error import ConnectingCancelledError
 from twisted.logger import Logger
@@ -30,6 +30,7 @@ from timeproto.wallet.missing import Missing
 from timeproto.wallet.outbox import Outbox
 from timeproto.wallet.payment import ASK_AGAIN, Payment
 from timeproto.wallet.protocol import WalletClientProtocol
+from timeproto.wallet.turns import together
 from timeproto.wallet.watching import Watches
 from timeproto.wire import messages
 
@@ -204,11 +205,7 @@ class SecondNode(Service):
 
     async def _each(self, work: Callable[[Payment], Coroutine[Any, Any, None]], payments: Sequence[Payment]) -> None:
         for first in range(0, len(payments), AT_A_TIME):
-            some = [Deferred.fromCoroutine(work(payment)) for payment in payments[first : first + AT_A_TIME]]
-            ends: list[tuple[bool, Any]] = await DeferredList(some, consumeErrors=True)
-            for succeeded, result in ends:
-                if not succeeded:
-                    result.raiseException()
+            await together(work(payment) for payment in payments[first : first + AT_A_TIME])
 
     def _judge(self, own: WalletClientProtocol | None, unheard: Sequence[Payment], settled: Sequence[Payment]) -> None:
         """``settled``: proven final by another node; those ``unheard`` of by it lacked nothing but to be passed on."""

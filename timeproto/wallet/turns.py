@@ -1,13 +1,15 @@
-"""Conversations with a node that must not get in between each other: one after the other."""
+"""Conversations with nodes: one after the other, each once at a time, or all at the same time."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine, Hashable
-from typing import Any
+from collections.abc import Callable, Coroutine, Hashable, Iterable
+from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
 from twisted.python.failure import Failure
+
+T = TypeVar("T")
 
 
 class Turns:
@@ -59,3 +61,14 @@ class Once:
             await work()
         finally:
             self._keys.discard(key)
+
+
+async def together(works: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """What each gives, in their order, when all have ended; the first failure among them is raised then. Called off, it
+    calls all of them off."""
+    begun = [Deferred.fromCoroutine(work) for work in works]
+    ends: list[tuple[bool, Any]] = await DeferredList(begun, consumeErrors=True)
+    for succeeded, result in ends:
+        if not succeeded:
+            result.raiseException()
+    return [result for _, result in ends]
