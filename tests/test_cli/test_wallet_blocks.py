@@ -39,6 +39,14 @@ class Blocks(CommandCase):
         (tx,) = keystore.WalletFile.open(self.file, PASSWORD).pending
         return tx
 
+    def rival(self, tx: Transaction) -> Transaction:
+        coin = self.node.view.coin(tx.outpoints[0])
+        assert coin is not None
+        owner = hd.derive(PHRASE)
+        return pay(
+            self.node.genesis, [(tx.outpoints[0], coin.output.amount, owner)], [(address(owner), COIN)]
+        )
+
 
 class Confirmed(Blocks):
     """``send --confirmed`` and ``proof`` with its block."""
@@ -104,14 +112,6 @@ class Confirmed(Blocks):
         self.shows(*verdicts.beaten(self.node.genesis, tx, rival).values())
         self.refused(1, "proof", tx.txid, words=f"block 1 contains {rival.txid}")
 
-    def rival(self, tx: Transaction) -> Transaction:
-        coin = self.node.view.coin(tx.outpoints[0])
-        assert coin is not None
-        owner = hd.derive(PHRASE)
-        return pay(
-            self.node.genesis, [(tx.outpoints[0], coin.output.amount, owner)], [(address(owner), COIN)]
-        )
-
 
 class Cancelling(Blocks):
     """``cancel``."""
@@ -134,6 +134,16 @@ class Cancelling(Blocks):
         expected = {"txid": tx.txid, "aborted": True, "height": 1, "rival": None}
         self.assertEqual(self.json("cancel", tx.txid), expected)
         self.assertEqual(self.json("cancel", tx.txid), expected)
+
+    def test_a_rival_in_the_block(self) -> None:
+        """It has spent the one coin that there was, and none is said to be free."""
+        tx = self.pending()
+        rival = self.rival(tx)
+        self.shows(*verdicts.beaten(self.node.genesis, tx, rival).values())
+        status, out, err = self.call("cancel", tx.txid)
+        self.assertEqual((status, err), (0, ""))
+        self.assertIn(f"block 1 contains {rival.txid}, which spends a coin of {tx.txid}: that has spent all", out)
+        self.assertNotIn("free", out)
 
     def test_too_late(self) -> None:
         """It is final: status 1, said as an answer, with the block as soon as there is one."""

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from tests.cluster import COIN, address
+from twisted.internet.defer import CancelledError, ensureDeferred, succeed
+
+from tests.cluster import COIN, address, pay
+from tests.test_cli import command
 from tests.test_cli.command import DEAD, NODE, PASSWORD, PHRASE, CommandCase
 from tests.test_wallet.world import Bend, Elsewhere, World
+from timeproto.cli.wallet_setting import connected
 from timeproto.model import masternodes
 from timeproto.wallet import hd, keystore
+from timeproto.wallet.client import WalletClient
 from timeproto.wallet.nodes import Node
-from timeproto.wire import codec
+from timeproto.wire import codec, messages
 
 
 class Several(CommandCase):
@@ -184,3 +190,79 @@ class Restores(Several):
         status, out, err = self.restore()
         self.assertEqual((status, err), (0, ""))
         self.assertIn("others may be named too, each with --node", out)
+
+
+class Others(Several):
+    """What the first node does not know, or cannot prove, another one is asked for."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.restored()
+        owner = hd.derive(PHRASE)
+        coin = self.world.node.view.address_coins(address(owner), None, 1, spent=False)[0][0][0]
+        self.tx = pay(self.world.node.genesis, [(coin, 9 * COIN, owner)], [(address(owner), COIN)])
+        self.final = self.fund(owner, coin=1)
+
+    def says_not_found(self, message: dict[str, Any]) -> dict[str, Any]:
+        unknown = {"type": "Error", "id": message.get("id"), "code": "not_found", "message": "who?", "details": {}}
+        return unknown if message["type"] == "TransactionInfo" else message
+
+    def proof(self, *nodes: str) -> tuple[int, str, str]:
+        return self.call("proof", self.final, "--node", NODE, *nodes)
+
+    def test_a_proof_that_the_first_does_not_have(self) -> None:
+        """Whether it knows nothing, or shows what proves nothing, or is not there."""
+        self.world.bend = self.says_not_found
+        self.assertEqual(self.proof(*self.nodes)[0], 0)
+        self.world.bend = lambda message: message | {"proof": None} if "proof" in message else message
+        self.assertEqual(self.proof(*self.nodes)[0], 0)
+        self.assertEqual(self.call("proof", self.final, "--node", DEAD, *self.nodes)[0], 0)
+
+    def test_nobody_has_it(self) -> None:
+        """The first reason is told, but none of a node that could not be asked if there is another."""
+        for each in self.places.values():
+            each.bend = self.says_not_found
+        self.refused(1, "proof", self.final, "--node", DEAD, "--node", NODE, *self.nodes, words="not_found")
+        self.refused(1, "proof", self.final, node=DEAD, words="cannot be reached")
+
+    def test_a_payment_that_is_to_be_cancelled(self) -> None:
+        """The first does not know it: it is taken from another, and the wish is sent."""
+        wishes: list[str] = []
+        view = self.world.node.view
+        accepted, wished = messages.TransactionAccepted, messages.CancelAccepted
+        told = json.loads(codec.encode(messages.TransactionInfo(tx=self.tx, status="pending")))
+        for each in list(self.places.values())[1:]:
+            each.bend = lambda message: told | {"id": message["id"]} if message["type"] == "Error" else message
+        self.patch(view, "submit", lambda tx: succeed(accepted(txid=tx.txid)))
+        self.patch(view, "cancel", lambda each: (wishes.append(each.txid), succeed(wished(txid=each.txid)))[1])
+        self.patch(command, "LONGEST", 5)  # before it is handed on
+        status, _, err = self.call("cancel", self.tx.txid, "--node", NODE, *self.nodes)
+        self.assertEqual(status, 130, err)
+        self.assertEqual(set(wishes), {self.tx.txid})
+
+    def test_one_that_is_final_and_its_block_is_not_proven(self) -> None:
+        """It cannot be cancelled, which is proven; of the block nothing is said."""
+        self.world.node.integration.process_transaction(self.tx)
+        self.world.node.make_block()
+
+        def bend(message: dict[str, Any]) -> dict[str, Any]:
+            if message.get("inclusion"):
+                message["inclusion"]["header"]["timestamp"] += 1
+            return message
+
+        self.world.bend = bend
+        status, out, err = self.call("cancel", self.tx.txid)
+        self.assertEqual((status, err), (1, ""))
+        self.assertIn("no block contains it yet", out)
+
+
+class Reached(Several):
+    def test_called_off_before_a_node_is_there(self) -> None:
+        """Whoever waits hears that, and not that no node could be reached."""
+        client = WalletClient(self.world.clock, self.world.node.genesis, [Node(DEAD)])
+        client.startService()
+        waiting = ensureDeferred(connected(self.world.clock, client))
+        self.world.run(1)
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+        self.successResultOf(ensureDeferred(client.stopService()))

@@ -7,7 +7,6 @@ import json
 import os
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from timeproto.cli.wallet_setting import (
     add_options,
     ask_any,
     at_any_node,
+    at_the_first,
     connected,
     nodes_of,
     open_wallet,
@@ -253,8 +253,9 @@ async def _send(reactor: Any, account: Any, arguments: argparse.Namespace) -> in
 
 async def _cancel(reactor: Any, account: Any, arguments: argparse.Namespace) -> int:
     txid, client = txid_of(arguments), account.client
-    pending = {tx.txid: tx for tx in account.pending}
-    tx = pending.get(txid) or await at_any_node(reactor, client, partial(client.belief.claimed, txid))
+    tx = next((tx for tx in account.pending if tx.txid == txid), None)
+    if tx is None:
+        tx = await at_the_first(reactor, arguments, client.genesis, lambda belief: belief.claimed(txid))
     account.key_in(tx)
     if not arguments.json:
         say(f"Asking the masternodes to end {txid} …")
@@ -265,15 +266,18 @@ async def _cancel(reactor: Any, account: Any, arguments: argparse.Namespace) -> 
             raise
         tell_not_aborted(txid, await _height(client, txid), as_json=arguments.json)
         return ExitStatus.REFUSED
-    tell_aborted(end, as_json=arguments.json)
+    tell_aborted(tx, end, as_json=arguments.json)
     return ExitStatus.OK
 
 
 async def _height(client: Any, txid: str) -> int | None:
-    """The block that contains what is final, if there is one yet."""
+    """The block that contains what is final, if the node shows one."""
+    from timeproto.network.requests import ConnectionGone
+    from timeproto.wallet.belief import Lie
+
     try:
         height: int = await client.belief.confirmed(txid)
-    except Refusal:
+    except (Refusal, ConnectionGone, Lie):
         return None
     return height
 
@@ -313,38 +317,38 @@ async def _watch(reactor: Any, account: Any, arguments: argparse.Namespace) -> i
 
 
 def _proof(arguments: argparse.Namespace) -> int:
-    from timeproto.wallet.belief import Belief, Lie
+    from timeproto.wallet.belief import Lie
     from timeproto.wire import codec, messages
 
     txid = txid_of(arguments)
     out = None if arguments.out is None else expanded(arguments.out)
     genesis = open_wallet(arguments).genesis
 
-    async def main(reactor: Any) -> int:
-        async def ask(question: Any) -> Any:
-            return (await ask_any(reactor, arguments, question, genesis))[1]
-
-        info = await ask(messages.GetTransaction(txid=txid))
-        belief = Belief(genesis, ask)
+    async def proven(belief: Any) -> tuple[Any, Any]:
+        """What is asked for, and the place in a block if there is one, as one node shows them."""
+        info = await belief.ask(messages.GetTransaction(txid=txid))
         if info.tx.computed_txid != txid:
             raise Lie(f"another transaction was given for {txid}")
         if info.status == "aborted":
-            raise await belief.end_of(info.tx) or Refusal(ErrorCode.NOT_FOUND, f"the nodes disagree on {txid}")
+            raise await belief.end_of(info.tx) or Refusal(ErrorCode.NOT_FOUND, f"the node is undecided on {txid}")
         if info.status == "pending":
             raise Refusal(ErrorCode.NOT_FOUND, f"{txid} is not final")
         if info.inclusion is not None:
             belief.check(info.inclusion, txid)
         elif arguments.block:
             raise Refusal(ErrorCode.NOT_FOUND, f"no block contains {txid} yet")
-        proof = info.inclusion if arguments.block else belief.check(info.proof or info.inclusion, txid)
+        return info.inclusion if arguments.block else belief.check(info.proof or info.inclusion, txid), info.inclusion
+
+    async def main(reactor: Any) -> int:
+        proof, place = await at_the_first(reactor, arguments, genesis, proven)
         if out is not None:
             try:
                 out.write_bytes(codec.dump_document(proof))
             except OSError as error:
                 raise StorageError(f"the proof cannot be kept in {out}: {error.strerror}") from None
         tell_proof(proof, txid, genesis.masternode_set, as_json=arguments.json)
-        if info.inclusion is not None and not arguments.json:
-            tell_block(info.inclusion)
+        if place is not None and not arguments.json:
+            tell_block(place)
         return ExitStatus.OK
 
     return run_wallet(main)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -237,9 +238,11 @@ async def connected(reactor: Any, client: Any) -> None:
     looking.start(0.1, now=False)
     try:
         await waiting.addTimeout(PATIENCE, reactor)
-    except (DeferredTimeoutError, CancelledError):
+    except CancelledError:
         if is_hopeless():
             raise client.last_refusal from None
+        raise  # whoever waits calls it off
+    except DeferredTimeoutError:
         reasons = [f"{address}: {why}" for address, why in client.unreached.items()]
         reasons += [] if client.last_refusal is None else [f"{client.node}: {client.last_refusal}"]
         why = f" ({'; '.join(reasons)})" if reasons else ""
@@ -273,7 +276,27 @@ async def at_any_node(reactor: Any, client: Any, work: Callable[[], Awaitable[An
     raise AssertionError("there is always a node to ask")
 
 
-async def ask_any(reactor: Any, arguments: argparse.Namespace, question: Any, genesis: Any = None) -> Any:
+async def at_the_first(
+    reactor: Any, arguments: argparse.Namespace, genesis: Any, work: Callable[[Any], Awaitable[Any]]
+) -> Any:
+    """What ``work(belief)`` gives at the first node where it gives anything: what one does not know another may. If it
+    gives nothing at any, that is for the reason that was given first, by a node that could be asked if there is one."""
+    from timeproto.network.requests import ConnectionGone
+    from timeproto.wallet.ask import ask
+    from timeproto.wallet.belief import Aborted, Belief, Lie
+
+    reasons: list[Exception] = []
+    for node in nodes_of(arguments):
+        try:
+            return await work(Belief(genesis, partial(ask, reactor, node, genesis=genesis)))
+        except Aborted:
+            raise  # proven
+        except (ConnectionGone, Refusal, Lie) as why:
+            reasons.append(why)
+    raise next((why for why in reasons if not isinstance(why, ConnectionGone)), reasons[0])
+
+
+async def ask_any(reactor: Any, arguments: argparse.Namespace, question: Any) -> Any:
     """(node, reply) of the first node that answers; ``ConnectionGone`` with the last one's reason if none does."""
     from timeproto.network.requests import ConnectionGone
     from timeproto.wallet.ask import ask
@@ -281,7 +304,7 @@ async def ask_any(reactor: Any, arguments: argparse.Namespace, question: Any, ge
     nodes = nodes_of(arguments)
     for node in nodes:
         try:
-            return node, await ask(reactor, node, question, genesis)
+            return node, await ask(reactor, node, question)
         except ConnectionGone:
             if node is nodes[-1]:
                 raise
