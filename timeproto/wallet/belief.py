@@ -22,8 +22,9 @@ from timeproto.model.utxo_state import UNSPENT, Confirmed, SpentFinalized, UTXOS
 from timeproto.model.validation import check_context, check_stateless
 from timeproto.wire import messages
 
-REMEMBERED = 10_000
-"""Transactions proven final that are kept, so that no proof is fetched or checked twice."""
+REMEMBERED, PARTS = 10_000, 200_000
+"""Transactions proven final that are kept, so that no proof is fetched or checked twice, and the inputs and outputs
+of all of them together: a thousand of those take 157 kB of memory."""
 
 PLACES = 1_000
 """Places in blocks that are kept likewise: a payment of a thousand coins is told Confirmed a thousand times."""
@@ -96,6 +97,28 @@ class DoubleSpend(Refusal):
         self.spent = spent
 
 
+class _Final:
+    """The transactions proven final last."""
+
+    def __init__(self) -> None:
+        self._txs: dict[str, Transaction] = {}
+        self._parts = 0
+
+    def get(self, txid: str) -> Transaction | None:
+        return self._txs.get(txid)
+
+    def put(self, tx: Transaction) -> None:
+        if tx.computed_txid not in self._txs:
+            self._txs[tx.computed_txid] = tx
+            self._parts += _parts(tx)
+        while len(self._txs) > REMEMBERED or self._parts > PARTS:
+            self._parts -= _parts(self._txs.pop(next(iter(self._txs))))
+
+
+def _parts(tx: Transaction) -> int:
+    return len(tx.inputs) + len(tx.outputs)
+
+
 class Belief:
     """Checks claims. ``ask`` sends a request to the node of the moment and gives its reply."""
 
@@ -103,7 +126,7 @@ class Belief:
         self._genesis = genesis
         self.ask = ask
         self._genesis_coins = dict(genesis.coins())
-        self._final: dict[str, Transaction] = {}
+        self._final = _Final()
         self._places: dict[tuple[bytes, InclusionProof], None] = {}
         self._signatures = Remembered(SIGNATURES)
         self.lies = 0
@@ -230,9 +253,7 @@ class Belief:
 
     def remember(self, tx: Transaction) -> None:
         """``tx`` is proven final."""
-        self._final[tx.computed_txid] = tx
-        if len(self._final) > REMEMBERED:
-            del self._final[next(iter(self._final))]
+        self._final.put(tx)
 
     async def coin_exists(self, outpoint: Outpoint, output: TxOutput, proof: Proof | None = None) -> None:
         """Returns if the coin was created for good, with exactly this output; raises :class:`Lie` if not."""

@@ -21,6 +21,7 @@ from timeproto.wallet.payment import Payment
 from timeproto.wallet.protocol import WalletClientProtocol
 from timeproto.wallet.refusals import UNSURE, final_word, require_frame
 from timeproto.wallet.turns import Once
+from timeproto.wallet.undecided import Undecided
 from timeproto.wire import messages
 
 if TYPE_CHECKING:  # a client makes itself an outbox
@@ -42,7 +43,7 @@ class Outbox:
     def __init__(self, client: WalletClient) -> None:
         self._client = client
         self._belief = client.belief
-        self._payments: dict[str, Payment] = {}
+        self._payments = Undecided()
         self._once = Once(client.run)
         self.confirming = Confirming(client, self, self._once)
         self._refused: dict[Payment, None] = {}
@@ -57,9 +58,8 @@ class Outbox:
 
     def close(self, why: Exception) -> list[Callable[[], None]]:
         """Nothing will be heard any more: what is returned tells whoever waits."""
-        payments, self._payments = self._payments, {}
         self._cancels.clear()
-        tell: list[Callable[[], None]] = [partial(payment.failed, why) for payment in payments.values()]
+        tell: list[Callable[[], None]] = [partial(payment.failed, why) for payment in self._payments.clear()]
         return tell + self.confirming.close(why)
 
     # -- sending -------------------------------------------------------------------------------------
@@ -73,8 +73,9 @@ class Outbox:
             return forged
         payment = self._payments.get(tx.txid) or self.confirming.get(tx.txid)
         if payment is None:
-            payment = self._payments[tx.txid] = Payment(tx, self.now, may_be_known=again)
+            payment = Payment(tx, self.now, may_be_known=again)
             payment.is_given(self.now)
+            self._payments.add(payment)
             try:
                 self._client.require_open()
                 require_frame(tx)
@@ -85,7 +86,7 @@ class Outbox:
 
     def resume(self) -> None:
         """A new connection: everything that is not decided is sent again."""
-        for payment in list(self._payments.values()):
+        for payment in self._payments:
             self._broadcast(payment, again=True)
         for cancel in list(self._cancels.values()):
             self._client.run(self._send_cancel(cancel))
@@ -143,7 +144,7 @@ class Outbox:
 
     def overdue(self) -> list[Payment]:
         """Some of the payments that are not decided in time, those first that are due for longest."""
-        overdue = [payment for payment in self._payments.values() if self.now >= payment.hand_on_at]
+        overdue = [payment for payment in self._payments if self.now >= payment.hand_on_at]
         return sorted(overdue, key=lambda payment: payment.hand_on_at)[:HANDED_ON]
 
     async def hand_on(self, payment: Payment, protocol: WalletClientProtocol, belief: Belief) -> bool:
@@ -192,13 +193,13 @@ class Outbox:
 
     def tick(self) -> None:
         """Every ``ASK_AGAIN`` seconds: asks for what did not come by itself."""
-        bounced = [payment for payment in self._payments.values() if payment.is_bounced and not payment.is_accepted]
+        bounced = [payment for payment in self._payments if payment.is_bounced and not payment.is_accepted]
         if any(payment.is_restless(self.now) for payment in bounced):
             self._client.try_elsewhere()
         for payment in bounced:
             self._broadcast(payment)
-        asks = (each for each in self._payments.values() if each.is_accepted or each.txid in self._cancels)
-        for payment in list(islice((each for each in asks if each.is_to_be_asked_after(self.now)), ASKED)):
+        asks = (each for each in self._payments if each.is_accepted or each.txid in self._cancels)
+        for payment in islice((each for each in asks if each.is_to_be_asked_after(self.now)), ASKED):
             payment.is_asked_after(self.now)
             self._once(("proof", payment), partial(self.look_for_proof, payment))
         for payment in list(self._refused):
@@ -261,8 +262,7 @@ class Outbox:
         if isinstance(state, SpentFinalized | Confirmed):
             for each in self._refused_with(state.txid)[:1]:  # it settles all of them
                 self._hear_of(each, state, proof)
-        concerned = [each for each in self._payments.values() if change.outpoint in each.tx.outpoints]
-        for each in concerned:
+        for each in self._payments.spending(change.outpoint):
             if isinstance(state, SpentFinalized | Confirmed):
                 rival = partial(self._hear_of_rival, each, change.outpoint, state.txid, proof)
                 self._once(("rival", each, state.txid, proof), rival)
@@ -309,9 +309,9 @@ class Outbox:
 
     async def is_in_a_block(self, txid: str, belief: Belief | None) -> None:
         """Proven: then it is final too, and nobody told us; ``belief`` as in :meth:`fetch_proof`."""
-        known = [self._payments[txid]] if txid in self._payments else self._refused_with(txid)
-        if known:
-            await self.look_for_proof(known[0], belief)
+        payment = self._payments.get(txid) or next(iter(self._refused_with(txid)), None)
+        if payment is not None:
+            await self.look_for_proof(payment, belief)
 
     def is_dead(self, txid: str, why: Refusal) -> None:
         """Proven: it can never be final, whichever payment with it is here now."""
@@ -326,12 +326,11 @@ class Outbox:
         payment.failed(why)
 
     def _forget(self, payment: Payment) -> bool:
-        """False if it is not here any more: what is kept under its txid then belongs to another one."""
-        if self._payments.get(payment.txid) is not payment:
-            return False
-        del self._payments[payment.txid]
-        self._cancels.pop(payment.txid, None)
-        return True
+        """As :meth:`Undecided.remove`; what was to end it is not said any more either."""
+        was_here = self._payments.remove(payment)
+        if was_here:
+            self._cancels.pop(payment.txid, None)
+        return was_here
 
     def _keep_in_mind(self, payment: Payment) -> None:
         """A refusal ends it. That is a node's word, and what is proven later may say otherwise."""
