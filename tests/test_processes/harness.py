@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import socket
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +94,8 @@ class DevnetCase(TestCase):
         await client.when_connected()
         return client
 
-    async def digests(self, numbers: Iterable[int] | None = None) -> set[str | None]:
-        numbers = numbers or [node.number for node in self.devnet.layout.nodes]
-        infos = [await self.devnet.info(number) for number in numbers]
+    async def digests(self) -> set[str | None]:
+        infos = [await self.devnet.info(node.number) for node in self.devnet.layout.nodes]
         return {None if info is None else info.digest for info in infos}
 
     async def agree(self, patience: float = 30.0) -> None:
