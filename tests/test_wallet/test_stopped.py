@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.application.service import MultiService
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 
 from tests.cluster import COIN, address
@@ -53,6 +54,18 @@ class Stopped(PurseCase):
         self.assertEqual(self.connected, 0)
         client.startService()
         self.assertEqual((self.balance(client), self.connected), (TOTAL, 1))
+
+    def test_started_twice(self) -> None:
+        """By whoever made it, and by the application that it was given to: that is once, and one stop ends it."""
+        client, application = self.client(), MultiService()
+        client.startService()
+        application.startService()
+        client.setServiceParent(application)
+        self.assertEqual((self.balance(client), self.connected), (TOTAL, 1))
+        stopping = application.stopService()
+        self.world.run(1)
+        self.successResultOf(stopping)
+        self.assertEqual(self.connected, 0)
 
     def test_by_a_watch_that_begins_anew(self) -> None:
         """In the middle of a connection that is being taken up."""

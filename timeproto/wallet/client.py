@@ -109,6 +109,8 @@ class WalletClient(MultiService):
     # -- service -------------------------------------------------------------------------------------
 
     def startService(self) -> None:
+        if self.running:  # whoever made it has started it, and its parent does so too
+            return
         self._waiters.open()
         super().startService()
         self._asking.start(ASK_AGAIN, now=False).addErrback(
