@@ -103,6 +103,15 @@ class Confirmed(Blocks):
         self.refused(1, "proof", txid, "--out", str(kept), words="cannot prove")
         self.assertFalse(kept.exists())
 
+    def test_the_end_of_another_whose_name_it_is_given(self) -> None:
+        """That is no end of this one, and the next node is asked."""
+        txid = self.fund(hd.derive(PHRASE), COIN, coin=1)
+        tx = self.node.view.transaction(txid).tx
+        ended = verdicts.aborted(self.node.genesis, self.pending())
+        forged = msgspec.structs.replace(ended, tx=msgspec.structs.replace(tx, txid=ended.tx.txid))
+        self.patch(self.node.view, "transaction", {txid: forged, ended.tx.txid: ended}.get)
+        self.refused(1, "proof", txid, words="another transaction was given")
+
     def test_what_was_aborted_has_no_proof_of_finality(self) -> None:
         """It says which block ended it, by a verdict or for a rival, once that is proven."""
         tx = self.pending()

@@ -195,6 +195,17 @@ class Believed(TraceCase):
         self.bent("Trace", tx=json.loads(messages_json(other)))
         self.check_false(tx)
 
+    def test_its_contents_under_the_name_of_another(self) -> None:
+        """Which a block ended, and that is proven: of another."""
+        tx, other = self.payment(), self.payment(1)
+        self.world.node.integration.process_transaction(tx)
+        info = verdicts.aborted(self.world.node.genesis, other)
+        real = self.world.node.view.transaction
+        self.patch(self.world.node.view, "transaction", lambda txid: info if txid == other.txid else real(txid))
+        named = json.loads(messages_json(tx)) | {"txid": other.txid}
+        self.bent("Trace", tx=named, status="aborted", height=1, proof=None)
+        self.check_false(tx)
+
     def test_aborted_without_a_verdict(self) -> None:
         """A node that says a block ended it must show the block."""
         tx = self.payment()

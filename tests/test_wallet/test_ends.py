@@ -153,6 +153,28 @@ class Ended(Ends):
             final.addErrback(lambda failure: None)
             client.stopService()
 
+    def test_the_verdict_of_another_whose_name_it_is_given(self) -> None:
+        """Contents that hash to the one, called as the other, which a block ended: no end of either, and a lie."""
+        self.undecided()
+        tx, stranger = self.payment(), self.payment(1)
+        rival = self.payment(1, to=2)
+        beaten = verdicts.beaten(self.genesis, stranger, rival)
+        for info in (self.aborted(stranger), beaten[stranger.txid]):
+            client = self.world.client()
+            payment = client.submit(tx)
+            final = payment.when_final()
+            self.world.run(1)
+            table = beaten | {tx.txid: replace(info, tx=replace(tx, txid=stranger.txid))}
+            self.patch(self.node.view, "transaction", table.get)
+            confirmed = client.wait_confirmed(tx.txid)
+            self.world.run(1)
+            self.assertNoResult(confirmed)
+            self.assertNoResult(final)
+            self.assertGreater(client.belief.lies, 0)
+            for each in (confirmed, final):
+                each.addErrback(lambda failure: None)
+            client.stopService()
+
     def test_the_coins_of_an_ended_payment_can_be_paid_again(self) -> None:
         """The purse forgets it, the balance has the coin, and a new payment with it becomes final."""
         phrase = "abandon " * 11 + "about"

@@ -15,14 +15,14 @@ class Payments(SynchronousTestCase):
 
     def setUp(self) -> None:
         node = Node(wallets=1, coins=2)
-        owner = node.wallets[0]
+        self.genesis, self.owner = node.genesis, node.wallets[0]
         self.coins = [coin for coin, _ in node.genesis.coins()]
+        self.to = address(self.owner), COIN
         spent = [self.coins[:1], self.coins[:1], self.coins]
         self.payments = []
         for number, coins in enumerate(spent):
-            inputs = [(coin, 10 * COIN, owner) for coin in coins]
-            tx = pay(node.genesis, inputs, [(address(owner), COIN + number)])
-            self.payments.append(Payment(tx, 0.0))
+            inputs = [(coin, 10 * COIN, self.owner) for coin in coins]
+            self.payments.append(Payment(pay(self.genesis, inputs, [self.to], timestamp=number), 0.0))
         self.undecided = Undecided()
         for payment in self.payments:
             self.undecided.add(payment)
@@ -43,6 +43,14 @@ class Payments(SynchronousTestCase):
         self.assertTrue(self.undecided.remove(self.payments[0]))
         self.assertFalse(self.undecided.remove(self.payments[0]))
         self.assertIsNone(self.undecided.get(same.txid))
+
+    def test_a_coin_that_is_named_twice(self) -> None:
+        """No node takes such a payment, and until one says so it is as any other."""
+        twice = Payment(pay(self.genesis, [(self.coins[1], 10 * COIN, self.owner)] * 2, [self.to]), 0.0)
+        self.undecided.add(twice)
+        self.assertEqual(self.undecided.spending(self.coins[1]), [self.payments[2], twice])
+        self.assertTrue(self.undecided.remove(twice))
+        self.assertEqual(self.undecided.spending(self.coins[1]), self.payments[2:])
 
     def test_it_changes_while_somebody_goes_through(self) -> None:
         """Whoever began sees all that there were."""

@@ -317,7 +317,6 @@ async def _watch(reactor: Any, account: Any, arguments: argparse.Namespace) -> i
 
 
 def _proof(arguments: argparse.Namespace) -> int:
-    from timeproto.wallet.belief import Lie
     from timeproto.wire import codec, messages
 
     txid = txid_of(arguments)
@@ -327,8 +326,7 @@ def _proof(arguments: argparse.Namespace) -> int:
     async def proven(belief: Any) -> tuple[Any, Any]:
         """What is asked for, and the place in a block if there is one, as one node shows them."""
         info = await belief.ask(messages.GetTransaction(txid=txid))
-        if info.tx.computed_txid != txid:
-            raise Lie(f"another transaction was given for {txid}")
+        belief.named(txid, info.tx)
         if info.status == "aborted":
             raise await belief.end_of(info.tx) or Refusal(ErrorCode.NOT_FOUND, f"the node is undecided on {txid}")
         if info.status == "pending":

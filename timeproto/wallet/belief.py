@@ -168,7 +168,8 @@ class Belief:
     async def claimed(self, txid: str) -> Transaction:
         """The transaction of this txid, signed, whatever became of it; :class:`Refusal` ``not_found`` if the node has
         none."""
-        tx = self._of(txid, await self.ask(messages.GetTransaction(txid=txid)))
+        info = await self.ask(messages.GetTransaction(txid=txid))
+        tx = self.named(txid, info.tx)
         if NULL_OUTPOINT not in tx.outpoints:  # a block's own is signed by nobody
             try:
                 check_stateless(tx, self._genesis.params, self._genesis.hash)
@@ -176,10 +177,11 @@ class Belief:
                 raise self._lie(f"what was given for {txid} is no payment: {refusal.message}") from None
         return tx
 
-    def _of(self, txid: str, info: messages.TransactionInfo) -> Transaction:
-        if info.tx.computed_txid != txid:
+    def named(self, txid: str, tx: Transaction) -> Transaction:
+        """``tx`` itself if ``txid`` is what it hashes to, and what it calls itself; :class:`Lie` if not."""
+        if tx.txid != txid or tx.computed_txid != txid:
             raise self._lie(f"another transaction was given for {txid}")
-        return info.tx
+        return tx
 
     async def confirmed(self, txid: str, height: int | None = None, place: InclusionProof | None = None) -> int:
         """The height of the decided block that holds ``txid``; :class:`Lie` if that is not proven, or not ``height``.
@@ -190,7 +192,7 @@ class Belief:
         if place is None:
             info = await self.ask(messages.GetTransaction(txid=txid))
             if info.status == "aborted" and height is None:
-                raise await self._ended(self._of(txid, info), info)
+                raise await self._ended(self.named(txid, info.tx), info)
             place = info.inclusion if info.status == "final" else None
             if place is None and height is None:
                 raise Refusal(ErrorCode.NOT_FOUND, f"no block contains {txid} yet", txid=txid)
@@ -242,7 +244,7 @@ class Belief:
             if refusal.code is ErrorCode.NOT_FOUND:
                 raise self._lie(f"the node has no transaction {txid}") from None
             raise
-        tx = self._of(txid, info)
+        tx = self.named(txid, info.tx)
         self.check(proof or info.proof or info.inclusion, txid)
         self.remember(tx)
         return tx

@@ -28,7 +28,7 @@ class Undecided:
     def add(self, payment: Payment) -> None:
         """There is none of its txid yet."""
         self._payments[payment.txid] = payment
-        for outpoint in payment.tx.outpoints:
+        for outpoint in set(payment.tx.outpoints):  # nobody takes one that names a coin twice, but may be asked to
             self._spending.setdefault(outpoint, {})[payment.txid] = payment
 
     def remove(self, payment: Payment) -> bool:
@@ -36,7 +36,7 @@ class Undecided:
         if self._payments.get(payment.txid) is not payment:
             return False
         del self._payments[payment.txid]
-        for outpoint in payment.tx.outpoints:
+        for outpoint in set(payment.tx.outpoints):
             wanted_by = self._spending[outpoint]
             del wanted_by[payment.txid]
             if not wanted_by:
