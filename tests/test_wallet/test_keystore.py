@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from tests.examples import ALICE, BOB, GENESIS, PAYMENT, address, build, replace
 from timeproto.errors import ConfigurationError, StorageError
 from timeproto.model.transaction import Outpoint
 from timeproto.params import COIN
+from timeproto.wallet import keystore
 from timeproto.wallet.keystore import MOST_MEMORY, MOST_OPS, WalletFile
 from timeproto.wire import codec
 
@@ -414,6 +416,27 @@ class Shared(Files):
         self.assertEqual([child.returncode for child in children], [0, 0, 0])
         self.assertEqual(sorted(told), list(range(90)))
         self.assertEqual(WalletFile.open(self.path, PASSWORD).receive_index, 90)
+
+    def test_saves_that_come_too_soon_to_be_told_apart_by_their_times(self) -> None:
+        """The number of the file that was seen is given to no later one."""
+        self.patch(keystore, "_mark", lambda found: (found.st_ino,))
+        wallet = self.create()
+        other = WalletFile.open(self.path, PASSWORD)
+        for count in range(1, 9):
+            self.assertEqual(other.reserve_receive_index(), count - 1)
+            if count % 2 == 0:  # the second one could have the first one's number
+                wallet.look()
+                self.assertEqual(wallet.receive_index, count)
+
+    def test_a_program_that_keeps_it_locked(self) -> None:
+        """It is waited for, for some seconds, and then it is an error; later all is well."""
+        wallet = self.create()
+        self.patch(keystore, "LOCKED", 0.0)
+        with self.path.open("rb") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            error = self.assertRaises(StorageError, wallet.reserve_receive_index)
+            self.assertIn("is kept locked by another program", str(error))
+        self.assertEqual(wallet.reserve_receive_index(), 0)
 
     def test_another_wallet_in_its_place(self) -> None:
         """A file that our key does not open is not written over, and nothing is handed out of it."""

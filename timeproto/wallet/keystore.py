@@ -12,6 +12,7 @@ import fcntl
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,9 @@ MOST_OPS = 20
 MOST_MEMORY = 1024 * 1024 * 1024
 """A file may not ask for more than this: opening somebody's file must not eat the machine."""
 MOST_SIZE = 64 * 1024 * 1024
+LOCKED, LOCK_AGAIN = 5.0, 0.005
+"""Seconds for which another program may keep the file locked (a change takes some milliseconds), and between two tries:
+nothing else is done meanwhile."""
 
 _KEY_SIZE = nacl.bindings.crypto_aead_xchacha20poly1305_ietf_KEYBYTES
 _NONCE_SIZE = nacl.bindings.crypto_aead_xchacha20poly1305_ietf_NPUBBYTES
@@ -96,7 +100,7 @@ class WalletFile:
         self.phrase = phrase
         self._document = document
         self._key = key
-        self._seen: tuple[int, ...] = ()
+        self._seen: _Seen | None = None
 
     def __repr__(self) -> str:
         return f"<WalletFile {self.path}>"
@@ -165,7 +169,7 @@ class WalletFile:
     def look(self) -> None:
         """Sees what another process has changed; nothing is read if none has."""
         try:
-            is_seen = _mark(self.path.stat()) == self._seen
+            is_seen = self._is_seen()
         except OSError as error:
             raise StorageError(f"the wallet {self.path} cannot be read: {error.strerror}") from None
         if not is_seen:
@@ -232,7 +236,7 @@ class WalletFile:
         """Makes a change to the file as it is now, while no other process makes one. No change writes nothing."""
         try:
             with _alone(self.path):
-                if _mark(self.path.stat()) != self._seen:
+                if not self._is_seen():
                     document, seen = _read(self.path)
                     if _unseal(self.path, document, self._key) != self.phrase:
                         raise ConfigurationError(f"the wallet {self.path} is another one by now")
@@ -243,6 +247,9 @@ class WalletFile:
         except OSError as error:
             raise StorageError(f"the wallet {self.path} cannot be written: {error.strerror}") from None
         return self._document
+
+    def _is_seen(self) -> bool:
+        return self._seen is not None and self._seen.mark == _mark(self.path.stat())
 
     def _seal(self, document: Document) -> Document:
         """The same with a new nonce and a seal that covers every other field as it is now."""
@@ -278,7 +285,7 @@ class WalletFile:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-                seen = _mark(os.fstat(file.fileno()))  # of this file: once it is in place, another may follow it
+                seen = _Seen(os.dup(file.fileno()))  # of this file: once it is in place, another may follow it
             if is_new:
                 os.link(name, self.path)  # unlike a rename, never over a file that came meanwhile
                 os.unlink(name)
@@ -300,11 +307,11 @@ def _key(kdf: Derivation, password: str) -> bytes:
     return argon2id.kdf(_KEY_SIZE, password.encode("utf-8"), salt, opslimit=kdf.opslimit, memlimit=kdf.memlimit)
 
 
-def _read(path: Path) -> tuple[Document, tuple[int, ...]]:
-    """The document, still sealed, and the mark of the very file it was read from."""
+def _read(path: Path) -> tuple[Document, _Seen]:
+    """The document, still sealed, and the very file it was read from."""
     try:
         with path.open("rb") as file:
-            found = os.fstat(file.fileno())
+            found, seen = os.fstat(file.fileno()), _Seen(os.dup(file.fileno()))
             text = file.read() if found.st_size <= MOST_SIZE else b""
     except OSError as error:
         raise ConfigurationError(f"the wallet {path} cannot be read: {error.strerror}") from None
@@ -314,7 +321,7 @@ def _read(path: Path) -> tuple[Document, tuple[int, ...]]:
     document = codec.load_document(text, Document, f"the wallet {path}")
     if document.genesis.hash != document.genesis_hash:
         raise ConfigurationError(f"the wallet {path} is damaged: its genesis is not the one it names")
-    return document, _mark(found)
+    return document, seen
 
 
 def _unseal(path: Path, document: Document, key: bytes) -> str:
@@ -328,6 +335,17 @@ def _unseal(path: Path, document: Document, key: bytes) -> str:
     return phrase.decode("utf-8")
 
 
+class _Seen:
+    """A file that was read, or written, and is kept open: as long as it is, no later one is given its number again."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self.mark = _mark(os.fstat(descriptor))
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
+
+
 def _mark(found: os.stat_result) -> tuple[int, ...]:
     """What differs between two saves of one file: every save is a new file."""
     return found.st_ino, found.st_mtime_ns, found.st_size
@@ -335,13 +353,28 @@ def _mark(found: os.stat_result) -> tuple[int, ...]:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Keeps other processes from changing the file. The lock is on the file itself: nothing is left beside it."""
+    """Keeps other processes from changing the file. The lock is on the file itself: nothing is left beside it. One that
+    another keeps for longer than ``LOCKED`` seconds is a :class:`StorageError`: it may stand still for ever."""
+    until = time.monotonic() + LOCKED
     while True:
         descriptor = os.open(path, os.O_RDONLY)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if os.fstat(descriptor).st_ino == os.stat(path).st_ino:  # else it was replaced while we waited
-                yield
-                return
+            if _is_locked(descriptor):
+                if os.fstat(descriptor).st_ino == os.stat(path).st_ino:  # else it was replaced while we waited
+                    yield
+                    return
+            elif time.monotonic() >= until:
+                raise StorageError(f"the wallet {path} is kept locked by another program")
+            else:
+                time.sleep(LOCK_AGAIN)
         finally:
             os.close(descriptor)
+
+
+def _is_locked(descriptor: int) -> bool:
+    """True if the lock is ours now."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
