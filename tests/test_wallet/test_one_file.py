@@ -136,6 +136,23 @@ class TwoProcesses(MoneyCase):
         self.world.run(3 * ASK_AGAIN)
         self.assertIsNotNone(payment.proof)
 
+    def test_one_that_is_not_in_the_file_is_cancelled(self) -> None:
+        """It is sent, and so it is added: its coins are not picked for the next payment."""
+        take = self.refuse()
+        refused = self.send(self.here, COIN)
+        self.assertEqual(self.purse.pending, ())
+        take()
+        busy = self.refuse(ErrorCode.BUSY)
+        Deferred.fromCoroutine(self.here.cancel(refused.tx)).addErrback(lambda failure: None)
+        self.world.run(0.5)
+        self.assertEqual(self.again(self.purse).pending, (refused.tx,))
+        payment = self.send(self.here, COIN, 0.1)
+        self.assertTrue(set(payment.tx.outpoints).isdisjoint(refused.tx.outpoints))
+        busy()
+        self.world.run(3 * ASK_AGAIN)
+        self.assertIsNotNone(payment.proof)
+        self.assertEqual(self.purse.pending, ())
+
     def test_the_same_payment_of_two_takes_nobodys_out(self) -> None:
         """Who comes second chooses other coins, and leaves the first one's where it is."""
         self.patch(self.there, "look", lambda: None)
@@ -245,6 +262,31 @@ class Disks(MoneyCase):
         again, _ = self.account(self.again(self.purse))
         self.world.run(2)
         self.assertEqual(again.balance().available, TOTAL)
+
+    def test_tries_on_a_disk_with_room_for_all_but_the_payment(self) -> None:
+        """However many there are, a restore from the phrase finds where the change of the next one is."""
+        file = type(self.purse)
+        put, room = file._put, self.purse.path.stat().st_size
+
+        def no_more_than(most: int) -> None:
+            def full(wallet: Any, document: Any, text: bytes, is_new: bool) -> None:
+                if len(text) > most:
+                    raise OSError(errno.ENOSPC, "No space left on device")
+                put(wallet, document, text, is_new)
+
+            self.patch(file, "_put", full)
+
+        for spare in (50, 2):  # with room for what is given back, or without
+            no_more_than(room + spare)
+            for _ in range(25):
+                self.assertRaises(StorageError, self.opened.send, self.shop, COIN)
+        self.patch(file, "_put", put)
+        self.send(self.opened, TOTAL - COIN)
+        restored = Account(MemoryPurse(self.PHRASE, receive_index=0), self.world.client(), now=lambda: 0)
+        self.outcome(restored.restore())
+        self.outcome(restored.open())
+        self.assertEqual(restored.balance(), self.opened.balance())
+        self.assertGreater(restored.balance().total, 0)
 
     def fill(self) -> Any:
         """Nothing is taken out of the file until the function that is returned is called."""

@@ -178,9 +178,11 @@ class Account:
 
     async def cancel(self, tx: Transaction) -> Aborted:
         """As :meth:`WalletClient.cancel`, by a key of this account; a payment that another process sends is noted to be
-        sent by this one too."""
+        sent by this one too, and one that is not in the purse is added, for it is sent."""
         self.client.require_open()
         key = self.key_in(tx)
+        with suppress(CoinsTaken):  # by itself, or by a rival, which a block will tell apart
+            self._purse.add_pending(tx)
         self._purse.share(tx.txid)  # or nothing is sent
         self._promises.take_up([tx])
         return await self.client.cancel(tx, key)
@@ -356,9 +358,8 @@ class Account:
             self.book.release(outpoints)
             if tx is not None and not isinstance(error, CoinsTaken):
                 self._promises.withdraw(tx)
-            elif change_address is not None:
-                with suppress(StorageError, ConfigurationError):  # it costs an address
-                    self._own.give_back(change_address)
+            if change_address is not None and (tx is None or tx not in self._purse.pending):
+                self._own.give_back(change_address)
             raise
         self.book.reserve(outpoints, tx.txid)
         return tx

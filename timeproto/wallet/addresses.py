@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from timeproto import limits
-from timeproto.errors import ErrorCode, Refusal
+from timeproto.errors import ConfigurationError, ErrorCode, Refusal, StorageError
 from timeproto.model.keys import SigningKey
 from timeproto.model.transaction import Transaction
 from timeproto.params import NetworkParams
@@ -37,6 +37,7 @@ class Addresses:
         self._learnt = {RECEIVE: 0, CHANGE: 0}
         self._change: dict[str, int] = {}
         self._fresh: list[str] = []
+        self._unwritten: list[int] = []
         self.learn()
         self._fresh.clear()
 
@@ -76,7 +77,7 @@ class Addresses:
 
     def take_change(self, occupied: Callable[[], set[str]]) -> str:
         """Where the change of the next payment goes; ``occupied()`` are the addresses where coins are, or will be."""
-        index = self._purse.take_spare_change()
+        index = self._unwritten.pop() if self._unwritten else self._purse.take_spare_change()
         if index is None:
             coming = [each for tx in self._purse.pending for each in self.change_of(tx)]
             if len(set(coming)) >= GAP_LIMIT - 1:  # if all but the last of them fail, a restore must find that one
@@ -93,8 +94,13 @@ class Addresses:
         return self.at(CHANGE, index)
 
     def give_back(self, address: str) -> None:
-        """No payment with its change there came about."""
-        self._purse.give_back_change(self._change[address])
+        """No payment with its change there came about. What cannot be written is used again by this process: a restore
+        would not look beyond too many that never were paid."""
+        index = self._change[address]
+        try:
+            self._purse.give_back_change(index)
+        except (StorageError, ConfigurationError):
+            self._unwritten.append(index)
 
     def change_of(self, tx: Transaction) -> list[int]:
         """The indices of addresses for change that ``tx`` pays to."""
