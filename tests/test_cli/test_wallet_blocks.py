@@ -145,13 +145,13 @@ class Cancelling(Blocks):
         self.assertEqual(self.json("cancel", tx.txid), expected)
 
     def test_a_rival_in_the_block(self) -> None:
-        """It has spent the one coin that there was, and none is said to be free."""
+        """What is left of its coins is not said: other rivals may have spent the others."""
         tx = self.pending()
         rival = self.rival(tx)
         self.shows(*verdicts.beaten(self.node.genesis, tx, rival).values())
         status, out, err = self.call("cancel", tx.txid)
         self.assertEqual((status, err), (0, ""))
-        self.assertIn(f"block 1 contains {rival.txid}, which spends a coin of {tx.txid}: that has spent all", out)
+        self.assertIn(f"block 1 contains {rival.txid}, which spends a coin of {tx.txid}: it holds no coins", out)
         self.assertNotIn("free", out)
 
     def test_too_late(self) -> None:

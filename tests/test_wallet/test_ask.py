@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import ensureDeferred
+from twisted.internet.defer import CancelledError, ensureDeferred
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -24,6 +24,13 @@ class Names(SynchronousTestCase):
             for tls in (False, True):
                 asking = ensureDeferred(ask(MemoryReactorClock(), Node(name, tls=tls), messages.GetGenesis()))
                 self.assertIn(f"{name} cannot be reached", str(self.failureResultOf(asking, ConnectionGone).value))
+
+    def test_called_off_while_it_connects(self) -> None:
+        """As at any other moment: whoever did that hears just that."""
+        asking = ensureDeferred(ask(MemoryReactorClock(), Node("127.0.0.1:26100"), messages.GetGenesis()))
+        self.assertNoResult(asking)
+        asking.cancel()
+        self.failureResultOf(asking, CancelledError)
 
     def test_no_certificate_is_for_it(self) -> None:
         """Where the name is to be proven, the address makes no sense."""

@@ -20,7 +20,7 @@ class Remembered(SynchronousTestCase):
         self.belief = Belief(self.node.genesis, lambda question: Deferred())
 
     def payments(self, outputs: int = 1) -> list[Transaction]:
-        """Each of one input, and one output more for what returns."""
+        """Each of one input, which counts as six, and one output more for what returns."""
         owner = self.node.wallets[0]
         coins = [coin for coin, _ in self.node.genesis.coins()]
         to = [(address(owner), COIN)] * outputs
@@ -38,22 +38,22 @@ class Remembered(SynchronousTestCase):
 
     def test_large_ones(self) -> None:
         """Not more than so many inputs and outputs in all: the oldest go until there is room."""
-        self.patch(belief_module, "PARTS", 24)
+        self.patch(belief_module, "PARTS", 8 * 8)
         small = self.payments()
         self.assertEqual(self.remembered(small), list(range(8)))
-        self.assertEqual(self.remembered(small + self.payments(8)[:1]), [4, 5, 6, 7, 8])
+        self.assertEqual(self.remembered(small + self.payments(8)[:1]), [2, 3, 4, 5, 6, 7, 8])
 
     def test_the_same_again(self) -> None:
         """It takes no more room than once."""
-        self.patch(belief_module, "PARTS", 24)
+        self.patch(belief_module, "PARTS", 8 * 8)
         self.assertEqual(self.remembered(self.payments()[:1] * 30 + self.payments()), list(range(38)))
 
     def test_one_that_is_larger_than_all(self) -> None:
         """It is not remembered, nor is anything else by then: the next ones are."""
-        self.patch(belief_module, "PARTS", 9)
+        self.patch(belief_module, "PARTS", 14)
         small = self.payments()
         self.assertEqual(self.remembered(small[:2] + self.payments(8)[:1]), [])
-        self.assertEqual(self.remembered(small[2:5]), [0, 1, 2])
+        self.assertEqual(self.remembered(small[2:5]), [2])
 
     def test_what_another_node_proves(self) -> None:
         """It is one memory, and one bound."""

@@ -266,7 +266,7 @@ async def _cancel(reactor: Any, account: Any, arguments: argparse.Namespace) -> 
             raise
         tell_not_aborted(txid, await _height(client, txid), as_json=arguments.json)
         return ExitStatus.REFUSED
-    tell_aborted(tx, end, as_json=arguments.json)
+    tell_aborted(end, as_json=arguments.json)
     return ExitStatus.OK
 
 

@@ -82,16 +82,12 @@ def tell_sent(payment: Any, amount: int, quorum: int, height: int | None, *, as_
         say(f"  confirmed: block {height} contains it, and that is proven too")
 
 
-def tell_aborted(tx: Any, end: Any, *, as_json: bool) -> None:
-    """The transaction ``tx``, that a decided block ended, proven."""
+def tell_aborted(end: Any, *, as_json: bool) -> None:
+    """A transaction that a decided block ended, proven."""
     if as_json:
         say(json.dumps({"txid": end.details["txid"], "aborted": True, "height": end.height, "rival": end.rival}))
     else:
-        free = "its coins are free again"
-        if end.rival is not None:
-            is_whole = end.spent.issuperset(tx.outpoints)
-            free = "that has spent all of its coins" if is_whole else "its other coins are free again"
-        say(f"  {end.message}: {free}, and the proof holds")
+        say(f"  {end.message}: it holds no coins any more, and the proof holds")
 
 
 def tell_not_aborted(txid: str, height: int | None, *, as_json: bool) -> None:

@@ -7,7 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import attrs
-from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.defer import CancelledError
+from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
 from twisted.logger import Logger
 
 from timeproto.errors import Refusal
@@ -36,6 +37,8 @@ async def conversation(
         protocol: WalletClientProtocol = await node.endpoint(reactor).connect(factory)
     except (ConnectError, DNSLookupError, ValueError) as error:  # the last: no host can have such a name
         raise ConnectionGone(f"{node.address} cannot be reached: {error}") from None
+    except ConnectingCancelledError:
+        raise CancelledError from None  # as it is at any other moment
     try:
         yield protocol
     finally:

@@ -17,7 +17,6 @@ import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as TooLate
-from twisted.internet.error import ConnectingCancelledError
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -122,7 +121,7 @@ class SecondNode(Service):
         is_due = bool(self._outbox.overdue()) or self._is_to_look
         if is_due and self._asking is None and self._gone is None and now >= self._not_before:
             self._asking = asking = Deferred.fromCoroutine(self._ask())
-            asking.addErrback(Failure.trap, CancelledError, ConnectingCancelledError)  # the client was stopped
+            asking.addErrback(Failure.trap, CancelledError)  # the client was stopped
             asking.addErrback(lambda failure: self.log.failure("a second node cannot be asked", failure=failure))
             asking.addBoth(self._asked)
 
