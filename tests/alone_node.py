@@ -91,14 +91,18 @@ class Node:
         """Of several ``masternodes`` this is the first, and the others are silent: nothing becomes final."""
         self.wallets = [key(1_000 + number) for number in range(wallets)]
         self.genesis = make_genesis(masternodes, self.wallets, coins)
-        self.store = MemoryStore()
-        founding = found(self.store, self.genesis)
-        assert founding is not None
-        self.store.commit(founding)
         self.clock = Clock()
         self.fatal: list[Exception] = []
         self._now = 1_000
         self.timers = Timers(self.clock)
+        self.begin()
+
+    def begin(self, log_start: int = 0) -> None:
+        """From an empty data directory, also where there was another one before: it is lost."""
+        self.store = MemoryStore()
+        founding = found(self.store, self.genesis, log_start)
+        assert founding is not None
+        self.store.commit(founding)
         self.start()
 
     def start(self) -> None:

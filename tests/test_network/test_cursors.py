@@ -241,6 +241,24 @@ class Resets(CursorCase):
         self.send(self.payment())
         self.assert_reset(self.resume(self.node.view.position() + 1), "ahead")
 
+    def test_a_log_that_was_lost(self) -> None:
+        """What follows it begins beyond it: a cursor of the old one is good nowhere there, however long it grows."""
+        payments = [self.payment(number=number) for number in range(4)]
+        for tx in payments[:2]:
+            self.send(tx)
+        lost = self.node.view.position()
+        self.node.begin(log_start=1_000 * limits.REPLAY)
+        self.reader = Reader()
+        for tx in (payments[2], payments[3], *payments[:2]):
+            self.send(tx)
+        self.assert_reset(self.resume(lost), "too_long")
+        self.reader = Reader()
+        self.assert_reset(self.resume(1_000 * limits.REPLAY - 1), "too_old")
+        self.reader = Reader()
+        self.assertFalse(self.resume(1_000 * limits.REPLAY).reset)
+        self.catch_up()
+        self.assertEqual(self.reader.positions, self.log_of({self.mine}, 1_000 * limits.REPLAY))
+
     def test_too_long_a_way(self) -> None:
         """One entry more than may be replayed (W-08)."""
         for number in range(2):

@@ -31,6 +31,7 @@ from tests.test_storage.payments import (
     output_of,
     pages_of,
 )
+from timeproto.consensus.replica import found
 from timeproto.errors import StorageError
 from timeproto.model.ledger import Changes, Coin, OwnVotes, Summary, Tally, TransactionRecord
 from timeproto.model.transaction import Outpoint
@@ -114,6 +115,20 @@ class StoreCases:
             for length in (1, 3, 10_000):
                 self.assertEqual(store.finalized(start, length), finals[start : start + length])
                 self.assertEqual(store.transitions(start, length), log[start : start + length])
+
+    def test_a_log_begins_where_it_is_told_to(self) -> None:
+        """Before the first payment and after it, over a restart; who asks from before gets it from its beginning."""
+        store, first = self.make(), 1_764_000_000_000_000
+        store.commit(found(store, GENESIS, first))
+        store = self.reopen(store)
+        self.assertEqual((store.summary().position, store.transitions(0, 5)), (first, []))
+        change_sets(2, 3, store)
+        store = self.reopen(store)
+        log = store.transitions(0, 10_000)
+        self.assertEqual([each.position for each in log], list(range(first + 1, store.summary().position + 1)))
+        for after, expected in ((first - 1, log), (first, log), (first + 2, log[2:]), (log[-1].position, [])):
+            self.assertEqual(store.transitions(after, 10_000), expected)
+            self.assertEqual(store.transitions(after, 2), expected[:2])
 
     def test_pages_are_whole_and_without_repeats(self) -> None:
         """Whatever the page size, the same coins in the same order; the unspent first."""

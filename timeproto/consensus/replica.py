@@ -34,11 +34,14 @@ _Question = messages.GetTransactions | messages.GetVotes | messages.GetBlocks | 
 _Answer = messages.Transactions | messages.Votes | messages.Blocks | messages.Finalized
 
 
-def found(ledger: Ledger, genesis: Genesis) -> Changes | None:
-    """What must be committed before a replica can run on ``ledger``: the coins of genesis, None if it has them."""
+def found(ledger: Ledger, genesis: Genesis, log_start: int = 0) -> Changes | None:
+    """What must be committed before a replica can run on ``ledger``: the coins of genesis, None if it has them.
+
+    The transition log begins after the position ``log_start``: one that grows with the time lets no place in a log that
+    was lost be taken for one in that which follows it."""
     if ledger.summary() is not None:
         return None
-    return founding_changes(genesis.coins(), first_tip(genesis))
+    return founding_changes(genesis.coins(), first_tip(genesis), log_start)
 
 
 class Replica:

@@ -121,8 +121,7 @@ class UTXOStateManager:
         self._tallies: dict[type[UTXOState], list[int]] = {
             state: [tally.coins, tally.amount] for state, tally in tallies
         }
-        self._digest = summary.digest
-        self._position = summary.position
+        self._digest, self._position, self._log_start = summary.digest, summary.position, summary.log_start
         self._staged: dict[Outpoint, Coin] = {}
         self._transitions: list[Transition] = []
         self._counted = 0
@@ -297,6 +296,7 @@ class UTXOStateManager:
             evidence=evidence,
             digest=self._digest,
             tallies=self.tallies,
+            log_start=self._log_start,
         )
         changes = Changes(summary, coins=self._staged, transitions=self._transitions)
         self._staged, self._transitions, self._counted = {}, [], 0
@@ -387,7 +387,7 @@ def _counted_as(state: UTXOState) -> tuple[str, tuple[str, ...]]:
 _UNDECIDED: tuple[str, tuple[str, ...]] = (Unspent.__name__, ())
 
 
-def founding_changes(coins: Iterable[tuple[Outpoint, TxOutput]], tip: ChainTip) -> Changes:
+def founding_changes(coins: Iterable[tuple[Outpoint, TxOutput]], tip: ChainTip, log_start: int = 0) -> Changes:
     """The first change set of a ledger: the coins of genesis, all Unspent, with no transitions and no block yet."""
     tallies = {state.__name__: Tally() for state in STATES}
     founded = {outpoint: Coin(output, UNSPENT) for outpoint, output in coins}
@@ -395,5 +395,5 @@ def founding_changes(coins: Iterable[tuple[Outpoint, TxOutput]], tip: ChainTip) 
     for outpoint, coin in founded.items():
         total = digest.add(total, digest.entry(outpoint, coin.output, *_counted_as(coin.state)))
     tallies[Unspent.__name__] = Tally(len(founded), sum(coin.output.amount for coin in founded.values()))
-    summary = Summary(position=0, finalized=0, batches=0, evidence=0, digest=total, tallies=tallies)
+    summary = Summary(log_start, finalized=0, batches=0, evidence=0, digest=total, tallies=tallies, log_start=log_start)
     return Changes(summary, coins=founded, tip=tip)

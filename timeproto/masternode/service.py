@@ -205,7 +205,7 @@ class TimeNode(service.MultiService):
         if fewer is not None:
             self.log.warn("{fewer}", fewer=fewer)
         store = self._store = await self._storing(open_store, config.store_path, genesis.hash, self._key.public_hex)
-        founding = found(store, genesis)
+        founding = found(store, genesis, log_start=1000 * self._now())  # no log grows by a million in a second
         if founding is not None:
             await self._storing(store.commit, founding)
         replica = Replica(store, genesis, self._key)

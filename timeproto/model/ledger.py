@@ -30,7 +30,8 @@ class Coin(Noun, frozen=True):
 class Transition(Noun, frozen=True):
     """One entry of the transition log: ``old_state`` is None for a coin just created; ``timestamp`` Unix ms.
 
-    ``position`` counts from 1 without gaps; ``txid`` is the transaction that caused it.
+    ``position`` counts without gaps from where the log begins (consensus.replica.found); ``txid`` is the transaction
+    that caused it.
     """
 
     position: int
@@ -154,8 +155,9 @@ class Tally(Noun, frozen=True):
 class Summary(Noun, frozen=True):
     """Running figures, committed with every change set so that they are always of the same moment.
 
-    ``position``: last entry of the transition log; ``finalized``: length of the list of final txids;
-    ``batches``: number of own vote batches signed; ``digest``: see consensus.digest; ``tallies``: by state name.
+    ``position``: last entry of the transition log, which begins after ``log_start``; ``finalized``: length of the list
+    of final txids; ``batches``: number of own vote batches signed; ``digest``: see consensus.digest; ``tallies``: by
+    state name.
     """
 
     position: int
@@ -164,6 +166,7 @@ class Summary(Noun, frozen=True):
     evidence: int
     digest: int
     tallies: dict[str, Tally]
+    log_start: int = 0
 
 
 @attrs.define

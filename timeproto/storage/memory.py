@@ -97,7 +97,8 @@ class MemoryStore:
         return self._finalized[since : since + limit]
 
     def transitions(self, after: int, limit: int) -> list[Transition]:
-        return self._transitions[after : after + limit]
+        begin = max(0, after + 1 - self._transitions[0].position) if self._transitions else 0
+        return self._transitions[begin : begin + limit]
 
     def evidence(self, limit: int, since: int = 0) -> list[Evidence | BlockEvidence]:
         return self._evidence[since : since + limit]

@@ -87,9 +87,7 @@ class RocksStore:
         self._waiting = {txid: key[1:] for key, txid in rows.scan(b"q")}
         self._has_endings = any(True for _ in rows.scan(b"x"))
         self._require_whole()
-        self._next_order = self._end(b"p")
-        self._next_evidence = self._end(b"e")
-        self._next_block = self._end(b"d")
+        self._next_order, self._next_evidence, self._next_block = map(self._end, (b"p", b"e", b"d"))
         self._undecided = self._find_undecided()
 
     def _end(self, prefix: bytes) -> int:
@@ -124,14 +122,15 @@ class RocksStore:
         """The summary, the tip, the tables that have no gaps and the lists of what is not over must tell of the same
         moment."""
         summary, tip = self.summary(), self.tip()
-        position = finalized = batches = height = 0
+        position = finalized = batches = height = start = 0
         if summary is not None:
-            position, finalized, batches = summary.position, summary.finalized, summary.batches
+            position, start = summary.position, summary.log_start
+            finalized, batches = summary.finalized, summary.batches
         if tip is not None:
             height = tip.height
         if (self._end(b"k") or 1) != height + 1 or (height and self.block(height) is None):
             raise StorageError("the store is damaged: its last block is not the one it names")
-        if (self._end(b"l") or 1) != position + 1:
+        if (self._end(b"l") or start + 1) != position + 1:
             raise StorageError(f"the store is damaged: it does not hold the {position} transitions that it counts")
         if self._end(b"f") != finalized or self._end(b"b") != batches:
             raise StorageError("the store is damaged: it does not hold the payments and votes that it counts")
@@ -360,7 +359,8 @@ class RocksStore:
         return self._entries(b"f", since, lambda _, raw: packed.read_finals(raw))
 
     def transitions(self, after: int, limit: int) -> list[Transition]:
-        return list(islice(self._entries(b"l", after + 1, packed.read_transitions), limit))
+        first = max(after, getattr(self.summary(), "log_start", 0)) + 1
+        return list(islice(self._entries(b"l", first, packed.read_transitions), limit))
 
     def _entries(self, prefix: bytes, first: int, read: Callable[[int, bytes], list[Any]]) -> Iterator[Any]:
         """A list whose entries share rows, from number ``first`` on; ``read`` is given a row and its last number."""

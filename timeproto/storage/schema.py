@@ -82,6 +82,7 @@ class SummaryRecord(Noun, frozen=True):
     tallies: dict[str, tuple[int, str]]
     pending: int
     waiting: int
+    log_start: int = 0
 
 
 class BlockRecord(Noun, frozen=True):
@@ -169,6 +170,7 @@ def pack_summary(summary: Summary, pending: int, waiting: int) -> bytes:
         tallies,
         pending,
         waiting,
+        summary.log_start,
     )
     return pack(record)
 
@@ -202,6 +204,7 @@ def read_summary(value: bytes) -> Summary:
         record.evidence,
         int(record.digest),
         {name: Tally(coins, int(amount)) for name, (coins, amount) in record.tallies.items()},
+        record.log_start,
     )
 
 
