@@ -5,11 +5,13 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any
 
+from twisted.internet.defer import fail, succeed
+
 from tests.alone_node import Client
 from tests.cluster import COIN, address, pay
 from tests.test_network.test_utxo_handler import HandlerCase
 from timeproto import limits
-from timeproto.errors import Refusal
+from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.transaction import Outpoint
 from timeproto.model.utxo_state import from_wire, holder, kind
 from timeproto.network.outbox import Outbox
@@ -356,6 +358,31 @@ class SeveralSubscriptions(CursorCase):
         coin = str(tx.outpoints[0])
         self.assertEqual(len([each for each in other.events if str(each.notification.outpoint) == coin]), 3)
         self.assertEqual(other.positions, sorted(set(other.positions)))
+        self.assertEqual(len(self.node.replica.manager.subscriptions), 1)
+
+    def test_a_payment_refused_and_then_taken_during_a_replay(self) -> None:
+        """It is watched until it is decided, also once its connection has caught up."""
+        self.send(self.payment())
+        self.resume(0, addresses=(address(self.node.wallets[1]),))
+        tx = self.payment(number=1)
+        outcomes = [fail(Refusal(ErrorCode.BUSY, "no")), succeed(messages.TransactionAccepted(txid=tx.txid))]
+        submitting = self.patch(self.node.view, "submit", lambda tx: outcomes.pop(0))
+        for number in range(2):
+            self.ask(messages.TransactionBroadcast(id=number, tx=tx), self.reader)
+        submitting.restore()
+        self.catch_up()
+        self.reader.take()
+        self.send(tx)
+        told = [each.notification.outpoint for each in self.reader.events]
+        self.assertEqual(told.count(tx.outpoints[0]), 3)
+        self.assertEqual(len(self.node.replica.manager.subscriptions), 1)
+
+    def test_a_payment_refused_during_a_replay(self) -> None:
+        """It is not watched, nor does it take room until the connection has caught up."""
+        self.send(self.payment())
+        self.resume(0)
+        self.assert_refused("double_spend", messages.TransactionBroadcast(id=5, tx=self.payment(to=2)), self.reader)
+        self.assertEqual(self.node.handler._feeds.all[self.reader].inputs, 0)
         self.assertEqual(len(self.node.replica.manager.subscriptions), 1)
 
 

@@ -61,11 +61,15 @@ class Subscriber:
 
 @attrs.define(eq=False)
 class Payment:
-    """An undecided payment: the watcher of its inputs, and how many requests with it were not refused."""
+    """An undecided payment: the watcher of its inputs, and how many requests with it were not refused.
+
+    One that ``is_over`` is kept until its end, which is in the log, has been told.
+    """
 
     subscriber: Subscriber
     items: dict[Watched, int]
     asked: int = 0
+    is_over: bool = False
 
 
 @attrs.define(eq=False)
@@ -78,7 +82,6 @@ class Feed:
     inputs: int = 0
     at: int | None = None
     knows_cursors: bool = False
-    decided: list[str] = attrs.field(factory=list)
     waiting: deque[Callable[[], None]] = attrs.field(factory=deque)
     call: Any = None
     outbox: Outbox | None = None
@@ -175,13 +178,15 @@ class Feeds:
         return payment
 
     def unwatch_payment(self, client: Client, txid: str) -> None:
+        """It is over, or every request with it was refused."""
         feed = self.all.get(client)
-        if feed is None or txid not in feed.payments:
+        payment = None if feed is None else feed.payments.get(txid)
+        if feed is None or payment is None:
             return
-        if feed.at is not None:
-            feed.decided.append(txid)  # its end is in the log, and will be told
+        if feed.at is not None and payment.asked:
+            payment.is_over = True
             return
-        payment = feed.payments.pop(txid)
+        del feed.payments[txid]
         feed.inputs -= len(payment.items)
         self._view.remove_subscription(payment.subscriber)
 
@@ -345,8 +350,7 @@ class Feeds:
 
     def _become_live(self, feed: Feed) -> None:
         feed.at = feed.call = None
-        decided, feed.decided = feed.decided, []
-        for txid in decided:
+        for txid in [txid for txid, payment in feed.payments.items() if payment.is_over]:
             self.unwatch_payment(feed.client, txid)
         if feed.wants_watermarks:
             feed.client.send(self.watermark())
