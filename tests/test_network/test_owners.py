@@ -16,6 +16,7 @@ from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.transaction import Outpoint
 from timeproto.network import ownership
+from timeproto.network.budget import Budgets
 from timeproto.network.handshake import HandshakeMachine
 from timeproto.network.ownership import digest, show
 from timeproto.network.requests import ConnectionGone
@@ -257,6 +258,21 @@ class Bounds(Case):
         self.lease(first, who=THEIRS, subscriber_id="d")
         self.lease(second, subscriber_id="b", addresses=(self.net.address_of(2),))
         self.assertEqual(self.here.leases, 3)
+
+    def test_what_made_room_for_itself_counts_once(self) -> None:
+        """Named again where there is no room for both, of a block or of all: what is watched goes on being counted."""
+        self.patch(limits, "FILTERS_BLOCK", 3)
+        self.patch(limits, "FILTERS_NODE", 3)
+        budgets, tally = Budgets(self.net.clock), self.here.handler._subscriptions._tally
+        for host in ("192.0.2.1", "192.0.2.1", "127.0.0.1", "127.0.0.1"):
+            wallet = Wallet()
+            wallet.account = budgets.open(host)  # type: ignore[attr-defined]
+            self.lease(wallet)
+            self.assertEqual((tally.total, self.here.leases), (2, 1))
+            self.lost(wallet)
+        self.net.clock.advance(limits.LEASE)
+        self.assert_nothing_left()
+        self.assertEqual(tally._blocks, {})
 
     def test_no_more_are_asked_for_than_may_be(self) -> None:
         """What is too many at once is not found."""

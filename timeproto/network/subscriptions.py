@@ -69,7 +69,7 @@ class Subscriptions:
         self._require_room(feed, subscription, items, taken)
         if message.owner is not None:
             self._require_room_of(message.owner, lease, replaced)
-        if replaced is not None:
+        if replaced is not None and self._leases.of(replaced.subscription) is replaced:  # it may have made room
             self._let_go(replaced)
         if message.knows_cursors:
             feed.knows_cursors = True
