@@ -360,6 +360,34 @@ class SeveralSubscriptions(CursorCase):
         self.assertEqual(other.positions, sorted(set(other.positions)))
         self.assertEqual(len(self.node.replica.manager.subscriptions), 1)
 
+    def test_a_payment_of_what_was_told_already(self) -> None:
+        """Sent during a replay, it tells nothing of its coins again that another subscription told live."""
+        theirs = address(self.node.wallets[1])
+        self.subscribe(self.reader, "mine", addresses=(self.mine,))
+        first = self.payment()
+        self.send(first)
+        self.resume(0, addresses=(theirs,))
+        change = Outpoint(first.txid, 1)
+        spends = [(change, first.outputs[1].amount, self.node.wallets[0])]
+        self.ask(
+            messages.TransactionBroadcast(id=5, tx=pay(self.node.genesis, spends, [(theirs, COIN)])), self.reader
+        )
+        self.catch_up()
+        self.assertEqual(sorted(self.reader.positions), self.log_of({self.mine, theirs}))
+
+    def test_a_payment_sent_in_a_commit_during_a_replay(self) -> None:
+        """What that commit changes of its coins is told too: it was under way, and told to nobody."""
+        self.send(self.payment())
+        self.resume(0, addresses=(address(self.node.wallets[1]),))
+        tx = self.payment(number=1)
+        self.node.hold()
+        for client in (Client(), self.reader):
+            self.node.handler.handle_message(client, messages.TransactionBroadcast(id=5, tx=tx))
+        self.node.release()
+        self.catch_up()
+        told = [each.notification.outpoint for each in self.reader.events]
+        self.assertEqual(told.count(tx.outpoints[0]), 3)
+
     def test_a_payment_refused_and_then_taken_during_a_replay(self) -> None:
         """It is watched until it is decided, also once its connection has caught up."""
         self.send(self.payment())

@@ -163,6 +163,23 @@ class Tokens(LeaseCase):
         answer = self.take_up(token, Reader(), since=99)
         self.assertEqual((answer.reset, answer.reason, len(answer.states)), (True, "ahead", 8))
 
+    def test_held_beside_a_replay(self) -> None:
+        """Taken up in pieces, it is told nothing before it has begun, whatever the connection catches up with."""
+        token = self.lease().token
+        self.node.handler.connection_lost(self.reader)
+        again = Reader()
+        self.subscribe(again, "other", addresses=(address(self.node.wallets[1]),))
+        self.ask(UTXOSubscribe(id=2, subscriber_id="s", token=token, hold=True), again)
+        again.backlog = limits.FEED_QUEUE + 1
+        self.send(self.payment())
+        again.backlog = 0
+        self.catch_up()
+        self.assertEqual(again.positions, self.log_of({address(self.node.wallets[1])}))
+        again.take()
+        self.ask(UTXOSubscribe(id=3, subscriber_id="s", since=self.cursor(0)), again)
+        self.catch_up()
+        self.assertEqual(again.positions, self.log_of({self.mine}))
+
 
 class Time(LeaseCase):
     def test_announced_ended_and_silent(self) -> None:

@@ -74,13 +74,17 @@ class Payment:
 
 @attrs.define(eq=False)
 class Feed:
-    """One connection. ``at`` is None while it is live, else everything up to that position has been told."""
+    """One connection. ``at`` is None while it is live, else everything up to that position has been told.
+
+    Nothing of payments is told from the log up to ``start``: that was told live, before the feed went back.
+    """
 
     client: Client
     names: dict[str, Subscription] = attrs.field(factory=dict)
     payments: dict[str, Payment] = attrs.field(factory=dict)
     inputs: int = 0
     at: int | None = None
+    start: int = 0
     knows_cursors: bool = False
     waiting: deque[Callable[[], None]] = attrs.field(factory=deque)
     call: Any = None
@@ -279,11 +283,9 @@ class Feeds:
     def go_back(self, feed: Feed, position: int, subscription: Subscription) -> None:
         """The feed, which is live, will tell ``subscription`` after ``position``, and nothing else twice: see
         :meth:`go_on`."""
-        head = self._view.position()
+        feed.start = self._view.position()
         for each in feed.names.values():
-            each.start = head
-        for payment in feed.payments.values():
-            payment.items.update(dict.fromkeys(payment.items, head))
+            each.start = feed.start
         subscription.start = 0
         feed.at = position
 
@@ -338,9 +340,10 @@ class Feeds:
             raise Refusal(ErrorCode.NOT_FOUND, "the log does not reach back so far any more")
         wanted: set[int] = set()
         for subscription in feed.names.values():
-            wanted |= page.about(subscription.items, max(at, subscription.start))
+            if subscription.begun:
+                wanted |= page.about(subscription.items, max(at, subscription.start))
         for payment in feed.payments.values():
-            wanted |= page.about(payment.items, at)
+            wanted |= page.about(payment.items, max(at, feed.start))
         for sent, position in enumerate(sorted(wanted)):
             if sent == limits.REPLAY_TURN or self.is_slow(feed):
                 feed.at = position - 1
