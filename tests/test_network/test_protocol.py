@@ -386,6 +386,31 @@ class Pressure(ProtocolCase):
         self.assertEqual([message.since for message in self.protocol.heard], list(range(21)))
         self.assertEqual(self.transport.producerState, "producing")
 
+    def test_what_is_not_read_has_no_deadline(self) -> None:
+        """Frames wait for as long as their sender reads slowly; a part of one has its time from then on (N-23)."""
+        self.protocol.account = paying(self.clock, 10**6, 10**6)
+        self.patch(self.protocol, "message_received", lambda message: self.answer(message))
+        self.protocol.pauseProducing()
+        self.protocol.dataReceived(framed(QUESTION) * 5 + b"\x00")
+        self.clock.advance(limits.FRAME_TIME + 1)
+        self.assertFalse(self.transport.aborted)
+        self.protocol.resumeProducing()
+        self.assertEqual(len(self.protocol.heard), 5)
+        self.clock.advance(limits.FRAME_TIME + 1)
+        self.assertTrue(self.transport.aborted)
+
+    def test_who_reads_slowly_is_there(self) -> None:
+        """Our ping stands behind what waits, or its answer is not read: while it goes on reading it is there (N-23)."""
+        for _ in range(10):
+            self.protocol.pauseProducing()
+            self.clock.advance(limits.IDLE + limits.PONG - 1)
+            self.protocol.resumeProducing()
+        self.assertFalse(self.transport.aborted)
+        self.protocol.pauseProducing()
+        self.clock.advance(limits.IDLE)
+        self.clock.advance(limits.PONG)
+        self.assertTrue(self.transport.aborted)
+
     def answer(self, message: Any) -> None:
         self.protocol.heard.append(message)
         self.protocol.send_payload(b'"' + b"x" * 30_000 + b'"')

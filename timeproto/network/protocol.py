@@ -208,7 +208,8 @@ class MessageProtocol(Int32StringReceiver):
         self.outbox.pause()
 
     def resumeProducing(self) -> None:
-        """The transport can take more."""
+        """The transport can take more: the other end reads, and so is there, also if our ping stands behind that."""
+        self._heard, self._pinged = self._clock.seconds(), False
         self.outbox.resume()
         if self._is_stuffed and self.outbox.size <= limits.ANSWERS_QUEUE:
             self._is_stuffed = False
@@ -234,8 +235,7 @@ class MessageProtocol(Int32StringReceiver):
     def dataReceived(self, data: bytes) -> None:
         if self._closing:
             return
-        self._heard = self._clock.seconds()
-        self._pinged = False
+        self._heard, self._pinged = self._clock.seconds(), False
         self._buffer += data
         if self._held is None and not self._is_stuffed:
             self._take_frames()
@@ -274,7 +274,8 @@ class MessageProtocol(Int32StringReceiver):
             buffer.clear()
             return
         del buffer[:at]
-        if (buffer or self._expected is not None) and self._held is None and self._frame_began is None:
+        is_read = self._held is None and not self._is_stuffed  # what waits may be whole frames
+        if is_read and (buffer or self._expected is not None) and self._frame_began is None:
             self._frame_began = self._clock.seconds()
             self._rearm()
 
