@@ -212,6 +212,40 @@ class Time(LeaseCase):
         self.node.clock.advance(40)
         self.assertEqual([event for event, _ in self.notices(self.reader)], ["expiring", "expiring", "expired"])
 
+    def test_renewed_behind_a_replay(self) -> None:
+        """What was asked in time is in time, however long the reader takes; without it the lease is over (W-18)."""
+        for number in range(3):
+            self.send(self.payment(number=number))
+        for is_renewed in (True, False):
+            reader = Reader()
+            self.lease(reader, ttl_ms=100_000, since=self.cursor(0), addresses=(self.mine,))
+            reader.backlog = limits.FEED_QUEUE + 1
+            self.node.clock.advance(90)
+            request = UTXOSubscribe(id=7, subscriber_id="s", ttl_ms=100_000)
+            if not is_renewed:
+                request = UTXOSubscribe(id=7, subscriber_id="t", addresses=(self.mine,))
+            self.node.handler.handle_message(reader, request)
+            self.node.clock.advance(20)
+            reader.backlog = 0
+            self.catch_up()
+            self.node.clock.advance(limits.LEASE_LEAST)
+            self.assertEqual(reader.positions, self.log_of({self.mine}))
+            self.assertFalse([each for each in reader.told if isinstance(each, messages.Error)])
+            self.assertEqual("expired" in [event for event, _ in self.notices(reader)], not is_renewed)
+
+    def test_over_behind_a_replay_that_its_connection_left(self) -> None:
+        """Whatever waited there to be answered: it is not kept for its wallet."""
+        self.send(self.payment())
+        self.lease(ttl_ms=100_000, since=self.cursor(0), addresses=(self.mine,))
+        self.reader.backlog = limits.FEED_QUEUE + 1
+        self.node.handler.handle_message(self.reader, UTXOSubscribe(id=7, subscriber_id="s", ttl_ms=100_000))
+        self.node.clock.advance(80)
+        self.node.clock.advance(25)
+        self.assertEqual([event for event, _ in self.notices(self.reader)], ["expiring"])
+        self.node.handler.connection_lost(self.reader)
+        self.node.clock.advance(limits.LEASE_LEAST)
+        self.assert_nothing_left()
+
     def test_it_goes_on_running_while_nobody_is_there(self) -> None:
         """Left for longer than granted: forgotten. The token is worth nothing then, and nobody is told of it."""
         token = self.lease(ttl_ms=100_000).token

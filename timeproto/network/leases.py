@@ -118,6 +118,10 @@ class Leases:
         lease.token, lease.owner, lease.time = None, owner.key, max(lease.time, owner.time)
         self._of_key.setdefault(owner.key, {})[lease.subscription.name] = lease
 
+    def put_off(self, lease: Lease) -> None:
+        """Its time is up, but not its end: whoever is told of that is told again, ``limits.LEASE_LEAST`` later."""
+        self._call(lease, limits.LEASE_LEAST, self._on_end)
+
     def left(self, lease: Lease) -> int:
         """Milliseconds until it ends."""
         seconds: float = lease.ends_at - self._clock.seconds()

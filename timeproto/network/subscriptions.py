@@ -323,6 +323,9 @@ class Subscriptions:
         def end() -> None:
             if self._leases.of(lease.subscription) is not lease or self._leases.left(lease):
                 return  # renewed, or over, while the commit was under way
+            if lease.feed is not None and lease.feed.waiting:
+                self._leases.put_off(lease)  # what waits behind a replay may renew it, and came in time
+                return
             self._take_from(lease, "expired")
             self._forget(lease.subscription)
 
