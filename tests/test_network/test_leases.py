@@ -280,6 +280,30 @@ class Time(LeaseCase):
         self.assertLessEqual(positions[-1], self.notices(self.reader)[-1][1])
         self.assert_nothing_left()
 
+    def test_announced_in_a_commit(self) -> None:
+        """Behind a commit it may be over, or renewed: then nothing is announced; else what is left by then."""
+        ends: dict[str, Any] = {
+            "over": messages.UTXOUnsubscribe(id=9, subscriber_id="s"),
+            "renewed": UTXOSubscribe(id=9, subscriber_id="s", ttl_ms=TTL),
+            "as it was": messages.GetInfo(id=9),
+        }
+        readers = {name: Reader() for name in ends}
+        for reader in readers.values():
+            self.lease(reader, ttl_ms=100_000)
+        self.node.clock.advance(70)
+        self.node.hold()
+        self.node.handler.handle_message(Reader(), messages.TransactionBroadcast(id=1, tx=self.payment()))
+        for name, reader in readers.items():
+            self.node.handler.handle_message(reader, ends[name])
+        for _ in range(2):
+            self.node.clock.advance(10)
+        self.node.release()
+        announced = {
+            name: [each.in_ms for each in reader.told if isinstance(each, UTXOSubscriptionNotice)]
+            for name, reader in readers.items()
+        }
+        self.assertEqual(announced, {"over": [], "renewed": [], "as it was": [10_000]})
+
     def test_silence_is_information(self) -> None:
         """An idle feed is told from time to time that there was nothing to tell; one encoding for all."""
         others = [Reader() for _ in range(3)]

@@ -314,8 +314,11 @@ class Subscriptions:
 
     def _expiring(self, lease: Lease, milliseconds: int) -> None:
         def tell() -> None:
+            left = self._leases.left(lease)
+            if self._leases.of(lease.subscription) is not lease or left > milliseconds:
+                return  # over, or renewed, while a commit was under way
             if lease.feed is not None:
-                self._notice(lease.feed, lease.subscription, "expiring", in_ms=milliseconds)
+                self._notice(lease.feed, lease.subscription, "expiring", in_ms=left)
 
         self._at_boundary(tell)
 
