@@ -318,6 +318,24 @@ class Time(LeaseCase):
         self.node.clock.advance(limits.WATERMARK)
         self.assertIsNone(self.node.handler._subscriptions._beat)
 
+    def test_no_watermark_beside_what_has_not_begun(self) -> None:
+        """It would say that all was told of that too: at the end of another's replay, and from time to time."""
+        token = self.lease().token
+        self.node.handler.connection_lost(self.reader)
+        again = Reader()
+        self.send(self.payment())
+        self.ask(UTXOSubscribe(id=2, subscriber_id="s", token=token, hold=True), again)
+        theirs = (address(self.node.wallets[1]),)
+        self.ask(UTXOSubscribe(id=3, subscriber_id="other", since=self.cursor(0), addresses=theirs), again)
+        self.catch_up()
+        self.node.clock.advance(limits.WATERMARK)
+        self.assertEqual(again.told, again.events)
+        self.ask(UTXOSubscribe(id=4, subscriber_id="s", since=self.cursor(0)), again)
+        self.catch_up()
+        self.node.clock.advance(limits.WATERMARK)
+        marks = [each for each in again.told if isinstance(each, messages.UTXOWatermark)]
+        self.assertEqual(len(marks), 2)
+
     def test_a_node_without_a_clock_grants_none(self) -> None:
         """It says so by giving no token; the subscription lasts as long as the connection."""
         handler = UTXOProtocolHandler()

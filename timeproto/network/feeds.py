@@ -92,8 +92,8 @@ class Feed:
 
     @property
     def wants_watermarks(self) -> bool:
-        """False where "all has been told" could be taken for more than it is: nothing is subscribed, or not yet."""
-        return self.knows_cursors and any(each.begun for each in self.names.values())
+        """False where "all has been told" could be taken for more than it is: nothing is subscribed, or not all yet."""
+        return self.knows_cursors and bool(self.names) and all(each.begun for each in self.names.values())
 
     @property
     def watched(self) -> int:
