@@ -105,7 +105,7 @@ class BigPageTests(SynchronousTestCase):
         payments = chained.replica.payments
         txids = [f"{number:064x}" for number in range(limits.FETCH)]
         for txid in txids:  # one transaction stands in for all: building so many valid ones takes a test too long
-            payments.seen(payments.open(txid, 0), tx, None)
+            payments.seen(payments.open(txid, 0), tx, None, 0)
         sent = chained.hear(messages.GetTransactions(txids=tuple(txids)), 1).send
         size = len(codec.encode(sent[0][1])) * len(sent)
         self.assertLess(size, limits.OUT_QUEUE_PEER)
@@ -307,7 +307,7 @@ class NamingTests(SynchronousTestCase):
 
     def test_what_is_final_is_let_in_with_its_proof(self) -> None:
         """An honest block names what is final and not here, and nothing undecided has room any more."""
-        self.patch(limits, "IN_FLIGHT_PEER", 4)
+        self.patch(limits, "IN_FLIGHT_PEER", 4 * len(self.chained.keys))
         chained = self.chained
         chained.show(*self.rivals[:4])
         paid = chained.pay(chained.coins(0)[1:2])

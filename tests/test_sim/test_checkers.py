@@ -244,7 +244,7 @@ class Ledgers(Checks):
         self.assertIn("Gossip._forgotten", next(excess(self.node)))
         del self.node.replica._gossip._forgotten  # type: ignore[attr-defined]
         tx = self.run_.wallets.next_payment()
-        self.node.replica.payments.seen(self.node.replica.payments.open(tx.txid, 0), tx, None)
+        self.node.replica.payments.seen(self.node.replica.payments.open(tx.txid, 0), tx, None, 0)
         self.node.replica.payments.contend(self.node.replica.payments.get(tx.txid))  # type: ignore[arg-type]
         self.assertIn("coins that somebody wants", next(left_over(self.node)))
 

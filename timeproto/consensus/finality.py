@@ -38,8 +38,7 @@ class Finality(Suspicion):
         self._ballot = Ballot(key, genesis, summary.batches)
         self._finishing: dict[str, Payment] = {}
         self._heard_of: dict[str, None] = {}
-        for record in ledger.pending():
-            own_votes.recall(self, record)
+        own_votes.recall(self)
 
     @property
     def batches(self) -> int:
@@ -76,12 +75,12 @@ class Finality(Suspicion):
             self.turn.answer(ticket, backlog())
             return
         if payment is None or payment.tx is None:
-            full = no_room(tx, self.payments)
+            full = no_room(tx, self.payments, self.key.public_hex)
             if full is not None:
                 self.turn.answer(ticket, full)
                 return
             payment = payment or self.payments.open(tx.txid, self.tick)
-            self.payments.seen(payment, tx, None, self.turn.now)
+            self.payments.seen(payment, tx, None, self.tick, self.turn.now)
         payment.tickets.append(ticket)
         self.admit(payment)
 
@@ -92,19 +91,19 @@ class Finality(Suspicion):
             return
         if payment is None and (self.has_spent(tx) or self.is_refused_or_ended(tx.txid)):
             return
-        if not self._has_room(tx, payment):
+        if not self._has_room(tx, payment, sender):
             return  # the votes for it stay, and it is fetched again when there is room or more of them
         payment = payment or self.payments.open(tx.txid, self.tick)
-        self.payments.seen(payment, tx, sender, self.turn.now)
+        self.payments.seen(payment, tx, sender, self.tick, self.turn.now)
         self.admit(payment)
 
-    def _has_room(self, tx: Transaction, payment: Payment | None) -> bool:
+    def _has_room(self, tx: Transaction, payment: Payment | None, sender: str) -> bool:
         """True if ``tx`` is to be kept; always if it is wanted or proven, or somebody honest locked it."""
         if tx.txid in self.wanted:
             return True
         if payment is not None and (payment.proof or payment.votes.count(LOCK) > self.masternodes.faulty):
             return True
-        if self.payments.seen_count >= limits.IN_FLIGHT_PEER or self.payments.seen_bytes >= limits.IN_FLIGHT_PEER_BYTES:
+        if not self.payments.has_room_of(sender):
             return False
         return not self.payments.crowded(tx) or (payment is not None and self.payments.is_backed(payment, tx))
 
@@ -157,7 +156,10 @@ class Finality(Suspicion):
         An abort vote does not forbid it. It must not: those who know no rival (a block may have ended the only one) do
         not abort, and with this vote missing neither certificate would ever be whole.
         """
-        if self.not_voting is not None or payment.tx is None:
+        if payment.tx is None:
+            return
+        if self.not_voting is not None:
+            self.answer_all(payment, not_voting(self.not_voting))  # whoever waited for its parents
             return
         for outpoint, rival in self.payments.rivals(payment):
             if rival.cast_lock:  # the locks rule it out; if they ever fail, no vote is cast

@@ -25,17 +25,25 @@ PATIENCE = 2
 """Block intervals for which what was forgotten may be undecided, before it is a conflict."""
 
 
-def recall(finality: Finality, record: TransactionRecord) -> None:
-    """At a restart: a transaction this replica voted for, with the votes it cast, as they were sent."""
+def recall(finality: Finality) -> None:
+    """At a restart: the transactions this replica voted for, with the votes it cast, as they were sent."""
+    carriers: dict[int, OwnBatch] = {}
+    for record in finality.ledger.pending():
+        _recall(finality, record, carriers)
+
+
+def _recall(finality: Finality, record: TransactionRecord, carriers: dict[int, OwnBatch]) -> None:
+    """``carriers``: this replica's batches by number, as far as they were read; many payments share one."""
     tx, me, ledger = record.tx, finality.key.public_hex, finality.ledger
     payment = finality.payments.open(tx.txid, finality.tick)
-    finality.payments.seen(payment, tx, me)
+    finality.payments.seen(payment, tx, me, finality.tick)
     payment.times = record.times or payment.times
     own = payment.own = ledger.own_votes(tx.txid) or OwnVotes()
     for kind, number in ((VoteKind.LOCK, own.lock), (VoteKind.COMMIT, own.commit), (VoteKind.ABORT, own.abort)):
-        batch = None if number is None else ledger.batch(number)
-        if batch is not None:
-            payment.votes.add(kind, me, OwnBatch(batch))
+        if number is not None and number not in carriers and (batch := ledger.batch(number)) is not None:
+            carriers[number] = OwnBatch(batch)
+        if number in carriers:
+            payment.votes.add(kind, me, carriers[number])
     payment.cast_lock, payment.cast_commit = own.lock is not None, own.commit is not None
     payment.cast_abort = own.abort is not None
     for outpoint in tx.outpoints:

@@ -36,13 +36,16 @@ def not_voting(reason: str) -> Refusal:
     return Refusal(ErrorCode.NOT_VOTING, f"this node does not vote now: {reason}")
 
 
-def no_room(tx: Transaction, payments: Payments) -> Refusal | None:
-    """Which bound on what is undecided keeps a wallet's transaction out; None if there is room for it."""
+def no_room(tx: Transaction, payments: Payments, me: str) -> Refusal | None:
+    """Which bound on what is undecided keeps a wallet's transaction out; None if there is room for it. What the
+    masternode ``me`` has from before its restart may be of its wallets."""
     message = "too many payments are undecided; try again"
     if payments.seen_count >= limits.IN_FLIGHT:
         return busy(message, "in_flight", limits.IN_FLIGHT)
     if payments.seen_bytes >= limits.IN_FLIGHT_BYTES:
         return busy(message, "in_flight_bytes", limits.IN_FLIGHT_BYTES)
+    if not payments.has_room_of(None, me):
+        return busy(message, "in_flight_share", payments.share[0])
     if payments.crowded(tx):
         message = "too many transactions want one of these coins; it waits for a verdict"
         return busy(message, "rivals_per_outpoint", limits.RIVALS_PER_OUTPOINT)

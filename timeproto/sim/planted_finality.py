@@ -28,7 +28,7 @@ LOCK, COMMIT, ABORT = VoteKind.LOCK, VoteKind.COMMIT, VoteKind.ABORT
 
 
 def forget_votes() -> list[Graft]:
-    return [Graft(own_votes, "recall", lambda _: lambda finality, record: None)]
+    return [Graft(own_votes, "recall", lambda _: lambda finality: None)]
 
 
 def votes_not_kept() -> list[Graft]:
