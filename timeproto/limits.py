@@ -210,7 +210,7 @@ CONNECTIONS = 4_096
 CONNECTIONS_PER_BLOCK = 512
 """Of one IPv4 address, or one IPv6 /64; the loopback is exempt."""
 STRANGERS = 1_024
-"""Connections that have not said a word yet; past that, and in a full house, the one that came first makes room."""
+"""Connections that have no place yet (network.house); past that one of the address block with most of them goes."""
 LISTEN_QUEUE = 1_024
 """Connections that the system keeps until they are accepted: many wallets may come back in one moment."""
 HANDSHAKE = 10.0

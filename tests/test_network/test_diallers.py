@@ -277,15 +277,17 @@ class Pairs(SynchronousTestCase):
             network.clock.advance(limits.BAN)
         self.assertEqual(manager.record.entries(), [])
 
-    def test_beyond_the_reserve_nobody_gets_in(self) -> None:
-        """The house has walls: past the places kept for masternodes a connection is dropped unheard (H-28)."""
+    def test_beyond_the_reserve_somebody_goes(self) -> None:
+        """The house has walls: in the places kept for masternodes nobody stays who proves nothing but talks (H-28)."""
         self.patch(limits, "CONNECTIONS", 2)
         network = Network()
         manager = network.add(0, [])
         manager.startService()
-        for _ in range(2 + 2 * len(VOTERS)):
+        places = 2 + 2 * len(VOTERS)
+        for _ in range(places):
             Raw(network.clock, manager).say(messages.Ping())
-        self.assertIsNone(manager.house.door("192.0.2.1"))
+        self.assertIs(manager.house.door("192.0.2.1"), False)
+        self.assertEqual((len(manager.house._guests), manager.wallet_count), (places - 1, 2))
 
     def test_a_proven_masternode_is_neither_slowed_nor_cut_short(self) -> None:
         """The wallets' rate and queue are for wallets."""

@@ -33,8 +33,8 @@ class Strangers(SynchronousTestCase):
     def setUp(self) -> None:
         self.house = House(Budgets(Clock()), reserved=2, room=4)
 
-    def enter(self, *, heard: bool = False) -> Guest:
-        guest = Guest()
+    def enter(self, host: str = "192.0.2.1", *, heard: bool = False) -> Guest:
+        guest = Guest(host)
         self.house.door(guest.peer_host)
         self.house.enter(guest)
         if heard:
@@ -43,13 +43,13 @@ class Strangers(SynchronousTestCase):
 
     def test_in_a_full_house_the_oldest_makes_room(self) -> None:
         """One for each that comes, and whoever has said a word stays."""
-        talker, *silent = self.enter(heard=True), self.enter(), self.enter(), self.enter()
+        talker, *silent = self.enter(heard=True), *(self.enter() for _ in range(5))
         self.assertIs(self.house.door("192.0.2.9"), True)
-        self.assertEqual([each.is_aborted for each in (talker, *silent)], [False, True, False, False])
+        self.assertEqual([each.is_aborted for each in (talker, *silent)], [False, True, *[False] * 4])
         self.house.leave(silent[0])  # what the transport says one turn later
         self.enter(heard=True)
         self.enter(heard=True)
-        self.assertEqual([each.is_aborted for each in (talker, *silent)], [False, True, True, False])
+        self.assertEqual([each.is_aborted for each in (talker, *silent)], [False, True, True, *[False] * 3])
         self.enter(heard=True)
         self.assertTrue(silent[2].is_aborted)
 
@@ -58,10 +58,10 @@ class Strangers(SynchronousTestCase):
         for _ in range(4):
             self.enter(heard=True)
         self.assertIs(self.house.door("192.0.2.9"), False)
-        self.enter(heard=True)
-        self.enter(heard=True)
+        for _ in range(2):
+            self.house.proven(self.enter())
         self.assertIsNone(self.house.door("192.0.2.9"))
-        self.assertEqual(self.house.wallets, 6)
+        self.assertEqual(self.house.wallets, 4)
 
     def test_there_are_never_many(self) -> None:
         """However much room there is."""
@@ -69,6 +69,42 @@ class Strangers(SynchronousTestCase):
         self.house = House(Budgets(Clock()), reserved=2, room=1_000)
         first, second, third = self.enter(), self.enter(), self.enter()
         self.assertEqual([each.is_aborted for each in (first, second, third)], [True, False, False])
+
+    def test_who_opens_many_makes_room_for_others(self) -> None:
+        """The block with most strangers gives way, and who has as many as anybody to itself: one reaches no other."""
+        self.patch(limits, "STRANGERS", 3)
+        self.house = House(Budgets(Clock()), reserved=2, room=1_000)
+        peer = self.enter("192.0.2.7")
+        crowd = [self.enter("192.0.2.1") for _ in range(20)]
+        self.assertEqual([each.is_aborted for each in crowd], [True] * 18 + [False] * 2)
+        other = self.enter("192.0.2.8")
+        self.assertEqual((peer.is_aborted, other.is_aborted, crowd[18].is_aborted), (False, False, True))
+
+    def test_who_is_not_welcome_reaches_no_other(self) -> None:
+        """From a block that owes much, or has as many as it may, somebody takes the place of its own alone."""
+        self.patch(limits, "STRANGERS", 3)
+        self.patch(limits, "CONNECTIONS_PER_BLOCK", 1)
+        budgets = Budgets(Clock())
+        self.house = House(budgets, reserved=2, room=1_000)
+        self.enter("192.0.2.3", heard=True)
+        many, _, one = self.enter("192.0.2.7"), self.enter("192.0.2.7"), self.enter("192.0.2.1")
+        budgets.open("192.0.2.4").spend(limits.COST_BLOCK_BURST + limits.COST_BLOCK_PER_SECOND * 3 * limits.DEBT)
+        self.assertEqual([self.house.door(host) for host in ("192.0.2.3", "192.0.2.4")], [None, None])
+        self.assertEqual((many.is_aborted, one.is_aborted), (False, False))
+        self.assertIs(self.house.door("192.0.2.1"), False)
+        self.assertEqual((many.is_aborted, one.is_aborted), (False, True))
+
+    def test_in_a_full_house_the_places_of_masternodes_are_used(self) -> None:
+        """Who proves itself is not thrown out while one is free, nor for who talks, or is silent, there."""
+        for _ in range(4):
+            self.enter(heard=True)
+        peer, *crowd = self.enter("192.0.2.7"), self.enter()
+        self.assertIs(self.house.heard(peer), False)
+        self.assertEqual((peer.is_aborted, crowd[0].is_aborted), (False, False))
+        crowd += [self.enter(heard=True) for _ in range(10)]
+        self.assertEqual([each.is_aborted for each in (peer, *crowd)], [False] + [True] * 10 + [False])
+        self.house.proven(peer)
+        self.assertEqual(self.house.wallets, 4)
 
     @given(st.lists(st.tuples(st.sampled_from(["enter", "heard", "proven", "leave"]), st.integers(0, 7)), max_size=60))
     def test_everybody_is_counted_once(self, steps: list[tuple[str, int]]) -> None:
@@ -87,8 +123,7 @@ class Strangers(SynchronousTestCase):
             elif guest is None:
                 continue
             elif what == "heard":
-                house.heard(guest)
-                if inside.get(guest) == "stranger":
+                if house.heard(guest) and inside.get(guest) == "stranger":
                     inside[guest] = "wallet"
             elif what == "proven" and inside.get(guest) != "masternode":
                 house.proven(guest)
@@ -101,13 +136,29 @@ class Strangers(SynchronousTestCase):
                 self.assertEqual(inside.pop(each), "stranger")
             self.assertEqual(house.wallets, list(inside.values()).count("wallet"))
             self.assertEqual(len(house._guests), len(inside))
-            self.assertLessEqual(len(inside), 3 + 2)
+            self.assertLessEqual((len(inside), house.wallets), (3 + 2, 3))
+            strangers = sum(map(len, house._strangers.values()))
+            self.assertEqual(strangers, list(inside.values()).count("stranger"))
             blocks = {host: sum(each.peer_host == host for each in inside) for host in HOSTS[:2]}
             self.assertEqual(house._blocks, {host: count for host, count in blocks.items() if count})
 
 
 class Doors(SynchronousTestCase):
     """The same, of real connections."""
+
+    def test_one_address_keeps_no_masternode_out(self) -> None:
+        """However fast it opens mouths: a newcomer waits unread for as long as ever, and is linked (T-04, H-28)."""
+        self.patch(limits, "STRANGERS", 8)
+        network = Network()
+        manager = network.add(0, [])
+        network.start()
+        manager._budgets.newcomer(limits.COST_NEWCOMERS_BURST * 2)
+        network.add(1, [0]).startService()
+        for _ in range(40):
+            for _ in range(8):
+                _wallet(network, manager)
+            network.run(0.1)
+        self.assertEqual((len(manager.links), network.dials), (1, [address(0)]))
 
     def test_open_mouths_keep_nobody_out(self) -> None:
         """A house full of silence: a wallet that speaks is served, and a masternode is linked (T-04, H-28)."""

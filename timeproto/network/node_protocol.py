@@ -132,7 +132,8 @@ class NodeProtocol(MessageProtocol):
 
     def spoken(self) -> None:
         super().spoken()
-        self._switchboard.house.heard(self)
+        if self.direction == "inbound" and not self._crowded:
+            self._crowded = not self._switchboard.house.heard(self)
 
     def message_received(self, message: messages.AnyMessage) -> None:
         if isinstance(message, messages.Handshake):

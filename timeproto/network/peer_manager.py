@@ -347,7 +347,7 @@ class PeerManager(MultiService):
 
     @property
     def wallet_count(self) -> int:
-        """Connections that have spoken, and not as a masternode."""
+        """Connections that have spoken and found a place, but for masternodes."""
         return self.house.wallets
 
     def peers_info(self) -> list[PeerInfo]:
