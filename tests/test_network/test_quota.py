@@ -8,8 +8,10 @@ from twisted.internet.task import Clock
 from twisted.test.iosim import FakeTransport, connect
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.alone_node import Node
-from tests.cluster import key
+from tests.alone_node import Client, Node
+from tests.cluster import COIN, key, pay
+from tests.cluster import address as address_of
+from tests.test_network.harness import Network
 from tests.test_network.test_protocol import framed
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
@@ -199,13 +201,87 @@ class OverTcp(SynchronousTestCase):
         self.failureResultOf(asked)
         self.assertFalse([each for each in self.clock.getDelayedCalls() if each.func is None])
 
-    def test_a_masternode_pays_nothing(self) -> None:
-        """Nobody counts what it asks, and there is no budget to be told."""
-        self.connect()
-        self.server.stop_paying()
+    def test_where_nobody_pays(self) -> None:
+        """There is no budget to be told."""
         refusal = self.node.ask(_Told(), messages.GetBudget(id=1))
         self.assertEqual(refusal.code, "unsupported")
         self.assertEqual(costs.of_request(messages.GetBudget(), 20), 1)
+
+
+class Masternodes(SynchronousTestCase):
+    """What a masternode asks as wallets do."""
+
+    def setUp(self) -> None:
+        self.node = Node()
+        self.network = Network()
+        self.manager = self.network.add(0, [])
+        self.manager._dispatcher = Dispatcher(self.node.integration, self.node.handler)
+        self.peer = self.network.add(1, [0])
+        self.network.start()
+        self.network.run(1)
+
+    def ask(self, message: Any = QUERY, times: int = 1) -> list[str]:
+        """What each was answered with: the type, or the code of an error; nothing for what still waits."""
+        (link,) = self.peer.links.values()
+        asked = [link.request(message) for _ in range(times)]
+        self.network.run()
+        said: list[str] = []
+        for each in asked:
+            each.addCallbacks(
+                lambda reply: said.append(type(reply).__name__), lambda failure: said.append(failure.value.code)
+            )
+        return said
+
+    def test_it_pays_for_them(self) -> None:
+        """Past its debt it is refused and linked as before, comes back to the same purse, and can ask again later."""
+        most = limits.COST_BURST + limits.COST_PER_SECOND * limits.DEBT
+        said = self.ask(times=1_000)
+        answered = said.count("UTXOStateResponse")
+        self.assertTrue(0.9 * most < answered * costs.of_request(QUERY, 0) < 1.1 * most, answered)
+        self.assertEqual(said[answered:], ["over_limit"] * (1_000 - answered))
+        self.manager._budgets.of_link(self.peer._key.public_hex).spend(limits.COST_PER_SECOND * 3)
+        for link in list(self.manager.links.values()):
+            link.abort()
+        self.network.run(2)
+        self.assertEqual(self.ask(), ["over_limit"])
+        self.network.run(2)
+        self.assertEqual(self.ask(), ["UTXOStateResponse"])
+
+    def test_its_votes_are_read_whatever_it_owes(self) -> None:
+        """What masternodes say among themselves costs nothing, and is not held back."""
+        self.manager._budgets.of_link(self.peer._key.public_hex).spend(limits.COST_BURST * 100)
+        before = self.manager._budgets.of_link(self.peer._key.public_hex).spent
+        self.assertEqual(self.ask(), ["over_limit"])
+        self.assertEqual(self.ask(messages.GetPeers()), ["Peers"])
+        self.assertEqual(self.manager._budgets.of_link(self.peer._key.public_hex).spent, before)
+
+    def test_little_of_it_waits_at_once(self) -> None:
+        """During a commit it has asked what it may, and then as much again; errors are answers too."""
+        self.patch(limits, "HANDOVERS", 3)
+        wallet = self.node.wallets[0]
+        mine = address_of(wallet)
+        coin, output = next(each for each in self.node.genesis.coins() if each[1].address == mine)
+        tx = pay(self.node.genesis, [(coin, output.amount, wallet)], [(mine, COIN)])
+        self.node.hold()
+        self.node.handler.handle_message(Client(), messages.TransactionBroadcast(id=1, tx=tx))
+        self.assertEqual(self.ask(messages.GetTransaction(txid="ab" * 32), 5), ["busy"] * 2)
+        self.node.release()
+        self.network.run()
+        bad = messages.GetAddressUTXOs(address="nowhere")
+        for message, code in ((messages.GetTransaction(txid="ab" * 32), "not_found"), (bad, "bad_address")):
+            for _ in range(2):
+                self.assertEqual(self.ask(message, 3), [code] * 3)
+
+    def test_what_it_watches_goes_with_its_connection(self) -> None:
+        """Also what it watched before it had proven anything."""
+        watch = messages.UTXOSubscribe(subscriber_id="w", outpoints=("11" * 32 + ":0",))
+        self.assertEqual(self.ask(watch), ["UTXOSubscribed"])
+        (link,) = self.manager.links.values()
+        self.node.handler.handle_message(link, watch)
+        self.assertEqual(self.node.handler.subscription_count, 2)
+        link.abort()
+        self.network.run()
+        self.assertEqual(self.node.handler.subscription_count, 0)
 
 
 class _Told:

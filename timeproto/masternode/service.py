@@ -88,11 +88,16 @@ class Dispatcher:
         key = connection.node_key
         if connection.remote_role is Role.MASTERNODE and key is not None and _is_for_replica(message):
             self._integration.handle_network_message(message, key)
+        elif connection.asker is not None:
+            connection.asker.ask(message)
+            self._handler.handle_message(connection.asker, message)
         else:
             self._handler.handle_message(connection, message)
 
     def connection_lost(self, connection: NodeProtocol) -> None:
         self._handler.connection_lost(connection)
+        if connection.asker is not None:
+            self._handler.connection_lost(connection.asker)
 
     def link_up(self, connection: NodeProtocol) -> None:
         if connection.node_key is not None:

@@ -258,6 +258,20 @@ class Account:
         raise Refusal(ErrorCode.OVER_LIMIT, "more is asked from here than this node answers in time", **details)
 
 
+class LinkAccount(Account):
+    """What one masternode asks as wallets do, over all its connections: past its debt it is refused, at no cost, and
+    never held back or sent away."""
+
+    __slots__ = ()
+
+    def ask(self, message: Any, size: int) -> None:
+        self.spend(0)
+        over = self._own.debt - limits.DEBT
+        if over > 0:
+            self._refuse("cost_per_second", self._own, min(over, limits.DEBT), costs.of_request(message, size))
+        super().ask(message, size)
+
+
 class Keyring(Protocol):
     """Where keys are looked up (network.quota.Keys)."""
 
@@ -284,6 +298,7 @@ class Budgets:
         self.accounts: dict[Account, None] = {}
         self._busy: dict[str, Block] = {}
         self._idle: OrderedDict[str, Block] = OrderedDict()
+        self._links: dict[str, LinkAccount] = {}
         self.refused = 0
         self.sent_away = 0
 
@@ -296,6 +311,15 @@ class Budgets:
         self.newcomer(cost)
         self.accounts[account] = None
         self.pace.payers += 1
+        return account
+
+    def of_link(self, key: str) -> LinkAccount:
+        """The account of a masternode of the set, which stays."""
+        account = self._links.get(key)
+        if account is None:
+            own = Purse(limits.COST_PER_SECOND, limits.COST_BURST, self.pace)
+            account = self._links[key] = LinkAccount(self, own)
+            self.pace.payers += 1
         return account
 
     def newcomer(self, cost: float) -> None:

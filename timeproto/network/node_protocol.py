@@ -11,6 +11,7 @@ from twisted.internet.protocol import Factory
 
 from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
+from timeproto.network.asker import Asker
 from timeproto.network.handshake import HandshakeMachine, OwnKey
 from timeproto.network.house import House
 from timeproto.network.protocol import MessageProtocol
@@ -55,7 +56,8 @@ class Switchboard(Protocol):
 
 
 class NodeProtocol(MessageProtocol):
-    """One connection of a node. ``node_key`` is set once the other end has proven to be that masternode."""
+    """One connection of a node. ``node_key`` is set once the other end has proven to be that masternode; from then on
+    it asks what wallets ask as ``asker``."""
 
     def __init__(
         self, clock: Any, switchboard: Switchboard, *, dialled: str | None = None, crowded: bool = False
@@ -65,6 +67,7 @@ class NodeProtocol(MessageProtocol):
         super().__init__(clock)
         self.direction: Literal["inbound", "outbound"] = "inbound" if dialled is None else "outbound"
         self.node_key: str | None = None
+        self.asker: Asker | None = None
         self.announced: str | None = None
         self.dialled_address = dialled
         self.opened_at = clock.seconds()

@@ -24,6 +24,7 @@ from timeproto.errors import ConfigurationError, ErrorCode, Refusal
 from timeproto.model.genesis import Genesis
 from timeproto.model.keys import SigningKey
 from timeproto.network import costs
+from timeproto.network.asker import Asker
 from timeproto.network.budget import Budgets
 from timeproto.network.dialler import Diallers
 from timeproto.network.discovery import AddressBook, Bootstrap, is_wildcard, parse_address
@@ -211,6 +212,7 @@ class PeerManager(MultiService):
         if key is None:
             return
         self.house.proven(connection)
+        connection.asker = Asker(connection, self._budgets.of_link(key))
         address = connection.dialled_address or connection.announced
         if address is not None:
             self._book.learn(key, address, proven=True)
