@@ -304,6 +304,37 @@ class Time(LeaseCase):
         }
         self.assertEqual(announced, {"over": [], "renewed": [], "as it was": [10_000]})
 
+    def in_a_busy_moment(self, seconds: float) -> None:
+        """So much time passes while a commit is under way and as many questions wait as may."""
+        self.node.hold()
+        self.node.handler.handle_message(Reader(), messages.TransactionBroadcast(id=1, tx=self.payment()))
+        patched = self.patch(limits, "INBOX", 2)
+        for _ in range(3):
+            self.node.handler.handle_message(Reader(), messages.GetInfo(id=1))
+        self.node.clock.advance(seconds)
+        self.node.release()
+        patched.restore()
+
+    def test_a_watermark_in_a_busy_moment(self) -> None:
+        """What could not be asked then is asked a little later, and from then on as before."""
+        self.lease()
+        self.in_a_busy_moment(limits.WATERMARK)
+        self.reader.told.clear()
+        self.node.clock.advance(2)
+        for _ in range(3):
+            self.node.clock.advance(limits.WATERMARK)
+        self.assertEqual([type(each) for each in self.reader.told], [messages.UTXOWatermark] * 4)
+
+    def test_its_end_in_a_busy_moment(self) -> None:
+        """It comes a little later."""
+        self.lease(ttl_ms=100_000)
+        self.node.clock.advance(76)
+        self.node.handler.connection_lost(self.reader)
+        self.in_a_busy_moment(25)
+        self.assertEqual(len(self.node.handler._subscriptions._leases), 1)
+        self.node.clock.advance(2)
+        self.assert_nothing_left()
+
     def test_silence_is_information(self) -> None:
         """An idle feed is told from time to time that there was nothing to tell; one encoding for all."""
         others = [Reader() for _ in range(3)]

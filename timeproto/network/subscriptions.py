@@ -362,8 +362,11 @@ class Subscriptions:
 
     def _at_boundary(self, work: Callable[[], None]) -> None:
         def failed(failure: Failure) -> None:
-            if failure.check(Refusal) is None:  # a node that stops refuses, and has told so
+            refusal = failure.value
+            if not isinstance(refusal, Refusal):  # a node that stops refuses, and has told so
                 self.log.failure("the time of subscriptions could not be kept", failure=failure)
+            elif refusal.code == ErrorCode.BUSY:  # or time would stand still from here on
+                self._clock.callLater(1.0, self._at_boundary, work)
 
         self._view.read(work).addErrback(failed)
 
