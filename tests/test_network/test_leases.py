@@ -478,6 +478,25 @@ class Bounds(LeaseCase):
         self.assertEqual(self.take_up(tokens[0], Reader(), since=0).code, "not_found")
         self.assertIsInstance(self.take_up(tokens[1], Reader(), since=0), UTXOSubscribed)
 
+    def test_the_oldest_that_comes_back_is_not_refused(self) -> None:
+        """With more than it had: the next oldest makes room, of all or of its block, and none if there is no other."""
+        self.budgets = Budgets(self.node.clock)
+        for limit in ("FILTERS_NODE", "FILTERS_BLOCK"):
+            patched = self.patch(limits, limit, 6)
+            tokens = []
+            for first in (0, 2, 4):
+                reader = self.reader_from("192.0.2.1")
+                tokens.append(self.watch(reader, first, 2, ttl_ms=TTL).token)
+                self.node.handler.connection_lost(reader)
+            reader = self.reader_from("192.0.2.1")
+            self.assertIsInstance(self.watch(reader, 6, 1, token=tokens[0]), UTXOSubscribed)
+            kinds = [type(self.take_up(token, Reader(), since=0)).__name__ for token in tokens[1:]]
+            self.assertEqual(kinds, ["Error", "UTXOSubscribed"])
+            self.node.handler.connection_lost(reader)
+            self.assertIsInstance(self.watch(self.reader_from("192.0.2.1"), 7, 4, token=tokens[0]), messages.Error)
+            self.node.clock.advance(TTL / 1000 + 1)
+            patched.restore()
+
     def test_no_more_wait_than_may(self) -> None:
         """The oldest of too many is forgotten."""
         self.patch(limits, "PARKED", 2)

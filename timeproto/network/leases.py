@@ -66,14 +66,10 @@ class Leases:
         """How many wait for their wallet."""
         return len(self._parked)
 
-    @property
-    def oldest(self) -> Lease | None:
-        """The one that has waited longest for its wallet."""
-        return next(iter(self._parked), None)
-
-    def parked_of(self, block: str) -> dict[Lease, None]:
-        """Those of an address block that wait, in the order in which they began to; not to be changed."""
-        return self._parked_of.get(block, {})
+    def parked_of(self, block: str | None) -> dict[Lease, None]:
+        """Those that wait, of an address block or with None of all, in the order in which they began to; not to be
+        changed."""
+        return self._parked if block is None else self._parked_of.get(block, {})
 
     def of(self, subscription: Subscription) -> Lease | None:
         return self._of.get(subscription)

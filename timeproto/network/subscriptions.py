@@ -264,8 +264,9 @@ class Subscriptions:
 
     def _evict(self, but: Subscription | None = None, block: str | None = None) -> bool:
         """Whoever is here goes before those who are not, of all or of a block; False if nobody is left to go."""
-        lease = self._leases.oldest if block is None else next(iter(self._leases.parked_of(block)), None)
-        if lease is None or lease.subscription is but:
+        waiting = self._leases.parked_of(block)
+        lease = next((each for each in waiting if each.subscription is not but), None)
+        if lease is None:
             return False
         self._forget(lease.subscription)
         return True
