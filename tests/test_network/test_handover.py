@@ -8,11 +8,15 @@ from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.alone_node import Client, Node
+from tests.cluster import COIN, pay
+from tests.cluster import address as address_of
 from tests.test_network.harness import Network, address
 from tests.test_network.owners import MINE, THEIRS, Case, Wallet
 from timeproto import limits
 from timeproto.errors import Refusal
-from timeproto.model.transaction import Outpoint
+from timeproto.masternode.service import Dispatcher
+from timeproto.model.transaction import Outpoint, Transaction
 from timeproto.network import handover
 from timeproto.network.handover import asker
 from timeproto.network.handshake import OWNERS
@@ -211,3 +215,27 @@ class Links(SynchronousTestCase):
                 else:
                     self.assertIsInstance(self.successResultOf(asked), LeaseFilter)
         network.stop()
+
+    def test_one_that_comes_too_late(self) -> None:
+        """Nobody is asked to answer it, so no error fails what the other side asks under the same number."""
+        network = Network()
+        one, two = network.add(0, []), network.add(1, [0])
+        dispatcher = Dispatcher((node := Node()).integration, node.handler)
+        one._dispatcher = two._dispatcher = dispatcher
+        network.start()
+        network.run(1)
+        (link,) = two.links.values()
+        node.hold()
+        node.handler.handle_message(Client(), messages.TransactionBroadcast(id=1, tx=self.payment(node)))
+        asked = link.request(messages.GetInfo())
+        (number,) = link._requests._waiting
+        link.send(LeaseFilter(id=number, addresses=()))
+        network.run()
+        node.release()
+        network.run()
+        self.assertIsInstance(self.successResultOf(asked), messages.Info)
+
+    def payment(self, node: Node) -> Transaction:
+        wallet = node.wallets[0]
+        coin, output = next(each for each in node.genesis.coins() if each[1].address == address_of(wallet))
+        return pay(node.genesis, [(coin, output.amount, wallet)], [(output.address, COIN)])

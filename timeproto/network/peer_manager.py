@@ -256,7 +256,7 @@ class PeerManager(MultiService):
         """Questions about peers are answered here; everything else is the dispatcher's."""
         if isinstance(message, messages.GetPeers):
             connection.send(messages.Peers(id=message.id, peers=self._book.peers()))
-        elif isinstance(message, messages.Peers):
+        elif isinstance(message, messages.Peers | messages.LeaseFilter):
             pass  # nobody asked, or asked too long ago
         elif isinstance(message, messages.UTXOStateNotification):
             self.handle_utxo_message(message, connection)
