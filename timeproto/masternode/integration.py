@@ -60,7 +60,7 @@ class MasternodeUTXOIntegration:
         pace: Pace,
         timers: Timers,
         now: Callable[[], int],
-        fatal: Callable[[Exception], None],
+        fatal: Callable[[BaseException], None],
     ) -> None:
         """``at_once`` and ``commit_at_once`` do what is too small for ``offload`` and ``offload_commits``; ``pace``
         says when; ``now`` gives Unix ms; ``fatal`` is told of what this node cannot live with, once."""
@@ -86,7 +86,7 @@ class MasternodeUTXOIntegration:
         self._gathering = False
         self._verifying = False
         self._busy = self._advancing = False
-        self._broken: Exception | None = None
+        self._broken: BaseException | None = None
         self._ahead_of_disk = False
         self._idle: list[Deferred[None]] = []
 
@@ -340,14 +340,14 @@ class MasternodeUTXOIntegration:
 
     def _verify_failed(self, failure: Failure) -> None:
         self._verifying = False
-        self._give_up(self._reason(failure))
+        self.give_up(self._reason(failure))
 
     def _collapse(self, failure: Failure) -> None:
         """A step or its commit failed: nothing more may leave, not even in an answer, since it may not be durable."""
         self._busy = False
         self._ahead_of_disk = True
         self._reads.refuse(_going_away())
-        self._give_up(self._reason(failure))
+        self.give_up(self._reason(failure))
 
     def _reason(self, failure: Failure) -> Exception:
         if isinstance(failure.value, StorageError | IdentityConflict):
@@ -355,7 +355,8 @@ class MasternodeUTXOIntegration:
         self.log.failure("the node's own code failed", failure=failure)
         return StorageError(f"the node cannot go on: {failure.value}")
 
-    def _give_up(self, reason: Exception) -> None:
+    def give_up(self, reason: BaseException) -> None:
+        """Votes no more and takes nothing more; what is being committed is let through."""
         first, self._broken = self._broken is None, self._broken or reason
         self.replica.halt(str(reason))
         self._ready.clear()

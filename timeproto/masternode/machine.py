@@ -1,10 +1,12 @@
-"""What a node asks of its process, so that its work costs the machine less."""
+"""What a node asks of its process: that its work costs the machine less, and how it ends."""
 
 from __future__ import annotations
 
 import gc
 import os
+import sys
 from contextlib import suppress
+from typing import NoReturn
 
 
 def await_turns() -> None:
@@ -22,3 +24,20 @@ def spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 5, 50)  # ten milliseconds for some thousands of payments, or connections that come and go
+
+
+def say(sentence: str) -> None:
+    """A line on standard error, if it can be written."""
+    if sys.__stderr__ is not None:  # twistd has turned sys.stderr into a log
+        with suppress(OSError, ValueError):  # it may lie on the disk that is full, or its reader may have gone
+            sys.__stderr__.write(sentence + "\n")
+            sys.__stderr__.flush()
+
+
+def exit_with(status: int) -> NoReturn:
+    """Ends the process at once."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import atexit
 import os
 import signal
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from twisted.application import service
 from twisted.internet import protocol, stdio
 from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import LoopingCall
 from twisted.logger import (
     FilteringLogObserver,
@@ -36,7 +37,7 @@ from timeproto.masternode.condition import Condition
 from timeproto.masternode.config import Config
 from timeproto.masternode.desk import Desk, load_keys, save_keys
 from timeproto.masternode.integration import MasternodeUTXOIntegration
-from timeproto.masternode.machine import await_turns, spare_the_collector
+from timeproto.masternode.machine import await_turns, exit_with, say, spare_the_collector
 from timeproto.masternode.open_files import connections
 from timeproto.masternode.pace import Pace
 from timeproto.masternode.timers import Timers
@@ -200,8 +201,9 @@ class TimeNode(service.MultiService):
             self._reactor.callFromThread(self._certificates.reload)
 
     def _stop_reactor(self) -> None:
-        if self.running and self._reactor.running:
-            self._reactor.stop()
+        if self.running:
+            with suppress(ReactorNotRunning):  # it is stopping already
+                self._reactor.stop()
 
     async def _start(self) -> None:
         config, genesis = self._config, self._genesis
@@ -314,20 +316,21 @@ class TimeNode(service.MultiService):
     # -- stopping ------------------------------------------------------------------------------------
 
     def leave(self, reason: BaseException) -> None:
-        """The node cannot go on: says why in one sentence and stops the process with the status that tells it."""
+        """The node cannot go on: votes no more, says why in one sentence and stops the process with the status that
+        tells it."""
         if self._leaving:
             return
         self._leaving = True
         status = next((status for kind, status in _STATUS if isinstance(reason, kind)), ExitStatus.STORAGE)
-        if not isinstance(reason, ConfigurationError | IdentityConflict | StorageError | Refusal):
-            self.log.failure("the node's own code failed")
-        self.log.critical("the node stops: {reason}", reason=reason)
-        if sys.__stderr__ is not None:  # twistd has turned sys.stderr into a log
-            sys.__stderr__.write(f"timenode: {' '.join(str(reason).split())}\n")
-            sys.__stderr__.flush()
         # twistd ends with 0 once its reactor has stopped; this runs after it has tidied up.
-        atexit.register(_exit_with, status)
+        atexit.register(exit_with, status)
         self._stop_reactor()
+        if self._integration is not None:
+            self._integration.give_up(reason)
+        if not isinstance(reason, ConfigurationError | IdentityConflict | StorageError | Refusal):
+            self.log.failure("the node's own code failed", failure=Failure(reason))
+        self.log.critical("the node stops: {reason}", reason=reason)
+        say(f"timenode: {' '.join(str(reason).split())}")
 
     async def _stop(self) -> None:
         ticking = getattr(self, "_ticking", None)
@@ -389,9 +392,3 @@ class _UntilEnd(protocol.Protocol):
 async def _maybe(result: Any) -> None:
     if isinstance(result, Deferred):
         await result
-
-
-def _exit_with(status: int) -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
