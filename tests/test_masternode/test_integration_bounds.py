@@ -60,6 +60,23 @@ class Broken(Bridge):
         self.storing.let_go()
         self.successResultOf(idle)
 
+    def test_after_idle_nothing_is_begun(self) -> None:
+        """Whoever is told so closes the store: a timer that runs out then, or a link that goes, commits nothing."""
+        self.storing.open = False
+        self.bridge.process_transaction(self.payment())
+        idle = self.bridge.when_idle()
+        self.hear(messages.TransactionBroadcast(tx=self.payment(1)))
+        self.storing.let_go()
+        self.assertNoResult(idle)
+        self.storing.let_go()
+        self.successResultOf(idle)
+        self.world.events.clear()
+        self.hear(messages.TransactionBroadcast(tx=self.payment(2)))
+        self.bridge.link_down(self.alone.keys[1].public_hex)
+        self.bridge.tick()
+        self.assertEqual(self.code(self.bridge.process_transaction(self.payment(3))), "not_voting")
+        self.assertEqual((self.storing.jobs, self.world.events, self.fatal), ([], [], []))
+
     def test_an_error_in_a_step_stops_the_node_not_its_word(self) -> None:
         """State may be half changed: nothing of it leaves, tickets are answered, fatal is told once (P-22)."""
         self.patch(self.bridge.replica, "step", lambda inputs, now: 1 // 0)

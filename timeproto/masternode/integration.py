@@ -161,7 +161,7 @@ class MasternodeUTXOIntegration:
         return answer
 
     def when_idle(self) -> Deferred[None]:
-        """Fires when nothing is being verified or committed."""
+        """Fires when nothing is being verified or committed, and nothing will be: the store may be closed."""
         idle: Deferred[None] = Deferred()
         self._idle.append(idle)
         self._tell_idle()
@@ -373,6 +373,8 @@ class MasternodeUTXOIntegration:
     def _tell_idle(self) -> None:
         if not (self._verifying or self._busy) and (self._broken is not None or not (self._inbox or self._ready)):
             idle, self._idle = self._idle, []
+            if idle and self._broken is None:  # timers run out, and links go, while it closes
+                self._broken = StorageError("the store is closed")
             for waiting in idle:
                 waiting.callback(None)
 
