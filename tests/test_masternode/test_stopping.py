@@ -6,7 +6,9 @@ import atexit
 import errno
 import sys
 from io import StringIO
+from typing import Any
 
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import ReactorNotRunning
 
 from tests.test_masternode.bridge import Bridge
@@ -33,6 +35,18 @@ class Full(StringIO):
 
     def write(self, text: str) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
+
+
+class AtOnce:
+    """A worker without a thread."""
+
+    stopped = False
+
+    def __call__(self, work: Any, *given: Any) -> Deferred[Any]:
+        return maybeDeferred(work, *given)
+
+    def stop(self) -> None:
+        self.stopped = True
 
 
 class Leaving(Bridge):
@@ -93,3 +107,17 @@ class Leaving(Bridge):
         with self.assertRaises(OSError):
             machine.exit_with(ExitStatus.STORAGE)
         self.assertEqual(ended, [ExitStatus.STORAGE])
+
+    def test_a_store_that_does_not_close_is_a_failed_disk(self) -> None:
+        """Its status and one sentence; what is to stop after it stops."""
+
+        class Store:
+            def close(self) -> None:
+                raise StorageError("the store did not close: no space left")
+
+        self.node._store, self.node._storing = Store(), AtOnce()
+        self.node._verifying = AtOnce()
+        self.successResultOf(self.node.stopService())
+        self.assertEqual(self.statuses, [ExitStatus.STORAGE])
+        self.assertEqual(self.said.getvalue(), "timenode: the store did not close: no space left\n")
+        self.assertEqual((self.node._verifying.stopped, self.node._storing.stopped), (True, True))

@@ -341,7 +341,10 @@ class TimeNode(service.MultiService):
         if self._integration is not None:
             await self._integration.when_idle()
         if self._store is not None:
-            await self._storing(self._store.close)
+            try:
+                await self._storing(self._store.close)
+            except Exception as error:
+                self.leave(error)
         self._verifying.stop()
         self._storing.stop()
 
