@@ -43,7 +43,7 @@ class Worker:
             work, arguments, done = job
             try:
                 result = work(*arguments)
-            except Exception:
+            except BaseException:  # a panic in a library is no Exception, and who waits must be told of it
                 self._reactor.callFromThread(done.errback, Failure())
             else:
                 self._reactor.callFromThread(done.callback, result)
