@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -84,3 +85,9 @@ class Kept(SynchronousTestCase):
         windows.startService()
         self.successResultOf(windows.stopService())
         self.assertFalse((self.folder / "webhooks.json").exists())
+
+    def test_they_go_by_the_clock_on_the_wall(self) -> None:
+        """By the one that receivers have, also after it was ahead for a moment; the node's own never goes back."""
+        self.patch(time, "time", lambda: 1_600_000_000.0)
+        webhooks: Any = self.windows(webhook_wallets=True)._web._webhooks  # type: ignore[union-attr]
+        self.assertEqual(webhooks._now(), 1_600_000_000.0)

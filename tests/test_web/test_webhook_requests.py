@@ -94,6 +94,20 @@ class Wallets(SynchronousTestCase):
             self.refused(wish(), 403, "not_authorised", again)
             self.assertEqual(self.ask(wish(at=again.clock.seconds()), again).status, 200)
 
+    def test_a_clock_that_was_ahead_for_a_moment(self) -> None:
+        """What was forgotten then is not brought back by an older request, and whoever asks anew is heard."""
+        self.ask(wish())
+        self.ask(wish(at=START + 1, remove=True))
+        hooks: Any = self.shop.service._webhooks
+        right, ahead = hooks._now, [86_400.0]
+        self.patch(hooks, "_now", lambda: right() + ahead[0])
+        self.shop.settle(bounds.WEBHOOK_SAVE)
+        self.assertEqual(self.shop.kept.removed, {})
+        ahead[0] = 0
+        self.refused(wish(), 403, "not_authorised")
+        self.refused(wish(at=START + 1), 403, "not_authorised")
+        self.assertEqual(self.ask(wish(at=START + 2)).status, 200)
+
     def test_asked_again_it_tries_again(self) -> None:
         """Who renews waits half a minute at most, for the receiver may be back; asking often makes it no sooner."""
         self.ask(wish())

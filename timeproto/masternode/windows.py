@@ -6,6 +6,7 @@ Nothing in here decides, and nothing waits for a window.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -104,7 +105,6 @@ class Windows(MultiService):
         self._reactor = reactor
         self._config = config
         self._view = view
-        self._now = now
         self._tls = tls
         self._saving: Worker | None = None
         self._web: WebService | None = None
@@ -146,7 +146,7 @@ class Windows(MultiService):
             configured=config.webhook_pairs,
             wallets=config.webhook_wallets,
             save=partial(self._saving, save, path),
-            now=lambda: self._now() / 1000,
+            now=time.time,  # theirs may go back: a node that clings to a wrong one signs what no receiver believes
             random=os.urandom,
         )
 

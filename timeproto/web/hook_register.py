@@ -26,6 +26,8 @@ class Register:
         self._removed = {
             hook: each if isinstance(each, Removal) else Removal(each) for hook, each in removed.items()
         }  # fmt: skip
+        self.forgotten = 0
+        """The last of the times that were forgotten, Unix ms: by a clock that was ahead, this may be not long ago."""
 
     def __len__(self) -> int:
         return len(self._hooks)
@@ -79,7 +81,7 @@ class Register:
         """Forgets the times before this one, Unix ms; true if there were any."""
         old = [hook for hook, each in self._removed.items() if each.stamp < before]
         for hook in old:
-            del self._removed[hook]
+            self.forgotten = max(self.forgotten, self._removed.pop(hook).stamp)
         return bool(old)
 
     def require_room(self, made: Hook) -> None:
