@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import ssl
@@ -15,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.authority import DAY, Authority
 from timeproto import limits
 from timeproto.errors import ConfigurationError
+from timeproto.masternode import certificates
 from timeproto.masternode.certificates import Certificates
 from timeproto.masternode.config import make_config
 from timeproto.network.certificates import LIFETIME, RENEW_BEFORE
@@ -65,6 +67,36 @@ class Start(CertificatesCase):
         self.files[1].unlink()
         self.assertRaises(ConfigurationError, self.open)
         self.assertFalse(self.files[1].exists())
+
+    def test_files_that_cannot_be_had_are_named(self) -> None:
+        """A folder that is missing, or that may not be looked into, is the operator's to mend: status 2."""
+
+        def exists(path: Path) -> bool:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+        self.files = self.folder / "none" / "c.pem", self.folder / "none" / "k.pem"
+        with self.assertRaisesRegex(ConfigurationError, r"none/c\.pem .*: No such file or directory"):
+            self.open()
+        self.patch(Path, "exists", exists)
+        with self.assertRaisesRegex(ConfigurationError, r"none/c\.pem .*: Permission denied"):
+            self.open()
+
+    def test_one_that_cannot_be_renewed_serves_until_its_end(self) -> None:
+        """At the start as later: it is complained of once."""
+
+        def refuse(*given: Any) -> bool:
+            raise OSError(errno.EROFS, "Read-only file system")
+
+        self.open()
+        self.take()
+        self.patch(certificates, "renew_certificate", refuse)
+        self.clock.advance((LIFETIME - RENEW_BEFORE).total_seconds())
+        self.take()
+        again = self.open()
+        (said,) = self.take()
+        self.assertIn("cannot be renewed: [Errno 30] Read-only file system", said)
+        again.look()
+        self.assertEqual(self.take(), [])
 
     def test_whom_it_is_for(self) -> None:
         """The host at which others reach the node, else that on which it listens."""

@@ -45,10 +45,14 @@ class Certificates(Service):
         self._metrics = metrics
         self._unix = now
         self._seen = self._complained = b""
-        if not certificate.exists() and not key.exists():
-            make_certificate(certificate, key, host, self._now())
-        else:
-            renew_certificate(certificate, key, self._now())
+        try:
+            if not certificate.exists() and not key.exists():
+                make_certificate(certificate, key, host, self._now())
+        except OSError as error:
+            raise ConfigurationError(
+                f"the TLS certificate {certificate} and key {key} can neither be read nor made: {error.strerror}"
+            ) from None
+        self._renew()
         self.context = ServerContextFactory(certificate, key)
         self._looking = LoopingCall(self.look)
         self._looking.clock = reactor
