@@ -63,6 +63,16 @@ class Live(SynchronousTestCase):
         self.assertEqual(reader.events, [
             (f"{KEY}:1", "watermark", {"cursor": {"node": KEY, "position": 1}, "height": 0})])
 
+    def test_one_that_has_not_begun_when_the_node_stops(self) -> None:
+        """It is told so by an error, after which a reader asks again, and nothing is written later."""
+        self.web.node.held = []
+        connection = self.web.connect().request("GET", "/v1/events")
+        self.web.service.stopService()
+        (answer,) = connection.answers()
+        self.assertEqual((answer.status, answer.code), (503, "going_away"))
+        self.web.node.let_read()
+        self.assertEqual((connection.take(), self.web.service.metrics.streams._value.get()), (b"", 0))
+
     def test_every_transition_once_in_order(self) -> None:
         """All of one commit arrive together, as the notifications that wallets get, with what proves them."""
         reader = Reader(self.web)

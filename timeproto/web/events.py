@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import Any
+from typing import Any, NoReturn
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IPushProducer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -84,20 +84,28 @@ class Stream:
         self._live_from = 0
         self._paused = False
         self._reading = True
-        self._ended = self._is_placed = False
+        self._begun = self._ended = self._is_placed = False
+        self._opening: Deferred[None]
         self._beat: Any = None
         self._due: Any = None
         self._held: Any = None
 
     def begin(self, since: Cursor | None) -> Deferred[None]:
         """Starts after ``since``, or now; fires when the stream stands, fails with :class:`Refusal`."""
-        return self._view.read(lambda: self._open(since))
+
+        def called_off(failure: Failure) -> NoReturn:
+            failure.trap(CancelledError)
+            raise Refusal(ErrorCode.GOING_AWAY, "the node stops")
+
+        self._opening = self._view.read(lambda: self._open(since))
+        return self._opening.addErrback(called_off)
 
     def _open(self, since: Cursor | None) -> None:
         request = self._request
-        if request.gone:
+        if request.gone or self._ended:
             return
         head = self._view.position()
+        self._begun = True
         request.notifyFinish().addBoth(self._finish)
         request.begin(200, "text/event-stream; charset=utf-8", _HEADERS)
         request.registerProducer(self, True)
@@ -264,6 +272,9 @@ class Stream:
         if not self._ended:
             request = self._request
             self._finish(None)
+            if not self._begun:
+                self._opening.cancel()
+                return
             request.unregisterProducer()
             if not request.gone:
                 request.channel.persistent = 0
