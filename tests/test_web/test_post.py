@@ -6,6 +6,7 @@ import gc
 import socket
 from collections.abc import Callable
 from queue import SimpleQueue
+from threading import Thread
 from typing import Any
 
 import trustme
@@ -410,6 +411,21 @@ class Dialling(SynchronousTestCase):
             self.failureResultOf(each)
         for _ in waiting:
             calls.get()()
+        self.assertNoResult(lookups("127.0.0.1", 1))
+
+    def test_a_look_up_that_finds_no_thread_takes_no_place(self) -> None:
+        """Where the system has no threads left for a while, names are looked up when it has some again."""
+
+        def refuse(thread: Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        memory, start = MemoryReactorClock(), Thread.start
+        memory.callFromThread = lambda call, *rest: None  # type: ignore[method-assign]
+        lookups = Lookups(memory)
+        self.patch(Thread, "start", refuse)
+        for _ in range(bounds.WEBHOOK_LOOKUPS):
+            self.assertRaises(RuntimeError, lookups, "127.0.0.1", 1)
+        self.patch(Thread, "start", start)
         self.assertNoResult(lookups("127.0.0.1", 1))
 
     def test_plain_http_is_nowhere(self) -> None:

@@ -48,7 +48,6 @@ class Lookups:
     def __call__(self, host: str, port: int) -> Deferred[list[str]]:
         if self._running >= bounds.WEBHOOK_LOOKUPS:
             return fail(OSError("too many names are being looked up"))
-        self._running += 1
         done: Deferred[list[str]] = Deferred(lambda _: None)  # the thread cannot be called off; its answer is not heard
 
         def ended(found: list[str] | Failure) -> None:
@@ -67,6 +66,7 @@ class Lookups:
             self._reactor.callFromThread(ended, found)
 
         Thread(target=look_up, name="timenode-lookup", daemon=True).start()
+        self._running += 1  # a thread that could not be started has no end
         return done
 
 
