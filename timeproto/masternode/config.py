@@ -23,6 +23,7 @@ from timeproto.model.transaction import TxOutput
 from timeproto.network.discovery import is_loopback, parse_address
 from timeproto.params import COIN, GENESIS_VERSION, NETWORKS, NetworkName
 from timeproto.web import bounds
+from timeproto.web.hooks import replace_file
 from timeproto.web.targets import TargetRefused, Targets, place_of
 from timeproto.wire import codec
 
@@ -246,8 +247,8 @@ def prepare(config: Config) -> tuple[SigningKey, Genesis]:
         raise ConfigurationError(f"the data directory {config.datadir} cannot be made: {error.strerror}") from None
     if not os.access(config.datadir, os.W_OK | os.X_OK):
         raise ConfigurationError(f"the data directory {config.datadir} is not writable")
-    key = read_key(config.key_path) if config.key_path.exists() else _make_key(config)
-    genesis = read_genesis(config.genesis_path) if config.genesis_path.exists() else _make_genesis(config, key)
+    key = read_key(config.key_path) if _is_there(config.key_path) else _make_key(config)
+    genesis = read_genesis(config.genesis_path) if _is_there(config.genesis_path) else _make_genesis(config, key)
     if genesis.network != config.network:
         raise ConfigurationError(
             f"{config.genesis_path} is the genesis of {genesis.network}, but this node is set to {config.network}"
@@ -257,6 +258,13 @@ def prepare(config: Config) -> tuple[SigningKey, Genesis]:
             f"the key in {config.key_path} ({key.public_hex}) is not among the masternodes of {config.genesis_path}"
         )
     return key, genesis
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def read_key(path: Path) -> SigningKey:
@@ -274,12 +282,16 @@ def read_key(path: Path) -> SigningKey:
 
 
 def write_key(path: Path, key: SigningKey) -> None:
-    """Writes a node key, mode 0600, never over an existing file."""
+    """Writes a node key, mode 0600, never over an existing file; an OSError leaves none."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(key.seed.hex() + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(key.seed.hex() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        path.unlink()
+        raise
 
 
 def read_genesis(path: Path) -> Genesis:
@@ -294,7 +306,10 @@ def _make_key(config: Config) -> SigningKey:
     if config.key is not None:
         raise ConfigurationError(f"there is no key file {config.key}")
     key = SigningKey.generate()
-    write_key(config.key_path, key)
+    try:
+        write_key(config.key_path, key)
+    except OSError as error:
+        raise ConfigurationError(f"the key file {config.key_path} cannot be made: {error.strerror}") from None
     return key
 
 
@@ -314,5 +329,8 @@ def _make_genesis(config: Config, key: SigningKey) -> Genesis:
         masternodes=(key.public_hex,),
         allocations=allocations,
     )
-    config.genesis_path.write_bytes(codec.dump_document(genesis))
+    try:
+        replace_file(config.genesis_path, codec.dump_document(genesis).rstrip())
+    except OSError as error:
+        raise ConfigurationError(f"the genesis {config.genesis_path} cannot be made: {error.strerror}") from None
     return genesis
