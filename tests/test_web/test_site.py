@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import NoReturn
+
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.examples import PAYMENT
 from tests.test_web.harness import Web, encode
 from timeproto import limits
-from timeproto.errors import ErrorCode
+from timeproto.errors import ErrorCode, StorageError
 from timeproto.web import bounds
 from timeproto.web.refusals import STATUS
+
+
+def _raise(error: Exception, *_: object) -> NoReturn:
+    raise error
 
 
 class Answers(SynchronousTestCase):
@@ -56,6 +63,18 @@ class Answers(SynchronousTestCase):
         self.assertEqual((answer.status, answer.json), (500, {
             "type": "Error", "code": "internal", "message": "the node failed to answer"}))
         self.assertEqual(len(self.flushLoggedErrors(TypeError)), 1)
+
+    def test_a_failure_that_goes_on_fills_no_log(self) -> None:
+        """Each kind is written down once in a while, however often strangers ask for what is damaged."""
+        web = Web()
+        for error in (StorageError("block checksum mismatch"), ValueError("another one")):
+            self.patch(web.node, "transaction", partial(_raise, error))
+            for _ in range(5):
+                self.assertEqual(web.get("/v1/transactions/" + "ab" * 32).status, 500)
+            self.assertEqual(len(self.flushLoggedErrors(type(error))), 1)
+        web.clock.advance(bounds.WEB_COMPLAINT)
+        self.assertEqual(web.get("/v1/transactions/" + "ab" * 32).status, 500)
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
     def test_who_leaves_is_not_answered(self) -> None:
         """An answer for somebody who has gone is dropped without a complaint."""

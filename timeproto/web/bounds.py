@@ -28,6 +28,8 @@ WEB_STALL = 30.0
 """How long a reader may take to make room for more of an answer."""
 WEB_LINGER = 2.0
 """How long bytes are thrown away after a refusal in the middle of a request, so that the refusal is read."""
+WEB_COMPLAINT = 60.0
+"""Between two lines of the log about failures of one kind: whoever finds what is damaged may ask for it for ever."""
 
 # -- who asks ----------------------------------------------------------------------------------------
 WEB_CONNECTIONS = 512

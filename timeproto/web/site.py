@@ -130,6 +130,7 @@ class WebSite(ServerFactory):
         self._blocks: Counter[str] = Counter()
         self._emptied: list[Deferred[None]] = []
         self._stopping = False
+        self._silent_until: dict[type[BaseException] | None, float] = {}
 
     # -- connections ---------------------------------------------------------------------------------
 
@@ -290,7 +291,10 @@ class WebSite(ServerFactory):
         answer.addErrback(lambda failure: self._log.failure("an answer could not be sent", failure=failure))
 
     def _own_fault(self, failure: Failure | None = None) -> Refusal:
-        self._log.failure("a request failed", failure=failure or Failure())
+        failure, now = failure or Failure(), self.clock.seconds()
+        if now >= self._silent_until.get(failure.type, 0):
+            self._silent_until[failure.type] = now + bounds.WEB_COMPLAINT
+            self._log.failure("a request failed", failure=failure)
         return Refusal(ErrorCode.INTERNAL, "the node failed to answer")
 
     def _refuse(self, request: WebRequest, refusal: Refusal) -> None:
