@@ -79,6 +79,15 @@ class Kept(SynchronousTestCase):
             self.windows(webhook_wallets=True)
         self.windows()  # who wants none does not read it
 
+    def test_where_none_are_named_any_more_all_are_forgotten(self) -> None:
+        """As where some are: secrets, positions, and what wallets registered."""
+        for web in (WEB, None):
+            (self.folder / "webhooks.json").write_text('{"version":1}', "utf-8")
+            self.windows(webhook_wallets=True)
+            self.assertTrue((self.folder / "webhooks.json").exists())
+            self.windows(web=web)
+            self.assertFalse((self.folder / "webhooks.json").exists())
+
     def test_no_thread_for_those_who_have_none(self) -> None:
         """A node without webhooks starts and stops without their file."""
         windows = self.windows()

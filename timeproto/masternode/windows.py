@@ -108,6 +108,9 @@ class Windows(MultiService):
         self._tls = tls
         self._saving: Worker | None = None
         self._web: WebService | None = None
+        has_webhooks = config.webhooks or config.webhook_wallets
+        if not has_webhooks:
+            config.webhooks_path.unlink(missing_ok=True)  # what is no longer named is forgotten, the last of it too
         if config.web is None:
             return
         self._web = WebService(
@@ -123,7 +126,7 @@ class Windows(MultiService):
             hosts=names_of(config.web, config.web_hosts),
             origins=config.web_origins,
             metrics=metrics,
-            make_webhooks=self._make_webhooks if config.webhooks or config.webhook_wallets else None,
+            make_webhooks=self._make_webhooks if has_webhooks else None,
             budgets=budgets,
         )
         self._web.setServiceParent(self)
