@@ -7,10 +7,11 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.examples import GENESIS
+from tests.examples import GENESIS, proof_of, replace
 from tests.test_web.harness import Answer, Web
 from tests.test_web.sockets import Wallet
 from timeproto import limits
+from timeproto.model.block import DecidedBlock, Verdict
 from timeproto.network.budget import BUDGETS, Budgets
 from timeproto.network.quota import Keys
 from timeproto.web import bounds
@@ -48,6 +49,43 @@ class Prices(SynchronousTestCase):
         """One for each whole 4 KiB."""
         answer = self.web.get("/")
         self.assertEqual(self.left(answer)[2], bounds.WEB_COST + len(answer.body) // 4_096)
+
+    def test_blocks_that_are_read_are_paid_for(self) -> None:
+        """By what is in them, once, and each is a question of its own: what else waits for the node comes between."""
+        decided = [self.web.node.decide() for _ in range(3)]
+        verdict = Verdict("commit", "ab" * 32, proof_of("ab" * 32).votes)
+        large = replace(decided[1], block=replace(decided[1].block, transactions=("cd" * 32,) * 640,
+                                                  verdicts=(verdict,) * 100))
+        questions, read = 0, self.web.node.read
+        asked: list[int] = []
+
+        def block(height: int) -> DecidedBlock:
+            asked.append(questions)
+            return large if height == 2 else decided[height - 1]
+
+        def counted(question: Any) -> Any:
+            nonlocal questions
+            questions += 1
+            return read(question)
+
+        self.patch(self.web.node, "block", block)
+        self.patch(self.web.node, "read", counted)
+        connection = self.web.connect()
+        _, before, _ = self.left(connection.ask("GET", "/live"))
+        _, left, cost = self.left(connection.ask("GET", "/v1/blocks"))
+        self.assertEqual((cost, before - left), (5 * bounds.WEB_COST + 640 // 64 + 600 // 8, cost))
+        self.assertEqual(asked, [2, 3, 4])
+        self.assertEqual(self.left(connection.ask("GET", "/v1/blocks"))[2], 5 * bounds.WEB_COST)
+
+    def test_who_leaves_has_no_blocks_read(self) -> None:
+        """A page of them is not looked up for nobody."""
+        self.web.node.decide()
+        self.web.node.held = []
+        for path in ("/v1/blocks", "/v1/masternodes"):
+            connection = self.web.connect().request("GET", path)
+            self.patch(self.web.node, "block", self.fail)
+            connection.lose()
+        self.web.node.let_read()
 
     def test_a_key_pays_for_the_requests_that_show_it(self) -> None:
         """And for no other of the same connection."""

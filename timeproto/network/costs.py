@@ -119,6 +119,11 @@ def of_log(read: int) -> int:
     return 1 + (read >> 2)
 
 
+def of_reading(block: Block) -> int:
+    """Of reading one to show what is in it: one for each 64 transactions, and for each 8 verdicts and votes."""
+    return (len(block.transactions) >> 6) + (sum(1 + len(each.votes) for each in block.verdicts) >> 3)
+
+
 def of_digest(items: int) -> int:
     """Of making the digest of a filter (network.ownership): about 1 µs an item."""
     return items >> 5

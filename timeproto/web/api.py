@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -15,6 +16,7 @@ from timeproto.model.certificate import FinalityProof
 from timeproto.model.ledger import Coin
 from timeproto.model.transaction import Outpoint, Transaction, parse_outpoint
 from timeproto.model.utxo_state import Locked, SpentPending, Unspent, to_wire
+from timeproto.network import costs
 from timeproto.web import answers, bounds
 from timeproto.web.events import Stream, parse_cursor
 from timeproto.web.feed import Feed
@@ -37,6 +39,8 @@ from timeproto.wire import codec, messages
 from timeproto.wire.messages import CoinState, Cursor
 
 T = TypeVar("T")
+_Line = tuple[answers.BlockLine, tuple[str, ...]]
+"""A block in the list, and who signed it."""
 
 
 class Api:
@@ -49,7 +53,7 @@ class Api:
         self._clock = clock
         self._genesis: bytes | None = None
         self._streams: dict[Stream, None] = {}
-        self._lines: dict[int, tuple[answers.BlockLine, tuple[str, ...]]] = {}
+        self._lines: dict[int, _Line] = {}
 
     def routes(self) -> list[Route]:
         """Everything under ``/v1``, and what a supervisor and a monitor ask."""
@@ -121,13 +125,14 @@ class Api:
         view = self._view
         return view.read(lambda: Body(*self._metrics.render(view.info(), view.figures())))
 
-    def masternodes(self, ask: Ask) -> Deferred[answers.MasternodesAnswer]:
+    async def masternodes(self, ask: Ask) -> answers.MasternodesAnswer:
         view = self._view
+        tip = await view.read(view.tip)
+        commits = [signers for _, signers in await self._newest(ask, tip.height, bounds.WEB_BLOCKS_PAGE)]
         signed, counted = self._feed.signed()
 
         def look() -> answers.MasternodesAnswer:
             members = view.genesis.masternode_set
-            commits = [signers for _, signers in self._newest(view.tip().height, bounds.WEB_BLOCKS_PAGE)]
             lines = []
             for peer in view.info().peers:
                 blocks = sum(peer.node_key in signers for signers in commits)
@@ -142,7 +147,7 @@ class Api:
                 members.hash, members.quorum, members.faulty, counted, len(commits), tuple(lines), newest
             )
 
-        return view.read(look)
+        return await view.read(look)
 
     def evidence(self, ask: Ask) -> Deferred[messages.EvidenceFound]:
         since = ask.values["since"]
@@ -227,23 +232,27 @@ class Api:
 
     # -- blocks --------------------------------------------------------------------------------------
 
-    def _newest(self, height: int, count: int) -> list[tuple[answers.BlockLine, tuple[str, ...]]]:
-        """Up to ``count`` decided blocks from ``height`` down with who signed them, as far as the store has them."""
-        found: list[tuple[answers.BlockLine, tuple[str, ...]]] = []
+    async def _newest(self, ask: Ask, height: int, count: int) -> list[_Line]:
+        """Up to ``count`` decided blocks from ``height`` down with who signed them, as far as the store has them.
+
+        Each that is not at hand is a question of its own, and paid for: fifty large ones would keep the node.
+        """
+        found: list[_Line] = []
         while height > 0 and len(found) < count:
-            line = self._lines.get(height) or self._read_line(height)
+            line = self._lines.get(height) or await self._view.read(partial(self._read_line, ask.request, height))
             if line is None:
                 break
             found.append(line)
             height -= 1
         return found
 
-    def _read_line(self, height: int) -> tuple[answers.BlockLine, tuple[str, ...]] | None:
+    def _read_line(self, request: Any, height: int) -> _Line | None:
         """A decided block never changes, and may be large: its line is made once."""
-        decided = self._view.block(height)
+        decided = None if request.gone else self._view.block(height)
         if decided is None:
             return None
         header, block, commit = decided.block.header, decided.block, decided.commit
+        request.spend(costs.of_reading(block))
         counts = len(block.transactions), len(block.verdicts), len(commit.signatures)
         line = answers.BlockLine(height, commit.block, header.timestamp, header.proposer, header.round, *counts)
         while len(self._lines) >= bounds.WEB_LINES_KEPT:
@@ -251,16 +260,12 @@ class Api:
         self._lines[height] = line, tuple(each.voter for each in commit.signatures)
         return self._lines[height]
 
-    def blocks(self, ask: Ask) -> Deferred[answers.BlocksAnswer]:
+    async def blocks(self, ask: Ask) -> answers.BlocksAnswer:
         before, limit = ask.values["before"], ask.values["limit"]
-
-        def look() -> answers.BlocksAnswer:
-            head = self._view.tip().height
-            top = head if before is None else min(head, before - 1)
-            lines = tuple(line for line, _ in self._newest(top, limit))
-            return answers.BlocksAnswer(head, lines, bool(lines) and lines[-1].height > 1)
-
-        return self._view.read(look)
+        head = (await self._view.read(self._view.tip)).height
+        top = head if before is None else min(head, before - 1)
+        lines = tuple(line for line, _ in await self._newest(ask, top, limit))
+        return answers.BlocksAnswer(head, lines, bool(lines) and lines[-1].height > 1)
 
     def block(self, ask: Ask) -> Deferred[answers.BlockAnswer]:
         def look() -> answers.BlockAnswer:

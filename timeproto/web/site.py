@@ -50,6 +50,7 @@ class WebRequest(Request):
     content: Any
     price: Mapping[str, str] = {}
     """Headers that say what the request cost and what is left."""
+    spent = 0.0
 
     def gotLength(self, length: int | None) -> None:
         self.content = BytesIO()
@@ -82,6 +83,13 @@ class WebRequest(Request):
         if len(values) > 1:
             raise Refusal(ErrorCode.BAD_FIELD, f"{name} is given twice")
         return values[0].decode("latin-1") if values else None
+
+    def spend(self, cost: float) -> None:
+        """What answering turned out to cost besides; not to be called once ``gone``."""
+        account = self.channel.account
+        account.spend(cost, counts=cost)
+        self.spent += cost
+        self.price = _price(account, self.spent)
 
     def answer(self, body: Body) -> None:
         """One whole answer, and the end of the request."""
@@ -215,7 +223,7 @@ class WebSite(ServerFactory):
             request.price = _price(account, cost)
             self._refuse(request, refusal)
             return
-        request.price = _price(account, cost)
+        request.spent, request.price = cost, _price(account, cost)
         self._when_paid(request, self._handle, request, route, ask, began)
 
     def _when_paid(self, request: WebRequest, work: Callable[..., None], *what: Any) -> None:
@@ -276,10 +284,7 @@ class WebSite(ServerFactory):
             if not isinstance(result, Body):
                 result = Body(codec.encode(result), JSON, route.status)
             if not request.gone:
-                more = costs.of_bytes(len(result.data))
-                account = request.channel.account
-                account.spend(more, counts=more)
-                request.price = _price(account, route.cost * bounds.WEB_COST + costs.of_bytes(len(ask.body)) + more)
+                request.spend(costs.of_bytes(len(result.data)))
                 request.answer(result)
 
         def failed(failure: Failure) -> None:
