@@ -112,7 +112,7 @@ class Starting(OperationsCase):
         node, port = self.solo()
         home = self.folder / "home" / "timeproto" / "node"
         self.assertEqual(os.stat(home / "node.key").st_mode & 0o777, 0o600)
-        self.assertTrue((home / "genesis.json").exists())
+        self.assertEqual(os.stat(home / "genesis.json").st_mode & 0o777, 0o644)
         told = self.run_command("timeproto", "status", "--node", f"127.0.0.1:{port}", "--json")
         self.assertEqual(told.returncode, ExitStatus.OK, told.stderr)
         info = json.loads(told.stdout)

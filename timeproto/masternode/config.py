@@ -331,6 +331,7 @@ def _make_genesis(config: Config, key: SigningKey) -> Genesis:
     )
     try:
         replace_file(config.genesis_path, codec.dump_document(genesis).rstrip())
+        config.genesis_path.chmod(0o644)  # wallets of other users read it
     except OSError as error:
         raise ConfigurationError(f"the genesis {config.genesis_path} cannot be made: {error.strerror}") from None
     return genesis
