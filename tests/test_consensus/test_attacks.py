@@ -307,7 +307,7 @@ class NamingTests(SynchronousTestCase):
 
     def test_what_is_final_is_let_in_with_its_proof(self) -> None:
         """An honest block names what is final and not here, and nothing undecided has room any more."""
-        self.patch(limits, "IN_FLIGHT_PEER", 4 * len(self.chained.keys))
+        self.patch(limits, "IN_FLIGHT_PEER", 4)
         chained = self.chained
         chained.show(*self.rivals[:4])
         paid = chained.pay(chained.coins(0)[1:2])

@@ -224,7 +224,7 @@ class Crowds(SynchronousTestCase):
     def test_in_flight_is_bounded_and_says_so(self) -> None:
         """A wallet past the bound is told ``busy``, which limit, and when to come back; peers have more room."""
         self.patch(limits, "IN_FLIGHT", 3)
-        self.patch(limits, "IN_FLIGHT_PEER", 20)
+        self.patch(limits, "IN_FLIGHT_PEER", 5)
         alone = Alone(4, coins=10)
         payments = [alone.pay([coin]) for coin in alone.coins()]
         tickets = [alone.submit(tx) for tx in payments[:4]]
@@ -233,8 +233,8 @@ class Crowds(SynchronousTestCase):
         self.assertEqual((details["limit"], details["value"]), ("in_flight", 3))
         self.assertGreater(details["retry_after_ms"], 0)
         alone.show(*payments[3:])
-        self.assertEqual(len(alone.replica.payments), 8)
-        alone.finish(*payments[:6])
+        self.assertEqual(len(alone.replica.payments), 5)
+        alone.finish(*payments[:3])
         self.assertEqual(alone.answer(alone.submit(payments[9])), "accepted")
 
     def test_large_ones_in_flight_are_fewer(self) -> None:
@@ -243,7 +243,7 @@ class Crowds(SynchronousTestCase):
         payments = [alone.pay([coin]) for coin in alone.coins()]
         size = len(payments[0].canonical) + len(payments[0].signature)
         self.patch(limits, "IN_FLIGHT_BYTES", 3 * size)
-        self.patch(limits, "IN_FLIGHT_PEER_BYTES", 4 * 5 * size)
+        self.patch(limits, "IN_FLIGHT_PEER_BYTES", 5 * size)
         for number in range(20):
             alone.show(orphan(alone, number), peer=3)  # these have a bound of their own
         tickets = [alone.submit(tx) for tx in payments[:4]]
@@ -251,10 +251,10 @@ class Crowds(SynchronousTestCase):
         details = alone.node.replies[tickets[3]].details
         self.assertEqual((details["limit"], details["value"]), ("in_flight_bytes", 3 * size))
         alone.show(*payments[3:])
-        self.assertEqual((alone.replica.payments.seen_count, alone.replica.payments.seen_bytes), (8, 8 * size))
-        alone.finish(*payments[:6])
+        self.assertEqual((alone.replica.payments.seen_count, alone.replica.payments.seen_bytes), (5, 5 * size))
+        alone.finish(*payments[:3])
         self.assertEqual(alone.answer(alone.submit(payments[9])), "accepted")
-        alone.finish(*payments[6:8], payments[9])
+        alone.finish(*payments[3:5], payments[9])
         self.assertEqual((alone.replica.payments.seen_count, alone.replica.payments.seen_bytes), (0, 0))
 
 

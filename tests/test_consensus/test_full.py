@@ -1,4 +1,4 @@
-"""Nodes that are full of undecided payments: each has room for what all the others let in, and comes back with it."""
+"""Nodes that are full of undecided payments, and wallets whose payment waits there."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.cluster import Cluster, key, make_genesis
 from tests.test_consensus.alone import Alone
 from timeproto import limits
-from timeproto.consensus.effects import Submit
+from timeproto.consensus.effects import LinkDown, LinkUp, Submit
 from timeproto.storage.rocks import open_store
 from timeproto.wire import messages
 
 
-class Shares(SynchronousTestCase):
-    """What each masternode, and all wallets together, may have undecided here."""
+class WithoutAQuorum(SynchronousTestCase):
+    """What wallets may bring in where nothing can become final: as much as has room at every masternode."""
 
     def test_each_full_of_what_the_others_do_not_know(self) -> None:
         """Sixteen that cannot reach each other take payments until they are full: once they can, all become final."""
@@ -36,33 +36,27 @@ class Shares(SynchronousTestCase):
         cluster.pass_time(20_000)
         self.assertEqual([tx.txid for tx in taken if not all(cluster.final(tx.txid))], [])
 
-    def test_a_masternode_takes_the_share_of_no_other(self) -> None:
-        """However much one hands on: another is heard, and wallets are; what f + 1 voted for is let in from anybody."""
-        self.patch(limits, "IN_FLIGHT_PEER", 8)
+    def test_wallets_are_told(self) -> None:
+        """By how many, or by how many bytes; with one masternode more there is room as always."""
         alone = Alone(4, coins=12)
         payments = [alone.pay([coin]) for coin in alone.coins()]
-        alone.show(*payments[:5], peer=1)
-        self.assertEqual([alone.voted(tx)[0] for tx in payments[:5]], [True, True, False, False, False])
-        alone.show(payments[5], peer=2)
-        self.assertTrue(alone.voted(payments[5])[0])
-        self.assertEqual(alone.answer(alone.submit(payments[6])), "accepted")
-        for voter in (1, 2):
-            alone.vote(voter, lock=[payments[4]])
-        alone.show(payments[4], peer=1)
-        self.assertTrue(alone.voted(payments[4])[0])
-
-    def test_wallets_are_told_of_theirs(self) -> None:
-        """Which limit, and what it is; what is decided makes room, and what is from before a restart takes it too."""
+        size = len(payments[0].canonical) + len(payments[0].signature)
+        for peer in (2, 3):
+            alone.act(LinkDown(alone.keys[peer].public_hex))
+        for name, bound, limit, value in (
+            ("IN_FLIGHT_PEER", 8, "in_flight", 2),
+            ("IN_FLIGHT_PEER_BYTES", 4 * 2 * size, "in_flight_bytes", 2 * size),
+        ):
+            patched = self.patch(limits, name, bound)
+            for tx in payments[:2]:
+                self.assertEqual(alone.answer(alone.submit(tx)), "accepted")
+            ticket = alone.submit(payments[2])
+            self.assertEqual(alone.answer(ticket), "busy")
+            details = alone.node.replies[ticket].details
+            self.assertEqual((details["limit"], details["value"]), (limit, value))
+            patched.restore()
+        alone.act(LinkUp(alone.keys[3].public_hex))
         self.patch(limits, "IN_FLIGHT_PEER", 8)
-        alone = Alone(4, coins=12)
-        payments = [alone.pay([coin]) for coin in alone.coins()]
-        tickets = [alone.submit(tx) for tx in payments[:3]]
-        self.assertEqual([alone.answer(ticket) for ticket in tickets], ["accepted", "accepted", "busy"])
-        details = alone.node.replies[tickets[2]].details
-        self.assertEqual((details["limit"], details["value"]), ("in_flight_share", 2))
-        alone.start()
-        self.assertEqual(alone.answer(alone.submit(payments[2])), "busy")
-        alone.finish(payments[0])
         self.assertEqual(alone.answer(alone.submit(payments[2])), "accepted")
 
 
@@ -98,6 +92,17 @@ class Waiting(SynchronousTestCase):
         self.alone.finish(self.parent)
         self.alone.show(self.parent)
         self.assertEqual(self.alone.answer(ticket), "not_voting")
+
+    def test_the_node_halts_and_the_others_make_it_final(self) -> None:
+        """Its votes came before its parent: then that is what its wallet is told."""
+        ticket = self.alone.submit(self.child)
+        self.alone.replica.halt("x")
+        for kind in ("lock", "commit"):
+            for voter in (1, 2, 3):
+                self.alone.vote(voter, **{kind: [self.child]})
+        self.alone.finish(self.parent)
+        self.alone.show(self.parent)
+        self.assertEqual(self.alone.answer(ticket), "accepted")
 
     def test_somebody_spoke_of_it_long_before(self) -> None:
         """It waits as long as any other: from when it came."""

@@ -38,6 +38,8 @@ class Finality(Suspicion):
         self._ballot = Ballot(key, genesis, summary.batches)
         self._finishing: dict[str, Payment] = {}
         self._heard_of: dict[str, None] = {}
+        self.reaches_quorum = len(self.masternodes) == 1
+        """False while fewer masternodes are linked than make a payment final."""
         own_votes.recall(self)
 
     @property
@@ -75,7 +77,7 @@ class Finality(Suspicion):
             self.turn.answer(ticket, backlog())
             return
         if payment is None or payment.tx is None:
-            full = no_room(tx, self.payments, self.key.public_hex)
+            full = no_room(tx, self.payments, None if self.reaches_quorum else len(self.masternodes))
             if full is not None:
                 self.turn.answer(ticket, full)
                 return
@@ -91,19 +93,19 @@ class Finality(Suspicion):
             return
         if payment is None and (self.has_spent(tx) or self.is_refused_or_ended(tx.txid)):
             return
-        if not self._has_room(tx, payment, sender):
+        if not self._has_room(tx, payment):
             return  # the votes for it stay, and it is fetched again when there is room or more of them
         payment = payment or self.payments.open(tx.txid, self.tick)
         self.payments.seen(payment, tx, sender, self.tick, self.turn.now)
         self.admit(payment)
 
-    def _has_room(self, tx: Transaction, payment: Payment | None, sender: str) -> bool:
+    def _has_room(self, tx: Transaction, payment: Payment | None) -> bool:
         """True if ``tx`` is to be kept; always if it is wanted or proven, or somebody honest locked it."""
         if tx.txid in self.wanted:
             return True
         if payment is not None and (payment.proof or payment.votes.count(LOCK) > self.masternodes.faulty):
             return True
-        if not self.payments.has_room_of(sender):
+        if self.payments.seen_count >= limits.IN_FLIGHT_PEER or self.payments.seen_bytes >= limits.IN_FLIGHT_PEER_BYTES:
             return False
         return not self.payments.crowded(tx) or (payment is not None and self.payments.is_backed(payment, tx))
 
@@ -143,6 +145,8 @@ class Finality(Suspicion):
             self.turn.effects.seen.append(tx)
         self._heed_aborts(payment)
         self._weigh(payment)
+        if self.not_voting is not None and payment.txid not in self._finishing:  # whose wallet waited for its parents
+            self.answer_all(payment, not_voting(self.not_voting))
 
     def _is_hopeless(self, coins: list[Coin]) -> bool:
         """True if a block gave a coin to another, or others have spent all of them. While one is left, this transaction
@@ -156,10 +160,7 @@ class Finality(Suspicion):
         An abort vote does not forbid it. It must not: those who know no rival (a block may have ended the only one) do
         not abort, and with this vote missing neither certificate would ever be whole.
         """
-        if payment.tx is None:
-            return
-        if self.not_voting is not None:
-            self.answer_all(payment, not_voting(self.not_voting))  # whoever waited for its parents
+        if self.not_voting is not None or payment.tx is None:
             return
         for outpoint, rival in self.payments.rivals(payment):
             if rival.cast_lock:  # the locks rule it out; if they ever fail, no vote is cast

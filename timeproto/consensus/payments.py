@@ -103,7 +103,6 @@ class Payments:
         self._contested: dict[str, None] = {}
         self._beaten: dict[str, dict[str, None]] = {}
         self._seen = self._seen_bytes = 0
-        self._seen_of: dict[str | None, tuple[int, int]] = {}
         self._retained = Retained()
 
     def __len__(self) -> int:
@@ -129,23 +128,6 @@ class Payments:
     def seen_bytes(self) -> int:
         """Bytes of the same: a wallet's largest transaction takes a hundred times the memory of most."""
         return self._seen_bytes - self._parked_bytes
-
-    @property
-    def share(self) -> tuple[int, int]:
-        """How many payments, and of how many bytes, may be here of a masternode, or of all wallets together, before
-        others speak of them. So what each masternode may have from wallets has room at every other: if all were full,
-        and each of something else, nothing could ever be final."""
-        members = len(self._masternodes)
-        return max(1, limits.IN_FLIGHT_PEER // members), max(1, limits.IN_FLIGHT_PEER_BYTES // members)
-
-    def has_room_of(self, *sources: str | None) -> bool:
-        """True if one more that comes from there is within the share; what waits for a parent has bounds of its own."""
-        count = size = 0
-        for source in sources:
-            seen, parked = self._seen_of.get(source, (0, 0)), self._waiting.get(source, {})
-            count += seen[0] - len(parked)
-            size += seen[1] - sum(parked.values())
-        return count < self.share[0] and size < self.share[1]
 
     @property
     def waiting(self) -> int:
@@ -195,7 +177,8 @@ class Payments:
     def seen(self, payment: Payment, tx: Transaction, source: str | None, tick: int, now: int | None = None) -> None:
         """The transaction arrived at ``now`` (Unix ms), from the masternode ``source`` or from a wallet."""
         payment.tx, payment.source, payment.born, payment.times = tx, source, tick, Times(now)
-        self._count(payment, 1)
+        self._seen += 1
+        self._seen_bytes += payment.size
         self._forget_early(payment)
 
     def wait(self, payment: Payment, parents: Iterable[str]) -> list[Payment]:
@@ -284,7 +267,8 @@ class Payments:
         if self._payments.pop(payment.txid, None) is not None:
             self._retained.remove(payment.votes.carriers())
             if payment.tx is not None:
-                self._count(payment, -1)
+                self._seen -= 1
+                self._seen_bytes -= payment.size
         self._forget_early(payment)
         self._unpark(payment)
         self._contested.pop(payment.txid, None)
@@ -347,15 +331,6 @@ class Payments:
         return [(outpoint, self._payments[txid]) for txid, outpoint in met.items()]
 
     # -- within --------------------------------------------------------------------------------------
-
-    def _count(self, payment: Payment, by: int) -> None:
-        """One that is here more, or less, with its source."""
-        count, size = self._seen_of.get(payment.source, (0, 0))
-        self._seen_of[payment.source] = count + by, size + by * payment.size
-        if count + by == 0:
-            del self._seen_of[payment.source]
-        self._seen += by
-        self._seen_bytes += by * payment.size
 
     def _forget_early(self, payment: Payment) -> None:
         for voter in payment.early_voters:
