@@ -429,13 +429,23 @@ class Shared(Files):
                 self.assertEqual(wallet.receive_index, count)
 
     def test_a_program_that_keeps_it_locked(self) -> None:
-        """It is waited for, for some seconds, and then it is an error; later all is well."""
-        wallet = self.create()
-        self.patch(keystore, "LOCKED", 0.0)
+        """It is waited for, for some seconds, and once in a while; then it is an error, and later all is well."""
+        wallet, now, slept = self.create(), [100.0], list[float]()
+
+        def sleep(seconds: float) -> None:
+            now[0] += seconds
+            slept.append(now[0])
+
+        self.patch(keystore, "time", mock.Mock(monotonic=lambda: now[0], sleep=sleep))
         with self.path.open("rb") as other:
             fcntl.flock(other, fcntl.LOCK_EX)
-            error = self.assertRaises(StorageError, wallet.reserve_receive_index)
-            self.assertIn("is kept locked by another program", str(error))
+            for _ in range(3):
+                error = self.assertRaises(StorageError, wallet.reserve_receive_index)
+                self.assertIn("is kept locked by another program", str(error))
+            self.assertAlmostEqual(slept[-1], 100 + keystore.LOCKED, places=1)
+            now[0] += keystore.LOCKED_OUT
+            self.assertRaises(StorageError, wallet.reserve_receive_index)
+            self.assertAlmostEqual(slept[-1], 100 + 2 * keystore.LOCKED + keystore.LOCKED_OUT, places=1)
         self.assertEqual(wallet.reserve_receive_index(), 0)
 
     def test_another_wallet_in_its_place(self) -> None:

@@ -60,7 +60,7 @@ class FakeNode:
         self.feed: Feed | None = None
         self.coins: dict[Outpoint, Coin] = {}
         self.log: list[Transition] = []
-        self.pruned = 0
+        self.pruned = self.begins = 0
         self.known: dict[str, messages.TransactionInfo] = {}
         self.seen: dict[str, VotesSeen] = {}
         self.blocks: list[DecidedBlock] = []
@@ -141,10 +141,13 @@ class FakeNode:
         return self.tip().height
 
     def position(self) -> int:
-        return len(self.log)
+        return self.begins + len(self.log)
+
+    def log_start(self) -> int:
+        return self.begins
 
     def transitions(self, after: int, limit: int) -> list[Transition]:
-        after = max(after, self.pruned)
+        after = max(after - self.begins, self.pruned)
         return self.log[after : after + limit]
 
     def coin(self, outpoint: Outpoint) -> Coin | None:
@@ -224,13 +227,13 @@ class FakeNode:
     def _move(self, outpoint: Outpoint, new: UTXOState, txid: str) -> Transition:
         old = self.coins[outpoint]
         self.coins[outpoint] = Coin(old.output, new)
-        entry = Transition(len(self.log) + 1, outpoint, old.output, old.state, new, txid, self.now())
+        entry = Transition(self.position() + 1, outpoint, old.output, old.state, new, txid, self.now())
         self.log.append(entry)
         return entry
 
     def _create(self, outpoint: Outpoint, output: Any, txid: str) -> Transition:
         self.coins[outpoint] = Coin(output, UNSPENT)
-        entry = Transition(len(self.log) + 1, outpoint, output, None, UNSPENT, txid, self.now())
+        entry = Transition(self.position() + 1, outpoint, output, None, UNSPENT, txid, self.now())
         self.log.append(entry)
         return entry
 

@@ -190,6 +190,17 @@ class Resumed(SynchronousTestCase):
         self.web.node.pay(OTHER)
         self.assertEqual(reader.read().positions()[0], self.head + 1)
 
+    def test_a_little_before_the_log_begins(self) -> None:
+        """A page that asks for the last few is told of what there is; from long before it is a gap."""
+        node = self.web.node
+        node.begins = 1_764_000_000_000_000
+        node.log = [replace(each, position=node.begins + each.position) for each in node.log]
+        self.web.service.feed._recent.clear()
+        reader = Reader(self.web, f"?since={KEY}:{node.position() - 60}").read()
+        self.assertEqual(reader.positions(), [each.position for each in node.log])
+        reader = Reader(self.web, Last_Event_ID=f"{KEY}:{node.begins - 1_000}").read()
+        self.assertEqual((reader.kinds(), reader.events[-1][2]["reason"]), (["gap"], "too_old"))
+
     def test_no_cursor_at_all(self) -> None:
         """A malformed one is refused before the stream begins."""
         for cursor in ("1", "x:1", f"{KEY}:", f"{KEY}:-1", f"{KEY}:1:2", f"{KEY}:" + "9" * 30):

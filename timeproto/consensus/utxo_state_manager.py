@@ -121,7 +121,7 @@ class UTXOStateManager:
         self._tallies: dict[type[UTXOState], list[int]] = {
             state: [tally.coins, tally.amount] for state, tally in tallies
         }
-        self._digest, self._position, self._log_start = summary.digest, summary.position, summary.log_start
+        self._digest, self._position, self.log_start = summary.digest, summary.position, summary.log_start
         self._staged: dict[Outpoint, Coin] = {}
         self._transitions: list[Transition] = []
         self._counted = 0
@@ -296,7 +296,7 @@ class UTXOStateManager:
             evidence=evidence,
             digest=self._digest,
             tallies=self.tallies,
-            log_start=self._log_start,
+            log_start=self.log_start,
         )
         changes = Changes(summary, coins=self._staged, transitions=self._transitions)
         self._staged, self._transitions, self._counted = {}, [], 0

@@ -117,6 +117,9 @@ class ReplicaView:
     def position(self) -> int:
         return self._replica.manager.position
 
+    def log_start(self) -> int:
+        return self._replica.manager.log_start
+
     def coin(self, outpoint: Outpoint) -> Coin | None:
         return self._replica.manager.look_up(outpoint)
 

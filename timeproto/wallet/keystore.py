@@ -39,9 +39,11 @@ MOST_OPS = 20
 MOST_MEMORY = 1024 * 1024 * 1024
 """A file may not ask for more than this: opening somebody's file must not eat the machine."""
 MOST_SIZE = 64 * 1024 * 1024
-LOCKED, LOCK_AGAIN = 5.0, 0.005
+LOCKED, LOCK_AGAIN = 2.0, 0.005
 """Seconds for which another program may keep the file locked (a change takes some milliseconds), and between two tries:
-nothing else is done meanwhile."""
+nothing else is done meanwhile …"""
+LOCKED_OUT = 60.0
+"""… so that after that it is not waited for again for so many seconds."""
 
 _KEY_SIZE = nacl.bindings.crypto_aead_xchacha20poly1305_ietf_KEYBYTES
 _NONCE_SIZE = nacl.bindings.crypto_aead_xchacha20poly1305_ietf_NPUBBYTES
@@ -101,6 +103,7 @@ class WalletFile:
         self._document = document
         self._key = key
         self._seen: _Seen | None = None
+        self._wait_again_at = 0.0
 
     def __repr__(self) -> str:
         return f"<WalletFile {self.path}>"
@@ -235,7 +238,7 @@ class WalletFile:
     def _change(self, change: Callable[[Document], Document]) -> Document:
         """Makes a change to the file as it is now, while no other process makes one. No change writes nothing."""
         try:
-            with _alone(self.path):
+            with self._alone():
                 if not self._is_seen():
                     document, seen = _read(self.path)
                     if _unseal(self.path, document, self._key) != self.phrase:
@@ -247,6 +250,28 @@ class WalletFile:
         except OSError as error:
             raise StorageError(f"the wallet {self.path} cannot be written: {error.strerror}") from None
         return self._document
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keeps other processes from changing the file. The lock is on the file itself: nothing is left beside it.
+        One that another keeps for more than ``LOCKED`` seconds is a :class:`StorageError`: it may stand still."""
+        now = time.monotonic()
+        until = now + LOCKED if now >= self._wait_again_at else now
+        while True:
+            descriptor = os.open(self.path, os.O_RDONLY)
+            try:
+                if _is_locked(descriptor):
+                    if os.fstat(descriptor).st_ino == os.stat(self.path).st_ino:  # else it was replaced meanwhile
+                        self._wait_again_at = 0.0
+                        yield
+                        return
+                elif time.monotonic() >= until:
+                    self._wait_again_at = time.monotonic() + LOCKED_OUT
+                    raise StorageError(f"the wallet {self.path} is kept locked by another program")
+                else:
+                    time.sleep(LOCK_AGAIN)
+            finally:
+                os.close(descriptor)
 
     def _is_seen(self) -> bool:
         return self._seen is not None and self._seen.mark == _mark(self.path.stat())
@@ -342,33 +367,13 @@ class _Seen:
         self._descriptor = descriptor
         self.mark = _mark(os.fstat(descriptor))
 
-    def __del__(self) -> None:
-        os.close(self._descriptor)
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # at the very end there is no module any more
+        close(self._descriptor)
 
 
 def _mark(found: os.stat_result) -> tuple[int, ...]:
     """What differs between two saves of one file: every save is a new file."""
     return found.st_ino, found.st_mtime_ns, found.st_size
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Keeps other processes from changing the file. The lock is on the file itself: nothing is left beside it. One that
-    another keeps for longer than ``LOCKED`` seconds is a :class:`StorageError`: it may stand still for ever."""
-    until = time.monotonic() + LOCKED
-    while True:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            if _is_locked(descriptor):
-                if os.fstat(descriptor).st_ino == os.stat(path).st_ino:  # else it was replaced while we waited
-                    yield
-                    return
-            elif time.monotonic() >= until:
-                raise StorageError(f"the wallet {path} is kept locked by another program")
-            else:
-                time.sleep(LOCK_AGAIN)
-        finally:
-            os.close(descriptor)
 
 
 def _is_locked(descriptor: int) -> bool:

@@ -116,8 +116,9 @@ class Stream:
             gap = "another_node"
         elif since is not None and since.position > head:
             gap = "ahead"
-        elif since is not None:
-            self._at = since.position
+        elif since is not None:  # a little before the beginning is where whoever asks for the last few begins
+            start = self._view.log_start()
+            self._at = start if 0 < start - since.position <= bounds.WEB_STREAM_PAGE else since.position
         if gap is not None:
             self._tell("gap", Gap(gap, Cursor(self._view.node_key, head)))  # type: ignore[arg-type]
             self._is_placed = True

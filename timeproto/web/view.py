@@ -68,6 +68,9 @@ class NodeView(Protocol):
     def position(self) -> int:
         """The last entry of the transition log."""
 
+    def log_start(self) -> int:
+        """The position after which it begins."""
+
     def transitions(self, after: int, limit: int) -> list[Transition]:
         """Up to ``limit`` entries of the log with a position greater than ``after``, in order."""
 
