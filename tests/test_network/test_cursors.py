@@ -14,8 +14,6 @@ from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.transaction import Outpoint
 from timeproto.model.utxo_state import from_wire, holder, kind
-from timeproto.network.budget import Budgets
-from timeproto.network.history import Page
 from timeproto.network.outbox import Outbox
 from timeproto.wire import codec, messages
 from timeproto.wire.messages import Cursor, UTXOStateNotification, UTXOSubscribe, UTXOSubscribed, UTXOWatermark
@@ -572,65 +570,3 @@ class Sharing(CursorCase):
         self.assertLessEqual(len(history._pages), 3)
         self.assertLess(sum(len(each) for each in history._payloads.values()), 5_001)
         self.assertEqual(history._bytes, sum(len(each) for each in history._payloads.values()))
-
-
-class Prices(CursorCase):
-    """What is read of the log is paid for by who asks."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.patch(limits, "REPLAY_PAGE", 8)
-        self.budgets = Budgets(self.node.clock)
-        for number in range(4):
-            self.send(self.payment(number=number))
-        self.pages = -(-self.node.view.position() // 8)
-
-    def payer(self) -> Reader:
-        reader = Reader()
-        reader.account = self.budgets.open("127.0.0.1")  # type: ignore[attr-defined]
-        return reader
-
-    def spent(self, reader: Reader) -> float:
-        before: float = reader.account.spent  # type: ignore[attr-defined]
-        self.resume(0, reader)
-        self.catch_up()
-        self.assertEqual(reader.positions, self.log_of({self.mine}))
-        return reader.account.spent - before  # type: ignore[attr-defined,no-any-return]
-
-    def test_each_page_costs_and_more_if_it_is_not_at_hand(self) -> None:
-        """By its entries; who comes later finds it there. What has much for one reader is searched each turn."""
-        entries = self.node.view.position()
-        first, second = self.spent(self.payer()), self.spent(self.payer())
-        self.assertEqual(second, self.pages)
-        self.assertAlmostEqual(first - second, (entries - 8) / 4, delta=2)  # the first page was looked at before
-        self.patch(limits, "REPLAY_TURN", 2)
-        self.assertGreater(self.spent(self.payer()), second)
-
-    def test_it_goes_on_when_it_is_paid_for(self) -> None:
-        """Whoever owes waits, with all that comes from the same block, and is told everything in the end."""
-        self.patch(limits, "COST_PER_SECOND", 1)
-        reader = self.payer()
-        reader.account.spend(limits.COST_BURST)  # type: ignore[attr-defined]
-        self.resume(0, reader)
-        self.node.clock.advance(0)
-        self.node.clock.advance(0.5)
-        told = len(reader.positions)
-        self.assertLess(told, len(self.log_of({self.mine})))
-        for _ in range(100):
-            self.node.clock.advance(1)
-        self.assertEqual(reader.positions, self.log_of({self.mine}))
-
-    def test_only_what_is_behind_is_searched(self) -> None:
-        """The other subscriptions of the connection were told of those entries: they cost nothing."""
-        searched: list[int] = []
-        about = Page.about
-
-        def counting(page: Page, items: Any, after: int) -> set[int]:
-            searched.append(len(items))
-            return about(page, items, after)
-
-        self.patch(Page, "about", counting)
-        self.subscribe(self.reader, "other", outpoints=(str(self.coin(1)), str(self.coin(2))))
-        self.resume(0)
-        self.catch_up()
-        self.assertEqual(searched, [1] * self.pages)

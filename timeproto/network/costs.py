@@ -28,8 +28,8 @@ BASE: dict[type, int] = {
     messages.GetInfo: 2,
 }
 RESUMED = 20
-"""A subscription that goes on from a cursor, or is taken up with a token or a key: its place in the log is looked at,
-its filter put back, a signature checked."""
+"""A subscription that goes on from a cursor, or is taken up with a token or a key: its log is read, its filter put
+back, a signature checked."""
 GARBAGE = 50
 """What is no message of ours, with four times the price of its bytes: it was read again to say what is wrong with it.
 And a message that its sender must have known to be false."""
@@ -109,14 +109,6 @@ def of_request(message: Any, size: int) -> int:
 def of_block(block: Block) -> int:
     """Of reading one again to find a place in it: one for each 8 of its leaves and votes."""
     return len(block.transactions) + sum(1 + len(each.votes) for each in block.verdicts) >> 3
-
-
-def of_log(read: int) -> int:
-    """Of a step of a replay: one, and one for each 4 entries that had to be ``read`` for it.
-
-    So all wallets together read no more than limits.REPLAY_RATE, and who asks for much of it waits before the others.
-    """
-    return 1 + (read >> 2)
 
 
 def of_reading(block: Block) -> int:

@@ -25,7 +25,6 @@ from timeproto.model.certificate import KeptProof
 from timeproto.model.ledger import Transition
 from timeproto.model.transaction import Transaction
 from timeproto.model.utxo_state import SpentFinalized, Unspent, holder
-from timeproto.network import costs
 from timeproto.network.fanout import FanOut, Shared
 from timeproto.network.filters import Subscription
 from timeproto.network.history import History, Watched
@@ -331,7 +330,7 @@ class Feeds:
             return limits.FEED_PAUSE
         if feed.at < head:
             self._tell_page(feed, feed.at)
-            return max(self._history.debt, self._pay(feed))
+            return self._history.debt
         self._become_live(feed)
         return None
 
@@ -341,7 +340,7 @@ class Feeds:
             raise Refusal(ErrorCode.NOT_FOUND, "the log does not reach back so far any more")
         wanted: set[int] = set()
         for subscription in feed.names.values():
-            if subscription.begun and subscription.start < page.last:
+            if subscription.begun:
                 wanted |= page.about(subscription.items, max(at, subscription.start))
         for payment in feed.payments.values():
             wanted |= page.about(payment.items, max(at, feed.start))
@@ -351,16 +350,6 @@ class Feeds:
                 return
             feed.client.send_payload(self._history.payload(page.entry(position)))
         feed.at = page.last
-
-    def _pay(self, feed: Feed) -> float:
-        """For the page that was told last; the seconds until it is paid for."""
-        account = getattr(feed.client, "account", None)
-        if account is None:
-            return 0.0
-        cost = costs.of_log(self._history.read)
-        account.spend(cost, counts=cost)
-        wait: float = account.hold
-        return wait
 
     def _become_live(self, feed: Feed) -> None:
         feed.at = feed.call = None

@@ -67,17 +67,15 @@ class History:
         self._bucket = None if clock is None else TokenBucket(limits.REPLAY_RATE, limits.REPLAY, clock)
         self.debt = 0.0
         """Seconds whoever reads should wait, since the disk was asked faster than ``limits.REPLAY_RATE``."""
-        self.read = 0
-        """Entries that had to be read for the last :meth:`page`, since they were not at hand."""
 
     def page(self, after: int) -> Page | None:
         """The page with the entry that follows ``after``, which there is; None if the log does not reach back so far.
 
-        Sets ``debt`` and ``read``.
+        Sets ``debt``.
         """
         number = after // limits.REPLAY_PAGE
         page = self._pages.pop(number, None)
-        self.debt, self.read = 0.0, 0
+        self.debt = 0.0
         if page is None or not page.first <= after + 1 <= page.last:
             page = self._read(number)
         if page is None or not page.first <= after + 1 <= page.last:
@@ -89,7 +87,6 @@ class History:
 
     def _read(self, number: int) -> Page | None:
         entries = self._view.transitions(number * limits.REPLAY_PAGE, limits.REPLAY_PAGE)
-        self.read = len(entries)
         if self._bucket is not None:
             self.debt = self._bucket.take(len(entries))
         is_whole = bool(entries) and entries[-1].position - entries[0].position + 1 == len(entries)
