@@ -14,6 +14,7 @@ from timeproto import limits
 from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.transaction import Outpoint
 from timeproto.model.utxo_state import from_wire, holder, kind
+from timeproto.network.feeds import BUSY_PAUSE
 from timeproto.network.outbox import Outbox
 from timeproto.wire import codec, messages
 from timeproto.wire.messages import Cursor, UTXOStateNotification, UTXOSubscribe, UTXOSubscribed, UTXOWatermark
@@ -154,6 +155,34 @@ class Replays(CursorCase):
         self.node.release()
         self.catch_up()
         self.assertEqual(self.reader.positions, self.log_of({self.mine}))
+
+    def test_a_busy_moment(self) -> None:
+        """As many questions wait as may: the replay goes on a little later, on the same connection."""
+        for number in range(2):
+            self.send(self.payment(number=number))
+        self.resume(0)
+        patched = self.patch(limits, "INBOX", 2)
+        self.node.hold()
+        self.node.handler.handle_message(Reader(), messages.TransactionBroadcast(id=1, tx=self.payment(number=3)))
+        for _ in range(3):
+            self.node.handler.handle_message(Reader(), messages.GetInfo(id=1))
+        self.node.clock.advance(0)
+        self.node.release()
+        patched.restore()
+        self.node.clock.advance(BUSY_PAUSE)
+        self.catch_up()
+        self.assertEqual((self.reader.closed, self.reader.positions), ([], self.log_of({self.mine})))
+
+    def test_one_that_was_told_everything_is_live(self) -> None:
+        """However long others who read the log have to wait: by then it would be behind again."""
+        self.send(self.payment())
+        bucket = self.node.handler._feeds._history._bucket
+        assert bucket is not None
+        bucket.take(100 * limits.REPLAY)
+        self.resume(0)
+        self.node.clock.advance(0)
+        self.assertEqual(self.reader.positions, self.log_of({self.mine}))
+        self.assertIsNone(self.node.handler._feeds.all[self.reader].at)
 
     def test_the_end_of_a_replay_is_marked(self) -> None:
         """A watermark with the cursor up to which all has been told, after the last of it (S-9)."""

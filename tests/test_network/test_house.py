@@ -130,7 +130,7 @@ class Strangers(SynchronousTestCase):
                 if guest in inside:
                     inside[guest] = "masternode"
             elif what == "leave":
-                house.leave(guest, masternode=inside.get(guest) == "masternode")
+                house.leave(guest)
                 inside.pop(guest, None)
             for each in [each for each in inside if each.is_aborted]:
                 self.assertEqual(inside.pop(each), "stranger")
@@ -177,3 +177,26 @@ class Doors(SynchronousTestCase):
             each.leave()
         network.run(limits.CLOSE * 2, 0.5)
         self.assertEqual(len(manager.house._guests), 2)
+
+    def test_one_that_is_shut_out_holds_no_place_of_masternodes(self) -> None:
+        """However often it comes and does not hang up: another masternode is linked (T-04)."""
+        self.patch(limits, "CONNECTIONS", 2)
+        network = Network()
+        manager = network.add(0, [])
+        network.start()
+        for _ in range(2):
+            _wallet(network, manager).ask(messages.GetInfo(id=1))
+        network.run(0.1)
+        manager.record.add(VOTERS[1].public_hex, limits.MISBEHAVIOUR)
+        pumps = list(network.pumps)
+        for number in range(manager.house._reserved + 2):
+            host = f"10.0.1.{number}"
+            network.add(1, [0], at=f"{host}:1").startService()
+            while not any(each.node_key and each.peer_host == host for each in manager._connections):
+                network.clock.advance(0.001)
+                for each in list(network.pumps):
+                    each.pump()
+            network.pumps = pumps  # it reads nothing more, and does not hang up
+        network.add(2, [0]).startService()
+        network.run(1)
+        self.assertEqual(list(manager.links), [VOTERS[2].public_hex])

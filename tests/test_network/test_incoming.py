@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twisted.internet.defer import fail
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.alone_node import Node
@@ -11,8 +12,10 @@ from tests.cluster import COIN, address, pay
 from tests.test_network.listening import Listening, said, statuses
 from tests.test_network.test_cursors import CursorCase, Reader
 from timeproto import limits
+from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.transaction import Transaction
 from timeproto.network import incoming
+from timeproto.network.feeds import BUSY_PAUSE
 from timeproto.wire import codec, messages
 from timeproto.wire.messages import TransactionStatus, UTXOStateNotification, UTXOSubscribe
 
@@ -72,6 +75,18 @@ class Steps(Case):
         times = [each.timestamp or 0 for each in statuses(payee)[:3]]
         self.assertEqual(times, sorted(times))
         self.assertEqual(self.remembered(), 0)
+
+    def test_begun_in_a_busy_moment(self) -> None:
+        """Who could not be shown what is on its way then is shown it a little later."""
+        self.net.alone(self.payment())
+        payee = self.net.listener(1)
+        assert self.net.handler is not None
+        view = self.net.handler._incoming._view
+        busy = self.patch(view, "read", lambda question: fail(Refusal(ErrorCode.BUSY, "too much is waiting here")))
+        self.show()
+        busy.restore()
+        self.net.clock.advance(BUSY_PAUSE)
+        self.assertEqual(said(payee), ["locked"])
 
     def test_seen_where_the_node_does_not_vote(self) -> None:
         """Known and valid, and no vote of this node's to be had."""

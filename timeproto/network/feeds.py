@@ -36,6 +36,9 @@ from timeproto.wire.messages import Cursor
 
 T = TypeVar("T")
 
+BUSY_PAUSE = 1.0
+"""Seconds after which the node is asked again for what it was too busy to be asked."""
+
 Reason = Literal["another_node", "ahead", "too_old", "too_long"]
 
 _PAYMENT = "payment "
@@ -310,6 +313,9 @@ class Feeds:
 
     def _failed(self, failure: Failure, feed: Feed) -> None:
         refusal = failure.value
+        if isinstance(refusal, Refusal) and refusal.code is ErrorCode.BUSY and self._clock is not None:
+            self.go_on(feed, BUSY_PAUSE)
+            return
         if not isinstance(refusal, Refusal):
             self.log.failure("a replay failed", failure=failure)
             refusal = Refusal(ErrorCode.INTERNAL, "the node failed to replay its log")
@@ -330,8 +336,9 @@ class Feeds:
             return limits.FEED_PAUSE
         if feed.at < head:
             self._tell_page(feed, feed.at)
-            return self._history.debt
-        self._become_live(feed)
+            if feed.at < head:
+                return self._history.debt
+        self._become_live(feed)  # at once: after a wait it would be behind again
         return None
 
     def _tell_page(self, feed: Feed, at: int) -> None:
@@ -340,7 +347,7 @@ class Feeds:
             raise Refusal(ErrorCode.NOT_FOUND, "the log does not reach back so far any more")
         wanted: set[int] = set()
         for subscription in feed.names.values():
-            if subscription.begun:
+            if subscription.begun and subscription.start < page.last:
                 wanted |= page.about(subscription.items, max(at, subscription.start))
         for payment in feed.payments.values():
             wanted |= page.about(payment.items, max(at, feed.start))

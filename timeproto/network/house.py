@@ -33,6 +33,7 @@ class House:
         self._room = room
         self._guests: dict[Guest, str | None] = {}
         self._strangers: dict[str | None, dict[Guest, None]] = {}
+        self._masternodes: set[Guest] = set()
         self._blocks = Counter[str]()
         self.wallets = 0
 
@@ -77,9 +78,11 @@ class House:
         return guest not in self._strangers.get(self._guests.get(guest), {})
 
     def proven(self, guest: Guest) -> None:
-        """It is a masternode."""
-        if guest in self._guests and not self._settle(guest):
-            self.wallets -= 1
+        """It is a masternode's, and stays."""
+        if guest in self._guests and guest not in self._masternodes:
+            self._masternodes.add(guest)
+            if not self._settle(guest):
+                self.wallets -= 1
 
     def _settle(self, guest: Guest) -> bool:
         """It is no stranger any more; False if it was none."""
@@ -92,12 +95,13 @@ class House:
             del self._strangers[block]
         return True
 
-    def leave(self, guest: Guest, *, masternode: bool = False) -> None:
-        """It is gone, or as good as gone; nothing if it was before. ``masternode``: it had proven to be one."""
+    def leave(self, guest: Guest) -> None:
+        """It is gone, or as good as gone; nothing if it was before."""
         if guest not in self._guests:
             return
-        if not self._settle(guest) and not masternode:
+        if not self._settle(guest) and guest not in self._masternodes:
             self.wallets -= 1
+        self._masternodes.discard(guest)
         block = self._guests.pop(guest)
         if block is not None:
             self._blocks[block] -= 1

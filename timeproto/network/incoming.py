@@ -23,7 +23,7 @@ from timeproto.model.ledger import Transition
 from timeproto.model.transaction import Outpoint, Transaction
 from timeproto.model.utxo_state import Confirmed, Locked, SpentFinalized, SpentPending, UTXOState
 from timeproto.network.fanout import Shared
-from timeproto.network.feeds import Feed, Feeds, Subscriber
+from timeproto.network.feeds import BUSY_PAUSE, Feed, Feeds, Subscriber
 from timeproto.network.node_view import Client, NodeView
 from timeproto.wire import codec
 from timeproto.wire.messages import PaidOutput, TransactionStatus
@@ -155,8 +155,11 @@ class Incoming:
 
     def _show_later(self) -> None:
         def failed(failure: Failure) -> None:
-            if failure.check(Refusal) is None:  # a node that stops refuses, and has told so
+            refusal = failure.value
+            if not isinstance(refusal, Refusal):  # a node that stops refuses, and has told so
                 self.log.failure("what is on its way could not be shown", failure=failure)
+            elif refusal.code is ErrorCode.BUSY and self._call is None:
+                self._call = self._clock.callLater(BUSY_PAUSE, self._show_later)
 
         self._call = None
         self._view.read(self._show).addErrback(failed)

@@ -211,7 +211,6 @@ class PeerManager(MultiService):
         key = connection.node_key
         if key is None:
             return
-        self.house.proven(connection)
         connection.asker = Asker(connection, self._budgets.of_link(key))
         address = connection.dialled_address or connection.announced
         if address is not None:
@@ -226,6 +225,7 @@ class PeerManager(MultiService):
         if old is not None and self._survives(old, connection):
             connection.close(Refusal(ErrorCode.DUPLICATE_LINK, "this pair of masternodes is linked already"))
         else:
+            self.house.proven(connection)  # and none that is closed by us: they could fill what is kept for masternodes
             self.links[key] = connection
             if old is not None:
                 self._dispatcher.link_down(old)
@@ -284,7 +284,7 @@ class PeerManager(MultiService):
     def lost(self, connection: NodeProtocol) -> None:
         self._connections.pop(connection, None)
         if connection.direction == "inbound":
-            self.house.leave(connection, masternode=connection.node_key is not None)
+            self.house.leave(connection)
             connection.stop_paying()
         key = connection.node_key
         if key is not None and self.links.get(key) is connection:

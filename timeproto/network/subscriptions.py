@@ -19,7 +19,7 @@ from timeproto.errors import ErrorCode, Refusal
 from timeproto.model.transaction import Outpoint
 from timeproto.network import costs
 from timeproto.network.fanout import Shared
-from timeproto.network.feeds import Feed, Feeds, Reason, Subscriber
+from timeproto.network.feeds import BUSY_PAUSE, Feed, Feeds, Reason, Subscriber
 from timeproto.network.filters import Subscription, Tally
 from timeproto.network.handover import not_found
 from timeproto.network.history import Watched
@@ -367,7 +367,7 @@ class Subscriptions:
             if not isinstance(refusal, Refusal):  # a node that stops refuses, and has told so
                 self.log.failure("the time of subscriptions could not be kept", failure=failure)
             elif refusal.code == ErrorCode.BUSY:  # or time would stand still from here on
-                self._clock.callLater(1.0, self._at_boundary, work)
+                self._clock.callLater(BUSY_PAUSE, self._at_boundary, work)
 
         self._view.read(work).addErrback(failed)
 
