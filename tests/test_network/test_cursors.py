@@ -180,6 +180,7 @@ class Replays(CursorCase):
         assert bucket is not None
         bucket.take(100 * limits.REPLAY)
         self.resume(0)
+        self.node.handler._feeds._history._pages.clear()  # it was looked at
         self.node.clock.advance(0)
         self.assertEqual(self.reader.positions, self.log_of({self.mine}))
         self.assertIsNone(self.node.handler._feeds.all[self.reader].at)

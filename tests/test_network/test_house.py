@@ -196,7 +196,7 @@ class Doors(SynchronousTestCase):
                 network.clock.advance(0.001)
                 for each in list(network.pumps):
                     each.pump()
-            network.pumps = pumps  # it reads nothing more, and does not hang up
+            network.pumps = list(pumps)  # it reads nothing more, and does not hang up
         network.add(2, [0]).startService()
         network.run(1)
         self.assertEqual(list(manager.links), [VOTERS[2].public_hex])
