@@ -192,7 +192,9 @@ class Doors(SynchronousTestCase):
         for number in range(manager.house._reserved + 2):
             host = f"10.0.1.{number}"
             network.add(1, [0], at=f"{host}:1").startService()
-            while not any(each.node_key and each.peer_host == host for each in manager._connections):
+            for _ in range(50):
+                if any(each.node_key and each.peer_host == host for each in manager._connections):
+                    break
                 network.clock.advance(0.001)
                 for each in list(network.pumps):
                     each.pump()
