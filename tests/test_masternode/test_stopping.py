@@ -8,10 +8,11 @@ import sys
 from io import StringIO
 from typing import Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
 from twisted.internet.error import ReactorNotRunning
+from twisted.internet.testing import MemoryReactorClock
 
-from tests.test_masternode.bridge import Bridge
+from tests.test_masternode.bridge import Bridge, Hold
 from timeproto.errors import ConfigurationError, ExitStatus, IdentityConflict, StorageError
 from timeproto.masternode import machine
 from timeproto.masternode.config import make_config
@@ -44,6 +45,19 @@ class AtOnce:
 
     def __call__(self, work: Any, *given: Any) -> Deferred[Any]:
         return maybeDeferred(work, *given)
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+class OneByOne(Hold):
+    """A worker whose jobs are done when the test says so."""
+
+    stopped = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = False
 
     def stop(self) -> None:
         self.stopped = True
@@ -121,3 +135,23 @@ class Leaving(Bridge):
         self.assertEqual(self.statuses, [ExitStatus.STORAGE])
         self.assertEqual(self.said.getvalue(), "timenode: the store did not close: no space left\n")
         self.assertEqual((self.node._verifying.stopped, self.node._storing.stopped), (True, True))
+
+    def test_a_stop_while_it_starts(self) -> None:
+        """Asked at either wait for the disk: what was begun is waited for and closed, and nothing else is begun."""
+        for waits in (1, 2):
+            config = make_config({"datadir": self.mktemp()})
+            config.datadir.mkdir()
+            node = TimeNode(MemoryReactorClock(), config, self.alone.keys[0], self.alone.genesis)
+            node.running, node._verifying, node._storing = 1, AtOnce(), OneByOne()
+            node._starting = ensureDeferred(node._start()).addErrback(node._failed)
+            for _ in range(waits - 1):
+                node._storing.let_go()
+            stopping = node.stopService()
+            done = []
+            while node._storing.jobs:
+                done.append(node._storing.jobs[0][0].__name__)
+                node._storing.let_go()
+            self.successResultOf(stopping)
+            self.assertEqual(done, ["open_store", "commit", "close"][waits - 1 :])
+            self.assertEqual((node._integration, self.statuses, self.said.getvalue()), (None, [], ""))
+            self.assertEqual((node._verifying.stopped, node._storing.stopped), (True, True))

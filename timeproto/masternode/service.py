@@ -160,7 +160,7 @@ class TimeNode(service.MultiService):
         self._integration: MasternodeUTXOIntegration | None = None
         self._certificates: Certificates | None = None
         self._starting: Deferred[None] | None = None
-        self._leaving = False
+        self._leaving = self._stopping = False
         self._asked = False
         self._last_now = 0
 
@@ -215,6 +215,8 @@ class TimeNode(service.MultiService):
         founding = found(store, genesis, log_start=1000 * self._now())  # no log grows by a million in a second
         if founding is not None:
             await self._storing(store.commit, founding)
+        if self._stopping:
+            return
         replica = Replica(store, genesis, self._key)
         metrics, received = Metrics(), Counter[str]()
         integration = self._integration = MasternodeUTXOIntegration(
@@ -333,11 +335,14 @@ class TimeNode(service.MultiService):
         say(f"timenode: {' '.join(str(reason).split())}")
 
     async def _stop(self) -> None:
+        self._stopping = True
+        if self._starting is not None:
+            await self._starting  # what it has begun is taken down below, and nothing is begun after
         ticking = getattr(self, "_ticking", None)
         if ticking is not None and ticking.running:
             ticking.stop()
         self._timers.stop()
-        await _maybe(super().stopService())
+        await maybeDeferred(super().stopService)
         if self._integration is not None:
             await self._integration.when_idle()
         if self._store is not None:
@@ -390,8 +395,3 @@ class _UntilEnd(protocol.Protocol):
 
     def connectionLost(self, reason: Any = None) -> None:
         self._ended()
-
-
-async def _maybe(result: Any) -> None:
-    if isinstance(result, Deferred):
-        await result
