@@ -95,13 +95,20 @@ class Slices(SynchronousTestCase):
         self.assertEqual([self.successResultOf(each) for each in inner], [0, 1])
 
     def test_one_that_fails_and_one_that_is_gone(self) -> None:
-        """Neither keeps the next from being asked."""
-        failed = self.reads.add(lambda: 1 // 0)
+        """Neither keeps the next from being asked, in whatever way it failed: libraries can panic."""
+
+        class Panic(BaseException): ...
+
+        def panic() -> None:
+            raise Panic
+
+        failed, broken = self.reads.add(lambda: 1 // 0), self.reads.add(panic)
         gone, good = self.add(0.0, 0.0)
         gone.addErrback(lambda _: None)
         gone.cancel()
         self.reads.ask()
         self.failureResultOf(failed, ZeroDivisionError)
+        self.failureResultOf(broken, Panic)
         self.assertEqual((self.asked, self.successResultOf(good)), ([1], 1))
 
     def test_refused(self) -> None:

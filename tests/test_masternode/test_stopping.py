@@ -63,6 +63,10 @@ class OneByOne(Hold):
         self.stopped = True
 
 
+class Panic(BaseException):
+    """What a library in another language raises when it breaks: no Exception."""
+
+
 class Leaving(Bridge):
     def setUp(self) -> None:
         super().setUp()
@@ -135,6 +139,19 @@ class Leaving(Bridge):
         self.assertEqual(self.statuses, [ExitStatus.STORAGE])
         self.assertEqual(self.said.getvalue(), "timenode: the store did not close: no space left\n")
         self.assertEqual((self.node._verifying.stopped, self.node._storing.stopped), (True, True))
+
+    def test_a_step_that_breaks(self) -> None:
+        """In whatever way: the node ends, whoever waits is answered, and nothing keeps the store from being closed."""
+
+        def step(*given: Any) -> Any:
+            raise Panic("the library panicked")
+
+        self.patch(self.bridge.replica, "step", step)
+        self.bridge.tick()
+        self.assertEqual(len(self.flushLoggedErrors(Panic)), 1)
+        self.assertEqual(self.statuses, [ExitStatus.STORAGE])
+        self.assertEqual(self.code(self.bridge.process_transaction(self.payment())), "not_voting")
+        self.successResultOf(self.bridge.when_idle())
 
     def test_a_stop_while_it_starts(self) -> None:
         """Asked at either wait for the disk: what was begun is waited for and closed, and nothing else is begun."""

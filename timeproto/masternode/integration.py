@@ -255,7 +255,7 @@ class MasternodeUTXOIntegration:
                 self._release(effects)
                 self._busy = False
                 return
-        except Exception:
+        except BaseException:  # a panic in a library is no Exception
             self._collapse(Failure())
             return
         self._commit(effects, effects.changes)

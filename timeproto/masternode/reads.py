@@ -58,7 +58,7 @@ class Reads:
         began = self._timers.seconds()
         try:
             found = question()
-        except Exception as error:
+        except BaseException as error:  # a panic in a library is no Exception, and who asked must be told of it
             answer.errback(error)
         else:
             answer.callback(found)
