@@ -140,6 +140,19 @@ class Leaving(Bridge):
         self.assertEqual(self.said.getvalue(), "timenode: the store did not close: no space left\n")
         self.assertEqual((self.node._verifying.stopped, self.node._storing.stopped), (True, True))
 
+    def test_a_store_that_breaks_as_it_closes(self) -> None:
+        """In whatever way: it is told with its status, and what is to stop after it stops."""
+
+        class Store:
+            def close(self) -> None:
+                raise Panic("the library panicked")
+
+        self.node._store, self.node._storing, self.node._verifying = Store(), AtOnce(), AtOnce()
+        self.successResultOf(self.node.stopService())
+        self.assertEqual(len(self.flushLoggedErrors(Panic)), 1)
+        self.assertEqual(self.statuses, [ExitStatus.STORAGE])
+        self.assertEqual((self.node._verifying.stopped, self.node._storing.stopped), (True, True))
+
     def test_a_step_that_breaks(self) -> None:
         """In whatever way: the node ends, whoever waits is answered, and nothing keeps the store from being closed."""
 

@@ -346,10 +346,7 @@ class TimeNode(service.MultiService):
         if self._integration is not None:
             await self._integration.when_idle()
         if self._store is not None:
-            try:
-                await self._storing(self._store.close)
-            except Exception as error:
-                self.leave(error)
+            await self._storing(self._store.close).addErrback(self._failed)
         self._verifying.stop()
         self._storing.stop()
 
