@@ -81,6 +81,21 @@ class Start(CertificatesCase):
         with self.assertRaisesRegex(ConfigurationError, r"none/c\.pem .*: Permission denied"):
             self.open()
 
+    def test_a_disk_with_room_for_one(self) -> None:
+        """A key whose certificate cannot be written is not left behind: with room again the node makes both."""
+        replace = os.replace
+
+        def full(beside: str, path: Path) -> None:
+            if path == self.files[0]:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            replace(beside, path)
+
+        patched = self.patch(os, "replace", full)
+        self.assertRaisesRegex(ConfigurationError, "No space left", self.open)
+        self.assertEqual([path for path in self.files if path.exists()], [])
+        patched.restore()
+        self.open()
+
     def test_one_that_cannot_be_renewed_serves_until_its_end(self) -> None:
         """At the start as later: it is complained of once."""
 

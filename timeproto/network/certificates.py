@@ -26,14 +26,8 @@ _MAKER = "timeproto, made by the node itself"
 
 
 def make_certificate(certificate: Path, key: Path, host: str, now: datetime.datetime | None = None) -> None:
-    """Writes a self-signed P-256 certificate for ``host`` and its key (mode 0600), each whole or not at all."""
+    """Writes a self-signed P-256 certificate for ``host`` and its key (mode 0600): both, or neither."""
     private = ec.generate_private_key(ec.SECP256R1())
-    _write_whole(
-        key,
-        private.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        ),
-    )
     try:
         alternative: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
@@ -41,7 +35,18 @@ def make_certificate(certificate: Path, key: Path, host: str, now: datetime.date
     name = x509.Name(
         [x509.NameAttribute(NameOID.ORGANIZATION_NAME, _MAKER), x509.NameAttribute(NameOID.COMMON_NAME, host[:64])]
     )
-    _write_whole(certificate, _signed(private, name, x509.SubjectAlternativeName([alternative]), now))
+    signed = _signed(private, name, x509.SubjectAlternativeName([alternative]), now)
+    _write_whole(
+        key,
+        private.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        ),
+    )
+    try:
+        _write_whole(certificate, signed)
+    except OSError:
+        key.unlink()  # alone it would be in the way of the next try
+        raise
 
 
 def renew_certificate(certificate: Path, key: Path, now: datetime.datetime | None = None) -> bool:
