@@ -229,8 +229,8 @@ class OwnCertificate(CertificatesCase):
         certificates = self.open()
         before = certificates.context.getContext()
 
-        def full(*_: Any) -> None:
-            raise OSError(28, "No space left on device")
+        def full(beside: str, path: Path) -> None:
+            raise OSError(28, "No space left on device", beside)  # which has another name each time
 
         self.patch(os, "replace", full)
         self.clock.advance((LIFETIME - RENEW_BEFORE).total_seconds())

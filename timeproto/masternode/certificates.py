@@ -104,7 +104,7 @@ class Certificates(Service):
         try:
             renew_certificate(*self._paths, self._now())
         except OSError as error:
-            failed = str(error).encode("utf-8")
+            failed = str(error.errno).encode("ascii")  # its text names a file that has another name each time
             if failed != self._complained:
                 self._complained = failed
                 self.log.error("the TLS certificate cannot be renewed: {error}", error=error)
