@@ -88,6 +88,12 @@ class Kept(SynchronousTestCase):
             self.windows(web=web)
             self.assertFalse((self.folder / "webhooks.json").exists())
 
+    def test_a_file_that_cannot_be_forgotten_stops_the_start(self) -> None:
+        """With its name and why: the operator was told that it would be."""
+        (self.folder / "webhooks.json").mkdir()
+        with self.assertRaisesRegex(ConfigurationError, r"webhooks\.json cannot be removed: Is a directory$"):
+            self.windows()
+
     def test_no_thread_for_those_who_have_none(self) -> None:
         """A node without webhooks starts and stops without their file."""
         windows = self.windows()

@@ -17,6 +17,7 @@ from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.logger import Logger
 
 from timeproto import limits
+from timeproto.errors import ConfigurationError
 from timeproto.masternode.config import Config
 from timeproto.masternode.ends import Wallets
 from timeproto.masternode.view import ReplicaView
@@ -110,7 +111,10 @@ class Windows(MultiService):
         self._web: WebService | None = None
         has_webhooks = config.webhooks or config.webhook_wallets
         if not has_webhooks:
-            config.webhooks_path.unlink(missing_ok=True)  # what is no longer named is forgotten, the last of it too
+            try:
+                config.webhooks_path.unlink(missing_ok=True)  # what is no longer named is forgotten, the last of it too
+            except OSError as error:
+                raise ConfigurationError(f"{config.webhooks_path} cannot be removed: {error.strerror}") from None
         if config.web is None:
             return
         self._web = WebService(
