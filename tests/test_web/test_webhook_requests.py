@@ -15,6 +15,7 @@ from timeproto.model.keys import SigningKey
 from timeproto.model.transaction import Outpoint
 from timeproto.params import COIN
 from timeproto.web import bounds
+from timeproto.web.hook_register import Register
 from timeproto.web.hooks import Kept, WebhookRequest
 from timeproto.web.targets import Targets
 
@@ -107,6 +108,29 @@ class Wallets(SynchronousTestCase):
         self.refused(wish(), 403, "not_authorised")
         self.refused(wish(at=START + 1), 403, "not_authorised")
         self.assertEqual(self.ask(wish(at=START + 2)).status, 200)
+
+    def test_a_clock_that_was_ahead_for_long(self) -> None:
+        """What somebody asked for then keeps nobody else from asking once it is right, and is not brought back."""
+        hooks: Any = self.shop.service._webhooks
+        right, ahead = hooks._now, [86_400.0]
+        self.patch(hooks, "_now", lambda: right() + ahead[0])
+        at = START + ahead[0]
+        self.ask(wish(at=at))
+        self.ask(wish(at=at + 1, remove=True))
+        self.shop.settle(bounds.WEBHOOK_CLOCK + bounds.WEBHOOK_SAVE)
+        self.assertEqual(self.shop.kept.removed, {})
+        ahead[0] = 0
+        self.assertEqual(self.ask(wish(ALICE, at=self.shop.clock.seconds())).status, 200)
+        self.shop.settle(at - self.shop.clock.seconds())
+        self.refused(wish(at=at), 403, "not_authorised")
+        self.assertEqual(self.ask(wish(at=at + 2)).status, 200)
+
+    def test_what_is_forgotten_is_bounded(self) -> None:
+        """Past that the oldest time stands for all: too much is refused then, and never too little."""
+        self.patch(bounds, "WEBHOOKS", 2)
+        hooks = Register({"a": 1, "b": 5, "c": 3})
+        self.assertTrue(hooks.forget(6))
+        self.assertEqual([hooks.forgotten(each) for each in "abcd"], [1, 5, 3, 1])
 
     def test_asked_again_it_tries_again(self) -> None:
         """Who renews waits half a minute at most, for the receiver may be back; asking often makes it no sooner."""

@@ -26,8 +26,8 @@ class Register:
         self._removed = {
             hook: each if isinstance(each, Removal) else Removal(each) for hook, each in removed.items()
         }  # fmt: skip
-        self.forgotten = 0
-        """The last of the times that were forgotten, Unix ms: by a clock that was ahead, this may be not long ago."""
+        self._forgotten: dict[str, int] = {}
+        self._forgotten_of_others = 0
 
     def __len__(self) -> int:
         return len(self._hooks)
@@ -48,6 +48,11 @@ class Register:
 
     def removal(self, hook: str) -> Removal | None:
         return self._removed.get(hook)
+
+    def forgotten(self, hook: str) -> int:
+        """No request of this webhook that was forgotten is later than this, Unix ms: by a clock that was ahead, this
+        may be not long ago, or still to come."""
+        return max(self._forgotten.get(hook, 0), self._forgotten_of_others)
 
     def add(self, live: LiveHook) -> None:
         self._removed.pop(live.hook.hook, None)
@@ -81,7 +86,10 @@ class Register:
         """Forgets the times before this one, Unix ms; true if there were any."""
         old = [hook for hook, each in self._removed.items() if each.stamp < before]
         for hook in old:
-            self.forgotten = max(self.forgotten, self._removed.pop(hook).stamp)
+            self._forgotten[hook] = self._removed.pop(hook).stamp
+        # One time for all would do, were there none that a wrong clock let lie ahead: the latest are told apart.
+        for hook in sorted(self._forgotten, key=self._forgotten.__getitem__)[: -bounds.WEBHOOKS]:
+            self._forgotten_of_others = max(self._forgotten_of_others, self._forgotten.pop(hook))
         return bool(old)
 
     def require_room(self, made: Hook) -> None:

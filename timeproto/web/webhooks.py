@@ -211,7 +211,7 @@ class Webhooks(Service):
         if live is not None and live.hook.owner == "operator":
             raise Refusal(ErrorCode.NOT_AUTHORISED, "this webhook is the operator's")
         last = self._hooks.removal(hook) if live is None else live.hook
-        if request.timestamp <= (self._hooks.forgotten if last is None else last.stamp):
+        if request.timestamp <= (self._hooks.forgotten(hook) if last is None else last.stamp):
             raise Refusal(ErrorCode.NOT_AUTHORISED, "a request with this time or a later one came before")
         if live is None and request.remove:
             raise Refusal(ErrorCode.NOT_FOUND, "there is no such webhook")
