@@ -82,8 +82,8 @@ CERTIFIED_WAIT = 8.0
 IN_FLIGHT = 50_000
 """Undecided transactions; beyond it wallets are told ``busy`` …"""
 IN_FLIGHT_PEER = 100_000
-"""… and beyond this one those of peers are left to be fetched again later. Without a quorum of masternodes linked the
-n-th part of it is what wallets may fill."""
+"""… and beyond this one those of peers are left to be fetched again later. The n-th part of it is what wallets may have
+brought of which the other masternodes do not know."""
 IN_FLIGHT_BYTES, IN_FLIGHT_PEER_BYTES = 32 * 1024 * 1024, 64 * 1024 * 1024
 """The same in bytes, canonical and of signatures; usual payments, about 300 bytes, reach the numbers first. In memory
 they are three times that if they have many outputs, and eleven times if they have many inputs: 350 and 700 MB."""

@@ -221,13 +221,20 @@ class Crowds(SynchronousTestCase):
         alone.vote(5, lock=[real])
         self.assertTrue(alone.voted(real)[1])
 
+    def spread(self, alone: Alone, tx: Transaction) -> int:
+        """A wallet's payment that has reached other masternodes."""
+        ticket = alone.submit(tx)
+        for voter in (1, 2):
+            alone.vote(voter, lock=[tx])
+        return ticket
+
     def test_in_flight_is_bounded_and_says_so(self) -> None:
         """A wallet past the bound is told ``busy``, which limit, and when to come back; peers have more room."""
         self.patch(limits, "IN_FLIGHT", 3)
         self.patch(limits, "IN_FLIGHT_PEER", 5)
         alone = Alone(4, coins=10)
         payments = [alone.pay([coin]) for coin in alone.coins()]
-        tickets = [alone.submit(tx) for tx in payments[:4]]
+        tickets = [self.spread(alone, tx) for tx in payments[:4]]
         self.assertEqual([alone.answer(ticket) for ticket in tickets], ["accepted"] * 3 + ["busy"])
         details = alone.node.replies[tickets[3]].details
         self.assertEqual((details["limit"], details["value"]), ("in_flight", 3))
@@ -246,7 +253,7 @@ class Crowds(SynchronousTestCase):
         self.patch(limits, "IN_FLIGHT_PEER_BYTES", 5 * size)
         for number in range(20):
             alone.show(orphan(alone, number), peer=3)  # these have a bound of their own
-        tickets = [alone.submit(tx) for tx in payments[:4]]
+        tickets = [self.spread(alone, tx) for tx in payments[:4]]
         self.assertEqual([alone.answer(ticket) for ticket in tickets], ["accepted"] * 3 + ["busy"])
         details = alone.node.replies[tickets[3]].details
         self.assertEqual((details["limit"], details["value"]), ("in_flight_bytes", 3 * size))

@@ -9,55 +9,96 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.cluster import Cluster, key, make_genesis
 from tests.test_consensus.alone import Alone
 from timeproto import limits
-from timeproto.consensus.effects import LinkDown, LinkUp, Submit
+from timeproto.consensus.effects import Submit
+from timeproto.model.transaction import Transaction
+from timeproto.params import COIN
 from timeproto.storage.rocks import open_store
 from timeproto.wire import messages
 
 
-class WithoutAQuorum(SynchronousTestCase):
-    """What wallets may bring in where nothing can become final: as much as has room at every masternode."""
+class Brought(SynchronousTestCase):
+    """What wallets may bring in that the other masternodes do not know: as much as has room at every one of them."""
 
-    def test_each_full_of_what_the_others_do_not_know(self) -> None:
-        """Sixteen that cannot reach each other take payments until they are full: once they can, all become final."""
-        n = 16
-        self.patch(limits, "IN_FLIGHT_PEER", 3 * n)
-        cluster = Cluster(n, 1, wallets=1, coins=4 * n)
-        cluster.pass_time(3_000)
-        cluster.partition(*[[each] for each in range(n)])
-        payments = [cluster.payment(0, coin, 0) for coin in range(4 * n)]
-        tickets = [cluster.submit(tx, at // 4) for at, tx in enumerate(payments)]
-        taken = [
+    def taken(self, cluster: Cluster, payments: list[Transaction]) -> list[Transaction]:
+        """Those that masternodes took, each as many as there are payments for one."""
+        each = len(payments) // len(cluster.nodes)
+        tickets = [cluster.submit(tx, at // each) for at, tx in enumerate(payments)]
+        return [
             tx
             for tx, ticket in zip(payments, tickets, strict=True)
             if isinstance(cluster.answer(ticket), messages.TransactionAccepted)
         ]
-        self.assertEqual(len(taken), 3 * n)
-        cluster.heal()
-        cluster.pass_time(20_000)
-        self.assertEqual([tx.txid for tx in taken if not all(cluster.final(tx.txid))], [])
+
+    def test_each_full_of_what_the_others_do_not_know(self) -> None:
+        """Thirteen that do not reach each other, and may not have noticed: once they do, all becomes final."""
+        n = 13
+        self.patch(limits, "IN_FLIGHT_PEER", 3 * n)
+        for is_noticed in (True, False):
+            cluster = Cluster(n, 1, wallets=1, coins=5 * n)
+            cluster.pass_time(3_000)
+            if is_noticed:
+                cluster.partition(*[[each] for each in range(n)])
+            else:
+                cluster.lose = 1.0
+            taken = self.taken(cluster, [cluster.payment(0, coin, 0) for coin in range(5 * n)])
+            self.assertEqual(len(taken), 3 * n)
+            cluster.lose = 0.0
+            if is_noticed:
+                cluster.heal()
+            cluster.pass_time(20_000)
+            self.assertEqual([tx.txid for tx in taken if not all(cluster.final(tx.txid))], [])
+
+    def setUp(self) -> None:
+        self.alone = Alone(4, coins=12)
+        self.payments = [self.alone.pay([coin]) for coin in self.alone.coins()]
+
+    def answers(self, *payments: Transaction) -> list[str | None]:
+        return [self.alone.answer(self.alone.submit(tx)) for tx in payments]
 
     def test_wallets_are_told(self) -> None:
-        """By how many, or by how many bytes; with one masternode more there is room as always."""
-        alone = Alone(4, coins=12)
-        payments = [alone.pay([coin]) for coin in alone.coins()]
-        size = len(payments[0].canonical) + len(payments[0].signature)
-        for peer in (2, 3):
-            alone.act(LinkDown(alone.keys[peer].public_hex))
-        for name, bound, limit, value in (
-            ("IN_FLIGHT_PEER", 8, "in_flight", 2),
-            ("IN_FLIGHT_PEER_BYTES", 4 * 2 * size, "in_flight_bytes", 2 * size),
-        ):
+        """By how many, or by how many bytes; those that f + 1 others have locked are not counted, nor what is final."""
+        size = len(self.payments[0].canonical) + len(self.payments[0].signature)
+        for name, bound in (("IN_FLIGHT_PEER", 8), ("IN_FLIGHT_PEER_BYTES", 4 * 2 * size)):
             patched = self.patch(limits, name, bound)
-            for tx in payments[:2]:
-                self.assertEqual(alone.answer(alone.submit(tx)), "accepted")
-            ticket = alone.submit(payments[2])
-            self.assertEqual(alone.answer(ticket), "busy")
-            details = alone.node.replies[ticket].details
-            self.assertEqual((details["limit"], details["value"]), (limit, value))
+            self.assertEqual(self.answers(*self.payments[:2]), ["accepted", "accepted"])
+            ticket = self.alone.submit(self.payments[2])
+            self.assertEqual(self.alone.answer(ticket), "busy")
+            self.assertEqual(self.alone.node.replies[ticket].details["limit"], "brought")
             patched.restore()
-        alone.act(LinkUp(alone.keys[3].public_hex))
         self.patch(limits, "IN_FLIGHT_PEER", 8)
-        self.assertEqual(alone.answer(alone.submit(payments[2])), "accepted")
+        self.alone.vote(1, lock=[self.payments[0]])
+        self.assertEqual(self.answers(self.payments[2]), ["busy"])
+        self.alone.vote(2, lock=[self.payments[0]])
+        self.assertEqual(self.answers(*self.payments[2:4]), ["accepted", "busy"])
+        self.alone.finish(self.payments[1])
+        self.assertEqual(self.answers(*self.payments[3:5]), ["accepted", "busy"])
+
+    def test_what_is_contested_is_not_counted(self) -> None:
+        """A block decides about it, however long that takes: until then wallets go on paying."""
+        self.patch(limits, "IN_FLIGHT_PEER", 8)
+        rivals = [self.alone.pay([coin], amount=COIN // 2) for coin in self.alone.coins()[:2]]
+        self.assertEqual(self.answers(*self.payments[:3]), ["accepted", "accepted", "busy"])
+        self.alone.show(*rivals)
+        self.assertEqual(self.answers(*self.payments[2:5]), ["accepted", "accepted", "busy"])
+
+    def test_what_is_from_before_a_restart_is(self) -> None:
+        """It may have been wallets'; the others say so if it was theirs."""
+        self.patch(limits, "IN_FLIGHT_PEER", 8)
+        self.alone.show(*self.payments[:2])
+        self.alone.start()
+        self.assertEqual(self.answers(self.payments[2]), ["busy"])
+        for voter in (1, 2):
+            self.alone.vote(voter, lock=self.payments[:2])
+        self.assertEqual(self.answers(*self.payments[2:5]), ["accepted", "accepted", "busy"])
+
+    def test_nothing_is_left_of_it(self) -> None:
+        """When all is final, refused, or shared."""
+        self.answers(*self.payments[:3])
+        self.alone.finish(*self.payments[:2])
+        self.alone.vote(1, lock=[self.payments[2]])
+        self.alone.vote(2, lock=[self.payments[2]])
+        payments = self.alone.replica.payments
+        self.assertEqual((payments._brought, payments._brought_bytes), ({}, 0))
 
 
 class Restarts(SynchronousTestCase):

@@ -38,8 +38,6 @@ class Finality(Suspicion):
         self._ballot = Ballot(key, genesis, summary.batches)
         self._finishing: dict[str, Payment] = {}
         self._heard_of: dict[str, None] = {}
-        self.reaches_quorum = len(self.masternodes) == 1
-        """False while fewer masternodes are linked than make a payment final."""
         own_votes.recall(self)
 
     @property
@@ -77,7 +75,7 @@ class Finality(Suspicion):
             self.turn.answer(ticket, backlog())
             return
         if payment is None or payment.tx is None:
-            full = no_room(tx, self.payments, None if self.reaches_quorum else len(self.masternodes))
+            full = no_room(tx, self.payments)
             if full is not None:
                 self.turn.answer(ticket, full)
                 return
@@ -170,6 +168,7 @@ class Finality(Suspicion):
         self._ballot.lock(payment, self.turn.now)
         self._sign_if_full()
         if payment.source is None:
+            self.payments.is_brought(payment)
             self.turn.relay.append(payment.tx)
         self.answer_all(payment, None)
 
@@ -243,6 +242,7 @@ class Finality(Suspicion):
                 if payment is None or not payment.votes.add(kind, batch.voter, kept):
                     continue
                 kept.counting += 1
+                payments.is_locked_by_another(payment)
                 if payment.contested is not None or kind is ABORT:
                     self._count_contested(payment, kind, batch.voter)
                 if payment.votes.has_quorum(kind) and not (kind is LOCK and payment.cast_commit):

@@ -47,7 +47,6 @@ class Gossip:
         """A link (again): hand over what this replica voted, and ask what it missed."""
         finality = self._finality
         self._links[peer] = None
-        self._count_links()
         self._new.add(peer)
         self._told_of_voters.discard(peer)
         self._ask_to_vouch(peer)
@@ -70,14 +69,9 @@ class Gossip:
 
     def link_down(self, peer: str) -> None:
         self._links.pop(peer, None)
-        self._count_links()
         self._new.discard(peer)
         self._owed.pop(peer, None)
         self._catch_up.forget(peer)
-
-    def _count_links(self) -> None:
-        masternodes = self._finality.masternodes
-        self._finality.reaches_quorum = len(self._links) + 1 >= masternodes.quorum
 
     def may_ask_about_a_voter(self, peer: str) -> bool:
         """True once for each link and tick: the answer takes a look at everything that is undecided."""

@@ -46,6 +46,7 @@ def _recall(finality: Finality, record: TransactionRecord, carriers: dict[int, O
             payment.votes.add(kind, me, carriers[number])
     payment.cast_lock, payment.cast_commit = own.lock is not None, own.commit is not None
     payment.cast_abort = own.abort is not None
+    finality.payments.is_brought(payment)
     for outpoint in tx.outpoints:
         state = finality.manager.get_state(outpoint)
         if isinstance(state, SpentFinalized):

@@ -103,6 +103,8 @@ class Payments:
         self._contested: dict[str, None] = {}
         self._beaten: dict[str, dict[str, None]] = {}
         self._seen = self._seen_bytes = 0
+        self._brought: dict[str, int] = {}
+        self._brought_bytes = 0
         self._retained = Retained()
 
     def __len__(self) -> int:
@@ -128,6 +130,36 @@ class Payments:
     def seen_bytes(self) -> int:
         """Bytes of the same: a wallet's largest transaction takes a hundred times the memory of most."""
         return self._seen_bytes - self._parked_bytes
+
+    @property
+    def has_room_to_bring(self) -> bool:
+        """False if so many payments are here that wallets brought, and that no other masternode is known to have room
+        for, that as many of each other would fill one: if all were full, and each of something else, nothing could ever
+        be final."""
+        count, size = self.share
+        return len(self._brought) < count and self._brought_bytes < size
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """How many of those may be here, and of how many bytes."""
+        members = len(self._masternodes)
+        return max(1, limits.IN_FLIGHT_PEER // members), max(1, limits.IN_FLIGHT_PEER_BYTES // members)
+
+    def is_brought(self, payment: Payment) -> None:
+        """A wallet brought it, perhaps before a restart, and this replica locked it."""
+        if payment.contested is None:
+            self._brought[payment.txid] = payment.size
+            self._brought_bytes += payment.size
+            self.is_locked_by_another(payment)
+
+    def is_locked_by_another(self, payment: Payment) -> None:
+        """What f + 1 others have locked is let in everywhere; what is contested, too, is no longer counted: a block
+        decides about it."""
+        if payment.txid in self._brought and payment.votes.count(VoteKind.LOCK) > self._masternodes.faulty + 1:
+            self._is_shared(payment)
+
+    def _is_shared(self, payment: Payment) -> None:
+        self._brought_bytes -= self._brought.pop(payment.txid, 0)
 
     @property
     def waiting(self) -> int:
@@ -266,6 +298,7 @@ class Payments:
     def drop(self, payment: Payment) -> None:
         if self._payments.pop(payment.txid, None) is not None:
             self._retained.remove(payment.votes.carriers())
+            self._is_shared(payment)
             if payment.tx is not None:
                 self._seen -= 1
                 self._seen_bytes -= payment.size
@@ -300,6 +333,7 @@ class Payments:
         """From now on, if not before, the payment's fate is a block's to decide."""
         if payment.contested is None:
             payment.contested = tick
+        self._is_shared(payment)
         self._contested[payment.txid] = None
 
     @property

@@ -36,21 +36,15 @@ def not_voting(reason: str) -> Refusal:
     return Refusal(ErrorCode.NOT_VOTING, f"this node does not vote now: {reason}")
 
 
-def no_room(tx: Transaction, payments: Payments, parts: int | None = None) -> Refusal | None:
-    """Which bound on what is undecided keeps a wallet's transaction out; None if there is room for it.
-
-    ``parts``: the number of masternodes, where no quorum of them is reached: what each takes by then is to have room at
-    every other. If all were full, and each of something else, nothing could ever be final."""
+def no_room(tx: Transaction, payments: Payments) -> Refusal | None:
+    """Which bound on what is undecided keeps a wallet's transaction out; None if there is room for it."""
     message = "too many payments are undecided; try again"
-    count, size = limits.IN_FLIGHT, limits.IN_FLIGHT_BYTES
-    if parts is not None:
-        message = "this node reaches no quorum of masternodes, and holds as many payments as it may by then"
-        count = max(1, min(count, limits.IN_FLIGHT_PEER // parts))
-        size = max(1, min(size, limits.IN_FLIGHT_PEER_BYTES // parts))
-    if payments.seen_count >= count:
-        return busy(message, "in_flight", count)
-    if payments.seen_bytes >= size:
-        return busy(message, "in_flight_bytes", size)
+    if payments.seen_count >= limits.IN_FLIGHT:
+        return busy(message, "in_flight", limits.IN_FLIGHT)
+    if payments.seen_bytes >= limits.IN_FLIGHT_BYTES:
+        return busy(message, "in_flight_bytes", limits.IN_FLIGHT_BYTES)
+    if not payments.has_room_to_bring:
+        return busy("too many payments have not reached the other masternodes; try again", "brought", payments.share[0])
     if payments.crowded(tx):
         message = "too many transactions want one of these coins; it waits for a verdict"
         return busy(message, "rivals_per_outpoint", limits.RIVALS_PER_OUTPOINT)
