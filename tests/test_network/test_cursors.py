@@ -173,6 +173,24 @@ class Replays(CursorCase):
         self.catch_up()
         self.assertEqual((self.reader.closed, self.reader.positions), ([], self.log_of({self.mine})))
 
+    def test_a_connection_that_is_lost_in_a_busy_moment(self) -> None:
+        """Nothing is asked for it any more."""
+        self.send(self.payment())
+        self.resume(0)
+        asked: list[Any] = []
+
+        def busy(question: Any) -> Any:
+            asked.append(question)
+            return fail(Refusal(ErrorCode.BUSY, "too much is waiting here"))
+
+        self.patch(self.node.view, "read", busy)
+        self.node.clock.advance(0)
+        self.node.handler.connection_lost(self.reader)
+        asked.clear()
+        for _ in range(5):
+            self.node.clock.advance(BUSY_PAUSE)
+        self.assertEqual(asked, [])
+
     def test_one_that_was_told_everything_is_live(self) -> None:
         """However long others who read the log have to wait: by then it would be behind again."""
         self.send(self.payment())

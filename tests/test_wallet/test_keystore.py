@@ -443,7 +443,9 @@ class Shared(Files):
                 error = self.assertRaises(StorageError, wallet.reserve_receive_index)
                 self.assertIn("is kept locked by another program", str(error))
             self.assertAlmostEqual(slept[-1], 100 + keystore.LOCKED, places=1)
-            now[0] += keystore.LOCKED_OUT
+            for _ in range(4):
+                self.assertRaises(StorageError, wallet.reserve_receive_index)
+                now[0] += keystore.LOCKED_OUT / 4
             self.assertRaises(StorageError, wallet.reserve_receive_index)
             self.assertAlmostEqual(slept[-1], 100 + 2 * keystore.LOCKED + keystore.LOCKED_OUT, places=1)
         self.assertEqual(wallet.reserve_receive_index(), 0)

@@ -45,6 +45,7 @@ class Certificates(Service):
         self._metrics = metrics
         self._unix = now
         self._seen = self._complained = b""
+        self._unmade: int | None = None
         try:
             if not certificate.exists() and not key.exists():
                 make_certificate(certificate, key, host, self._now())
@@ -104,9 +105,8 @@ class Certificates(Service):
         try:
             renew_certificate(*self._paths, self._now())
         except OSError as error:
-            failed = str(error.errno).encode("ascii")  # its text names a file that has another name each time
-            if failed != self._complained:
-                self._complained = failed
+            if error.errno != self._unmade:  # its text names a file that has another name each time
+                self._unmade = error.errno
                 self.log.error("the TLS certificate cannot be renewed: {error}", error=error)
 
     def _now(self) -> datetime.datetime:

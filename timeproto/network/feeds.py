@@ -313,6 +313,8 @@ class Feeds:
 
     def _failed(self, failure: Failure, feed: Feed) -> None:
         refusal = failure.value
+        if not self.is_open(feed):
+            return
         if isinstance(refusal, Refusal) and refusal.code is ErrorCode.BUSY and self._clock is not None:
             self.go_on(feed, BUSY_PAUSE)
             return

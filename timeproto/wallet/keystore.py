@@ -266,7 +266,8 @@ class WalletFile:
                         yield
                         return
                 elif time.monotonic() >= until:
-                    self._wait_again_at = time.monotonic() + LOCKED_OUT
+                    if until > now:
+                        self._wait_again_at = until + LOCKED_OUT
                     raise StorageError(f"the wallet {self.path} is kept locked by another program")
                 else:
                     time.sleep(LOCK_AGAIN)
