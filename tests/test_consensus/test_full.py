@@ -9,8 +9,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.cluster import Cluster, key, make_genesis
 from tests.test_consensus.alone import Alone
 from timeproto import limits
-from timeproto.consensus.effects import Submit
+from timeproto.consensus.effects import Cancel, Submit
 from timeproto.model.transaction import Transaction
+from timeproto.model.vote import sign_batch
 from timeproto.params import COIN
 from timeproto.storage.rocks import open_store
 from timeproto.wire import messages
@@ -55,15 +56,25 @@ class Brought(SynchronousTestCase):
     def answers(self, *payments: Transaction) -> list[str | None]:
         return [self.alone.answer(self.alone.submit(tx)) for tx in payments]
 
+    def abort(self, voter: int, *payments: Transaction) -> None:
+        """``voter`` wants them to end."""
+        genesis, owner = self.alone.genesis, self.alone.keys[voter]
+        txids = sorted(tx.txid for tx in payments)
+        self.alone.hear(sign_batch(owner, genesis.hash, genesis.masternode_set.hash, 0, abort=txids), voter)
+
     def test_wallets_are_told(self) -> None:
         """By how many, or by how many bytes; those that f + 1 others have locked are not counted, nor what is final."""
         size = len(self.payments[0].canonical) + len(self.payments[0].signature)
-        for name, bound in (("IN_FLIGHT_PEER", 8), ("IN_FLIGHT_PEER_BYTES", 4 * 2 * size)):
+        for name, bound, limit, value in (
+            ("IN_FLIGHT_PEER", 8, "brought", 2),
+            ("IN_FLIGHT_PEER_BYTES", 4 * 2 * size, "brought_bytes", 2 * size),
+        ):
             patched = self.patch(limits, name, bound)
             self.assertEqual(self.answers(*self.payments[:2]), ["accepted", "accepted"])
             ticket = self.alone.submit(self.payments[2])
             self.assertEqual(self.alone.answer(ticket), "busy")
-            self.assertEqual(self.alone.node.replies[ticket].details["limit"], "brought")
+            details = self.alone.node.replies[ticket].details
+            self.assertEqual((details["limit"], details["value"]), (limit, value))
             patched.restore()
         self.patch(limits, "IN_FLIGHT_PEER", 8)
         self.alone.vote(1, lock=[self.payments[0]])
@@ -73,13 +84,51 @@ class Brought(SynchronousTestCase):
         self.alone.finish(self.payments[1])
         self.assertEqual(self.answers(*self.payments[3:5]), ["accepted", "busy"])
 
-    def test_what_is_contested_is_not_counted(self) -> None:
-        """A block decides about it, however long that takes: until then wallets go on paying."""
+    def test_what_is_contested_is_counted_too(self) -> None:
+        """A block decides about it, if others have room for it: until f + 1 have locked it, or want it to end."""
         self.patch(limits, "IN_FLIGHT_PEER", 8)
         rivals = [self.alone.pay([coin], amount=COIN // 2) for coin in self.alone.coins()[:2]]
         self.assertEqual(self.answers(*self.payments[:3]), ["accepted", "accepted", "busy"])
         self.alone.show(*rivals)
-        self.assertEqual(self.answers(*self.payments[2:5]), ["accepted", "accepted", "busy"])
+        self.assertEqual(self.answers(self.payments[2]), ["busy"])
+        self.abort(1, *self.payments[:2])
+        self.alone.vote(2, lock=[self.payments[0]])
+        self.assertEqual(self.answers(*self.payments[2:4]), ["accepted", "busy"])
+        self.abort(2, self.payments[1])
+        self.assertEqual(self.answers(*self.payments[3:5]), ["accepted", "busy"])
+
+    def test_what_f_and_one_want_to_end_is_let_in(self) -> None:
+        """Somebody honest has it, and a block can only end what masternodes know."""
+        self.patch(limits, "IN_FLIGHT_PEER", 4)
+        self.alone.show(*self.payments[:5])
+        self.assertFalse(self.alone.voted(self.payments[4])[0])
+        self.abort(1, self.payments[4])
+        self.alone.vote(2, lock=[self.payments[4]])
+        self.alone.show(self.payments[4])
+        self.assertTrue(self.alone.voted(self.payments[4])[0])
+
+    def test_paid_and_cancelled_again_and_again(self) -> None:
+        """While no masternode reaches another: what is to end takes room as well, and all of it ends later."""
+        n = 13
+        self.patch(limits, "IN_FLIGHT_PEER", 2 * n)
+        cluster = Cluster(n, 1, wallets=1, coins=6 * n)
+        cluster.pass_time(3_000)
+        cluster.lose = 1.0
+        payments = [cluster.payment(0, coin, 0) for coin in range(6 * n)]
+        owner, taken = cluster.wallets[0], []
+        for at, tx in enumerate(payments):
+            ticket = cluster.submit(tx, at // 6)
+            if isinstance(cluster.answer(ticket), messages.TransactionAccepted):
+                taken.append(tx)
+                wish = messages.TransactionCancel(txid=tx.txid, key=owner.public_hex, signature="0" * 128)
+                signature = owner.sign(wish.message(cluster.genesis.hash)).hex()
+                wish = messages.TransactionCancel(txid=tx.txid, key=owner.public_hex, signature=signature)
+                cluster.act(cluster.nodes[at // 6], [Cancel(wish, object())])
+        self.assertEqual(len(taken), 2 * n)
+        cluster.lose = 0.0
+        cluster.pass_time(40_000)
+        left = [node.replica.payments.seen_count for node in cluster.nodes]
+        self.assertEqual(left, [0] * n)
 
     def test_what_is_from_before_a_restart_is(self) -> None:
         """It may have been wallets'; the others say so if it was theirs."""

@@ -98,10 +98,10 @@ class Finality(Suspicion):
         self.admit(payment)
 
     def _has_room(self, tx: Transaction, payment: Payment | None) -> bool:
-        """True if ``tx`` is to be kept; always if it is wanted or proven, or somebody honest locked it."""
+        """True if ``tx`` is to be kept; always if it is wanted or proven, or somebody honest has it."""
         if tx.txid in self.wanted:
             return True
-        if payment is not None and (payment.proof or payment.votes.count(LOCK) > self.masternodes.faulty):
+        if payment is not None and (payment.proof or payment.votes.holders > self.masternodes.faulty):
             return True
         if self.payments.seen_count >= limits.IN_FLIGHT_PEER or self.payments.seen_bytes >= limits.IN_FLIGHT_PEER_BYTES:
             return False
@@ -242,7 +242,7 @@ class Finality(Suspicion):
                 if payment is None or not payment.votes.add(kind, batch.voter, kept):
                     continue
                 kept.counting += 1
-                payments.is_locked_by_another(payment)
+                payments.is_spoken_of(payment)
                 if payment.contested is not None or kind is ABORT:
                     self._count_contested(payment, kind, batch.voter)
                 if payment.votes.has_quorum(kind) and not (kind is LOCK and payment.cast_commit):

@@ -46,7 +46,6 @@ def _recall(finality: Finality, record: TransactionRecord, carriers: dict[int, O
             payment.votes.add(kind, me, carriers[number])
     payment.cast_lock, payment.cast_commit = own.lock is not None, own.commit is not None
     payment.cast_abort = own.abort is not None
-    finality.payments.is_brought(payment)
     for outpoint in tx.outpoints:
         state = finality.manager.get_state(outpoint)
         if isinstance(state, SpentFinalized):
@@ -59,6 +58,8 @@ def _recall(finality: Finality, record: TransactionRecord, carriers: dict[int, O
         finality.payments.refuse(payment, double_spend(tx, finality.manager))
         return
     payment.standing = Standing.LOCKED if finality.manager.holds(tx) else Standing.RIVAL
+    if payment.standing is Standing.LOCKED:
+        finality.payments.is_brought(payment)
     finality.contend(payment)
     if payment.cast_abort:
         finality.payments.contest(payment, finality.tick)

@@ -131,31 +131,30 @@ class Payments:
         """Bytes of the same: a wallet's largest transaction takes a hundred times the memory of most."""
         return self._seen_bytes - self._parked_bytes
 
-    @property
-    def has_room_to_bring(self) -> bool:
-        """False if so many payments are here that wallets brought, and that no other masternode is known to have room
-        for, that as many of each other would fill one: if all were full, and each of something else, nothing could ever
+    def has_room_to_bring(self, size: int) -> str | None:
+        """None, or which bound is full: wallets have brought so much that no other masternode is known to have room
+        for, that as much of each other would fill one. If all were full, and each of something else, nothing could ever
         be final."""
-        count, size = self.share
-        return len(self._brought) < count and self._brought_bytes < size
+        count, most = self.share
+        if len(self._brought) >= count:
+            return "brought"
+        return "brought_bytes" if self._brought and self._brought_bytes + size > most else None
 
     @property
     def share(self) -> tuple[int, int]:
-        """How many of those may be here, and of how many bytes."""
+        """How many of those may be here, and of how many bytes in all."""
         members = len(self._masternodes)
-        return max(1, limits.IN_FLIGHT_PEER // members), max(1, limits.IN_FLIGHT_PEER_BYTES // members)
+        return max(1, limits.IN_FLIGHT_PEER // members), limits.IN_FLIGHT_PEER_BYTES // members
 
     def is_brought(self, payment: Payment) -> None:
         """A wallet brought it, perhaps before a restart, and this replica locked it."""
-        if payment.contested is None:
-            self._brought[payment.txid] = payment.size
-            self._brought_bytes += payment.size
-            self.is_locked_by_another(payment)
+        self._brought[payment.txid] = payment.size
+        self._brought_bytes += payment.size
+        self.is_spoken_of(payment)
 
-    def is_locked_by_another(self, payment: Payment) -> None:
-        """What f + 1 others have locked is let in everywhere; what is contested, too, is no longer counted: a block
-        decides about it."""
-        if payment.txid in self._brought and payment.votes.count(VoteKind.LOCK) > self._masternodes.faulty + 1:
+    def is_spoken_of(self, payment: Payment) -> None:
+        """There is one vote more. What f + 1 others have locked, or aborted, is let in everywhere (Finality)."""
+        if payment.txid in self._brought and payment.votes.holders > self._masternodes.faulty + 1:
             self._is_shared(payment)
 
     def _is_shared(self, payment: Payment) -> None:
@@ -333,7 +332,6 @@ class Payments:
         """From now on, if not before, the payment's fate is a block's to decide."""
         if payment.contested is None:
             payment.contested = tick
-        self._is_shared(payment)
         self._contested[payment.txid] = None
 
     @property

@@ -43,8 +43,10 @@ def no_room(tx: Transaction, payments: Payments) -> Refusal | None:
         return busy(message, "in_flight", limits.IN_FLIGHT)
     if payments.seen_bytes >= limits.IN_FLIGHT_BYTES:
         return busy(message, "in_flight_bytes", limits.IN_FLIGHT_BYTES)
-    if not payments.has_room_to_bring:
-        return busy("too many payments have not reached the other masternodes; try again", "brought", payments.share[0])
+    full = payments.has_room_to_bring(len(tx.canonical) + len(tx.signature))
+    if full is not None:
+        message = "too many payments have not reached the other masternodes; try again"
+        return busy(message, full, payments.share[full != "brought"])
     if payments.crowded(tx):
         message = "too many transactions want one of these coins; it waits for a verdict"
         return busy(message, "rivals_per_outpoint", limits.RIVALS_PER_OUTPOINT)

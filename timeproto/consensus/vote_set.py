@@ -55,6 +55,11 @@ class VoteSet:
     def count(self, kind: VoteKind) -> int:
         return len(self._votes[kind])
 
+    @property
+    def holders(self) -> int:
+        """How many have the transaction, as their votes show: who has locked it, or wants it to end."""
+        return len(self._votes[LOCK].keys() | self._votes[ABORT].keys())
+
     def has_quorum(self, kind: VoteKind) -> bool:
         """A level, not an edge: ask again whenever anything arrives."""
         return len(self._votes[kind]) >= self._masternodes.quorum

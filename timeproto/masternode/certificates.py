@@ -108,6 +108,8 @@ class Certificates(Service):
             if error.errno != self._unmade:  # its text names a file that has another name each time
                 self._unmade = error.errno
                 self.log.error("the TLS certificate cannot be renewed: {error}", error=error)
+        else:
+            self._unmade = None
 
     def _now(self) -> datetime.datetime:
         return datetime.datetime.fromtimestamp(self._unix(), datetime.UTC)

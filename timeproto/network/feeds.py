@@ -313,10 +313,9 @@ class Feeds:
 
     def _failed(self, failure: Failure, feed: Feed) -> None:
         refusal = failure.value
-        if not self.is_open(feed):
-            return
         if isinstance(refusal, Refusal) and refusal.code is ErrorCode.BUSY and self._clock is not None:
-            self.go_on(feed, BUSY_PAUSE)
+            if self.is_open(feed):
+                self.go_on(feed, BUSY_PAUSE)
             return
         if not isinstance(refusal, Refusal):
             self.log.failure("a replay failed", failure=failure)
