@@ -149,6 +149,16 @@ class Brought(SynchronousTestCase):
         payments = self.alone.replica.payments
         self.assertEqual((payments._brought, payments._brought_bytes), ({}, 0))
 
+    def test_locked_again(self) -> None:
+        """It is counted once."""
+        tx = self.payments[0]
+        self.answers(tx)
+        payments = self.alone.replica.payments
+        payment = payments.get(tx.txid)
+        assert payment is not None
+        payments.is_brought(payment)
+        self.assertEqual((payments._brought, payments._brought_bytes), ({tx.txid: payment.size}, payment.size))
+
 
 class Restarts(SynchronousTestCase):
     def test_batches_are_kept_once(self) -> None:

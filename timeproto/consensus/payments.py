@@ -148,6 +148,7 @@ class Payments:
 
     def is_brought(self, payment: Payment) -> None:
         """A wallet brought it, perhaps before a restart, and this replica locked it."""
+        self._is_shared(payment)  # one that is locked again is counted once
         self._brought[payment.txid] = payment.size
         self._brought_bytes += payment.size
         self.is_spoken_of(payment)
